@@ -1,0 +1,5 @@
+"""Run the command line: python -m reid."""
+
+from reid.cli import main
+
+main()

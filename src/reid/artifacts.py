@@ -1,0 +1,287 @@
+"""The edges of the DAG: every artifact that one stage writes and another reads, and how it lies on disk.
+
+Writers are atomic (temporary name in the same folder, flushed to disk, renamed) and stamp each artifact with the
+provenance of the running stage. Readers check what they read and raise `InputError` with the file's name.
+Nothing is pickled: weights and embeddings are safetensors, rows are Parquet, scores and manifests JSON, logs CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Provenance = dict[str, Any]
+provenance: ContextVar[Provenance | None] = ContextVar("provenance", default=None)
+"""Who makes the artifacts being written: stage, digests of its parameters, code and inputs. Set by `reid.store`."""
+
+SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
+
+
+class InputError(ValueError):
+    """A file or parameter is not what a stage needs; the message names it, and says what to do next."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well, flush it to disk and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, keys in their given order, stamped with the stage's provenance."""
+    stamp = provenance.get()
+    body = {**content, "provenance": stamp} if stamp is not None else dict(content)
+    write_text(path, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises InputError if the file is missing, unreadable or not an object."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that writes it first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every image (or box) of a dataset, one row each, in the order of the benchmark's own lists.
+
+    root            folder that `path` is relative to
+    path            (N,) str, posix
+    person_id       (N,) int64; -1 junk (Person Search: an unlabelled pedestrian), 0 distractor
+    camera_id       (N,) int64, 1-based as in file names; 0 = no camera
+    tracklet_id     (N,) int64; 0 = none
+    split           (N,) str, one of `SPLITS`; "query+gallery": MARS keeps its query tracklets in the gallery;
+                    "boxes": Market's hand-drawn boxes for multi-query
+    box             (N, 4) int32, x y w h in pixels; w = 0 means the whole image
+    gallery_lists   Person Search: gallery size ("50", "100", ...) -> for each query in order, the rows of its gallery
+    """
+
+    root: Path
+    path: NDArray[np.str_]
+    person_id: NDArray[np.int64]
+    camera_id: NDArray[np.int64]
+    tracklet_id: NDArray[np.int64]
+    split: NDArray[np.str_]
+    box: NDArray[np.int32]
+    gallery_lists: Mapping[str, Sequence[NDArray[np.int64]]] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the columns have one length and that splits are known."""
+        n = len(self.path)
+        for name in ("person_id", "camera_id", "tracklet_id", "split", "box"):
+            if len(getattr(self, name)) != n:
+                raise InputError(f"index of {self.root}: column {name} has {len(getattr(self, name))} rows, not {n}")
+        unknown = set(np.unique(self.split)) - set(SPLITS)
+        if unknown:
+            raise InputError(f"index of {self.root}: unknown split {sorted(unknown)}, expected one of {SPLITS}")
+
+    def __len__(self) -> int:
+        """Give the number of rows N."""
+        return len(self.path)
+
+    def rows(self, *splits: str) -> NDArray[np.int64]:
+        """Give the row numbers whose split is one of `splits`, ascending, int64."""
+        return np.flatnonzero(np.isin(self.split, splits))
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Rows to train on."""
+        return self.rows("train")
+
+    @property
+    def query(self) -> NDArray[np.int64]:
+        """Rows of queries (MARS: their frames)."""
+        return self.rows("query", "query+gallery")
+
+    @property
+    def gallery(self) -> NDArray[np.int64]:
+        """Rows of the gallery, junk and distractors included."""
+        return self.rows("gallery", "query+gallery")
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Write an index as Parquet; root and provenance go into the schema's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "path": pa.array(index.path.tolist(), pa.string()),
+        "person_id": index.person_id,
+        "camera_id": index.camera_id,
+        "tracklet_id": index.tracklet_id,
+        "split": pa.array(index.split.tolist(), pa.string()).dictionary_encode(),
+    }
+    columns |= {side: index.box[:, i] for i, side in enumerate(("x", "y", "w", "h"))}
+    for size, lists in (index.gallery_lists or {}).items():
+        by_query: list[list[int] | None] = [None] * len(index)
+        for query, members in zip(index.query, lists, strict=True):
+            by_query[query] = members.tolist()
+        columns[f"gallery_{size}"] = pa.array(by_query, pa.list_(pa.int64()))
+    metadata = {"root": index.root.as_posix(), "provenance": json.dumps(provenance.get())}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary, compression="zstd")
+
+
+def read_index(path: Path) -> Index:
+    """Read an index. Raises InputError if the file is missing or is not one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such index; run `reid index` first") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not an index ({error}); delete it and run `reid index` again") from None
+    columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("gallery_")}
+    lists = {}
+    for name in table.column_names:
+        if name.startswith("gallery_"):
+            lists[name.removeprefix("gallery_")] = [
+                np.asarray(members, np.int64) for members in table[name].to_pylist() if members is not None
+            ]
+    return Index(
+        root=Path(table.schema.metadata[b"root"].decode()),
+        path=columns["path"].astype(np.str_),
+        person_id=columns["person_id"],
+        camera_id=columns["camera_id"],
+        tracklet_id=columns["tracklet_id"],
+        split=columns["split"].astype(np.str_),
+        box=np.stack([columns[side] for side in ("x", "y", "w", "h")], axis=1).astype(np.int32),
+        gallery_lists=lists or None,
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters of a network and what is needed to build it again.
+
+    state     name -> tensor, the names of torchvision's state dicts
+    about     JSON-able description: architecture, pooling, largest side, collapsed, ...
+    """
+
+    state: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Write weights as safetensors; `about` and provenance go into its metadata."""
+    from safetensors.torch import save_file
+
+    metadata = {"about": json.dumps(dict(weights.about)), "provenance": json.dumps(provenance.get())}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def read_weights(path: Path) -> Weights:
+    """Read weights without executing code. Raises InputError if the file is missing, damaged or of another kind."""
+    from safetensors.torch import load_file
+
+    return Weights(_load(path, load_file), _about(path))
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit-norm embeddings of some rows of an index.
+
+    rows         (N,) int64, rows of the index
+    embeddings   (N, D) float32
+    about        run (dataset, variant, seed, backbone), collapsed, ...
+    """
+
+    rows: NDArray[np.int64]
+    embeddings: NDArray[np.float32]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the embeddings (len(rows), D) of the given index rows. Raises InputError if one was not embedded."""
+        order = np.argsort(self.rows, kind="stable")
+        place = np.searchsorted(self.rows, rows, sorter=order)
+        found = (place < len(order)) & (self.rows[order[np.minimum(place, len(order) - 1)]] == rows)
+        if not found.all():
+            raise InputError(f"index row {rows[~found][0]} has no embedding; run `reid embed` again with this index")
+        return self.embeddings[order[place]]
+
+
+def write_embeddings(path: Path, embeddings: Embeddings) -> None:
+    """Write embeddings as safetensors."""
+    from safetensors.numpy import save_file
+
+    metadata = {"about": json.dumps(dict(embeddings.about)), "provenance": json.dumps(provenance.get())}
+    arrays: dict[str, NDArray[Any]] = {
+        "rows": embeddings.rows,
+        "embeddings": np.ascontiguousarray(embeddings.embeddings),
+    }
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata)
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """Read embeddings. Raises InputError if the file is missing, damaged or of another kind."""
+    from safetensors.numpy import load_file
+
+    arrays = _load(path, load_file)
+    if set(arrays) != {"rows", "embeddings"} or len(arrays["rows"]) != len(arrays["embeddings"]):
+        raise InputError(f"{path}: expected tensors rows (N,) and embeddings (N, D), found {sorted(arrays)}")
+    return Embeddings(arrays["rows"], arrays["embeddings"], _about(path))
+
+
+def _load(path: Path, load_file: Any) -> dict[str, Any]:
+    from safetensors import SafetensorError
+
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that writes it first") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged safetensors ({error}); delete it and run its stage again") from None
+
+
+def _about(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as opened:
+        metadata = opened.metadata() or {}
+    return dict(json.loads(metadata.get("about", "{}")))
+
+
+def write_log(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write a training log as CSV, one row an update; figures to six significant digits."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(rows[0].keys() if rows else ["update"])
+        writer.writerows([f"{value:.6g}" for value in row.values()] for row in rows)

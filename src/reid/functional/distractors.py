@@ -1,0 +1,95 @@
+"""Every gallery size and every random draw of distractors in one pass over them (the paper's Figure 7).
+
+A draw is a permutation of the D distractors, and its galleries are the first s of them for each size s: nested,
+so the curve can only fall. A distractor that beats a relevant item does so in every draw; only the size from
+which on it is there differs. So each distractor is scored once and counted once per draw, at the interval
+between sizes where it enters. Counts of shards add up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid.functional.counting import count_beaten, cumulate
+from reid.functional.metrics import ApRule
+from reid.functional.ranking import BLOCK, Ranking, dot_scorer, split
+
+
+def draw_places(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(D, draws) the place of each distractor in each draw: one random permutation a column."""
+    return np.stack([rng.permutation(distractors) for _ in range(draws)], axis=1)
+
+
+def count_beating(
+    query: NDArray[np.floating],
+    ranking: Ranking,
+    shard: NDArray[np.floating],
+    places: NDArray[np.int64],
+    sizes: Sequence[int],
+    *,
+    block: int = BLOCK,
+    threads: int | None = None,
+) -> NDArray[np.int32]:
+    """How many distractors of a shard beat each relevant item: (P, sizes, draws); sum it over the shards.
+
+    Entry [p, s, d] counts those that enter draw d between the size before s and s. Distractors come after the gallery,
+    so an equal score does not beat.
+
+    Args:
+        query: (Q, D) embeddings.
+        ranking: their ranking in the gallery without distractors, with its P relevant items.
+        shard: (N, D) embeddings of some of the distractors.
+        places: (N, draws) their rows of `draw_places`.
+        sizes: ascending numbers of distractors, 0 allowed.
+        block: how many scores to hold at a time.
+        threads: how many count at once.
+
+    Raises:
+        ValueError: if lengths or dimensions differ, or sizes do not ascend.
+    """
+    if shard.shape != (len(places), query.shape[1]):
+        raise ValueError(
+            f"distractors are {shard.shape}, expected {(len(places), query.shape[1])}: rows of places, D of query"
+        )
+    if list(sizes) != sorted(set(sizes)) or min(sizes, default=-1) < 0:
+        raise ValueError(f"sizes are {list(sizes)}, expected ascending numbers of distractors from 0 on")
+    draws = places.shape[1]
+    interval = np.searchsorted(np.asarray(sizes), places, side="right")
+    cells = (interval * draws + np.arange(draws)).astype(np.uint16)
+    counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * draws), dtype=np.int32)
+    last = np.zeros(len(ranking.ranks), dtype=np.int64)
+    scorer = dot_scorer(query, shard)
+    everyone = slice(0, len(query))
+    for each in split(slice(0, len(shard)), max(1, block // len(query))):
+        scores = np.empty((len(query), each.stop - each.start), dtype=np.float32)
+        scorer(everyone, each, scores)
+        items = np.arange(each.start, each.stop)
+        count_beaten(scores, items, ranking.pointers, ranking.similarity, last, cells[each], counts, threads)
+    total = cumulate(counts, ranking.pointers).astype(np.int32)
+    return total.reshape(-1, len(sizes) + 1, draws)[:, :-1]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Scores at each gallery size in each draw; all are (sizes, draws) fractions."""
+
+    average_precision: NDArray[np.float64]
+    """mAP by the rule asked for."""
+    average_precision_step: NDArray[np.float64]
+    """mAP by the step rule."""
+    rank1: NDArray[np.float64]
+
+
+def sweep(ranking: Ranking, counts: NDArray[np.int32], ap_rule: ApRule = "trapezoid") -> Curves:
+    """Scores at every size and draw, from the ranking without distractors and the summed counts (P, sizes, draws)."""
+    beaten_by = np.cumsum(counts, axis=1, dtype=np.int64)
+    shape = counts.shape[1:]
+    curves = Curves(np.empty(shape), np.empty(shape), np.empty(shape))
+    for cell in np.ndindex(*shape):
+        grown = replace(ranking, ranks=ranking.ranks + beaten_by[:, *cell])
+        curves.average_precision[cell] = grown.average_precision(ap_rule).mean()
+        curves.average_precision_step[cell] = grown.average_precision("step").mean()
+        curves.rank1[cell] = grown.cmc([1])[0]
+    return curves

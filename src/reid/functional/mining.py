@@ -1,0 +1,71 @@
+"""Hard-triplet mining over a pool of embeddings (section 3.2, following Gordo et al., IJCV 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def hardest_triplets(
+    embeddings: Tensor, person_id: NDArray[np.int64], queries: NDArray[np.int64], hardest: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give each query's `hardest` triplets over the whole pool, largest loss first, ties by place in the pool.
+
+    embeddings  (N, D) unit norm; person_id (N,); queries (Q,) places in the pool that have a positive there
+    gives       positives (Q, K), negatives (Q, K) as places in the pool and q'd- - q'd+ (Q, K), the loss without
+                margin and clamp; -inf where a query has fewer than K triplets
+
+    The loss separates into f(negative) - f(positive), so the K largest lie among the K most similar negatives x
+    the K least similar positives: exact, without forming all triplets. Ranked unclamped, so that triplets of zero
+    loss keep an order. Raises ValueError if a query has no positive or no negative.
+    """
+    place = torch.from_numpy(queries).to(embeddings.device)
+    identity = torch.from_numpy(person_id).to(embeddings.device)
+    similarity = embeddings[place] @ embeddings.T  # (Q, N)
+    same = identity[place][:, None] == identity[None, :]
+    negative, negatives = _top(similarity.masked_fill(same, -torch.inf), hardest)
+    same[torch.arange(len(place), device=same.device), place] = False
+    opposite, positives = _top((-similarity).masked_fill(~same, -torch.inf), hardest)
+    if torch.isinf(negative[:, 0]).any() or torch.isinf(opposite[:, 0]).any():
+        raise ValueError("a query has no positive or no negative in the pool")
+    loss = (opposite[:, :, None] + negative[:, None, :]).flatten(1)
+    value, pair = _top(loss, hardest)
+    return positives.gather(1, pair // negatives.shape[1]), negatives.gather(1, pair % negatives.shape[1]), value
+
+
+def _top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Give the k largest of each row and their places, descending."""
+    top = values.topk(min(k, values.shape[1]), dim=1)
+    return top.values, top.indices
+
+
+def mine(
+    embeddings: Tensor,
+    person_id: NDArray[np.int64],
+    triplets: int,
+    hardest: int,
+    generator: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Draw triplets: a random query that has a positive in the pool, then one of its `hardest` triplets at random.
+
+    Gives triplets (T, 3) of places in the pool (query, positive, negative) and q'd- - q'd+ of each (T,).
+    Queries are drawn uniformly, each at most once more often than another.
+    Raises ValueError if no image of the pool has a positive there.
+    """
+    identities, place, counts = np.unique(person_id, return_inverse=True, return_counts=True)
+    able = np.flatnonzero(counts[place] > 1)
+    if len(able) == 0 or len(identities) < 2:
+        raise ValueError(
+            f"none of {len(person_id)} pool images has both a positive and a negative there; enlarge `pool`"
+        )
+    rounds = -(-triplets // len(able))
+    drawn = np.concatenate([generator.permutation(able) for _ in range(rounds)])[:triplets]
+    unique, back = np.unique(drawn, return_inverse=True)
+    positives, negatives, values = hardest_triplets(embeddings, person_id, unique, hardest)
+    finite = torch.isfinite(values).sum(1).cpu().numpy()[back]
+    choice = (generator.random(len(drawn)) * finite).astype(np.int64)
+    pick = (torch.from_numpy(back), torch.from_numpy(choice))
+    triplet = np.stack([drawn, positives.cpu()[pick].numpy(), negatives.cpu()[pick].numpy()], axis=1)
+    return triplet, values.cpu()[pick].numpy().astype(np.float32)

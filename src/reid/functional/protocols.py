@@ -1,0 +1,337 @@
+"""Who counts for whom: each benchmark's rule on labels, apart from any metric, and what its queries are made of.
+
+For a query, a gallery item of the same person is *relevant*, unless the same camera saw it: then it is
+*junk*, deleted from the ranked list before ranks are counted, as is any item of the junk id. Every other item
+is a negative, items of the distractor id included, and other people seen by the query's own camera too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid.functional.metrics import ApRule
+
+Pooling = Literal["mean", "max"]
+
+_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a benchmark's own evaluation code deletes, keeps and computes."""
+
+    same_camera_is_junk: bool = True
+    """Same person and same camera as the query: deleted. Switch it off for data of one camera."""
+    junk_id: int | None = -1
+    """Items of this id are deleted for every query."""
+    distractor_id: int | None = 0
+    """Items of this id are nobody: negatives for every query."""
+    cut: int | None = None
+    """Ranks beyond this place, counted before junk is deleted, add nothing to AP or CMC."""
+    ap_rule: ApRule = "trapezoid"
+    """The AP that the benchmark's code computes."""
+
+
+MARKET1501 = Rule()
+MARKET_500K = MARKET1501
+DUKEMTMC = Rule()
+DUKEMTMC_OFFICIAL = Rule(cut=4000)
+"""As `evaluation_res_duke_fast.m`, which ranks only the first 4,000 gallery items."""
+MARS = Rule()
+"""On tracklets; the gallery holds the queries, which their own camera makes junk."""
+PERSON_SEARCH = Rule(same_camera_is_junk=False, junk_id=None, distractor_id=-1, ap_rule="step")
+"""No cameras; boxes of unlabelled pedestrians (-1) are negatives; each query has its own gallery list."""
+
+RULES: dict[str, Rule] = {
+    "market1501": MARKET1501,
+    "market1501-500k": MARKET_500K,
+    "dukemtmc": DUKEMTMC,
+    "dukemtmc-official": DUKEMTMC_OFFICIAL,
+    "mars": MARS,
+    "person-search": PERSON_SEARCH,
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Who is on each row and which camera saw it: two (N,) integer arrays."""
+
+    person_id: NDArray[np.int64]
+    camera_id: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Cast to int64; raise for anything that is not two equally long lists of integers."""
+        for name in ("person_id", "camera_id"):
+            object.__setattr__(self, name, _integers(getattr(self, name), name))
+        if len(self.person_id) != len(self.camera_id):
+            raise ValueError(f"{len(self.person_id)} person_id but {len(self.camera_id)} camera_id")
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.person_id)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "Labels":
+        """Select rows."""
+        return Labels(self.person_id[rows], self.camera_id[rows])
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A ragged table: row i is ``items[pointers[i]:pointers[i + 1]]``."""
+
+    pointers: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[NDArray[np.int64]]) -> "Lists":
+        """Join one array per row."""
+        items = np.concatenate([np.empty(0, np.int64), *rows])
+        return cls(np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]), items)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Length of each row."""
+        return np.diff(self.pointers)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row of each item."""
+        return np.repeat(np.arange(len(self.pointers) - 1), self.counts)
+
+    def keep(self, mask: NDArray[np.bool_]) -> "Lists":
+        """Only the items where `mask` is true; as many rows as before."""
+        counts = np.bincount(self.rows[mask], minlength=len(self.pointers) - 1)
+        return Lists(np.concatenate([[0], np.cumsum(counts)]), self.items[mask])
+
+    def part(self, rows: slice) -> "Lists":
+        """A range of the rows."""
+        pointers = self.pointers[rows.start : rows.stop + 1]
+        return Lists(pointers - pointers[0], self.items[pointers[0] : pointers[-1]])
+
+
+def same_person(query: Labels, gallery: Labels) -> Lists:
+    """For each query, the gallery rows of its person, in gallery order."""
+    order = np.argsort(gallery.person_id, kind="stable")
+    sorted_id = gallery.person_id[order]
+    start = np.searchsorted(sorted_id, query.person_id, side="left")
+    counts = np.searchsorted(sorted_id, query.person_id, side="right") - start
+    pointers = np.concatenate([[0], np.cumsum(counts)])
+    within = np.arange(pointers[-1]) - np.repeat(pointers[:-1], counts)
+    return Lists(pointers, order[np.repeat(start, counts) + within])
+
+
+def relevant_and_junk(query: Labels, gallery: Labels, rule: Rule) -> tuple[Lists, Lists]:
+    """For each query, the gallery rows that it should find and those deleted for it alone (Q rows each)."""
+    same = same_person(query, gallery)
+    junk = np.full(len(same.items), False)
+    if rule.same_camera_is_junk:
+        junk = gallery.camera_id[same.items] == query.camera_id[same.rows]
+    return same.keep(~junk), same.keep(junk)
+
+
+def deleted(gallery: Labels, rule: Rule) -> NDArray[np.bool_]:
+    """(G,) whether a gallery row is deleted for every query."""
+    return gallery.person_id == rule.junk_id if rule.junk_id is not None else np.full(len(gallery), False)
+
+
+def check_embeddings(embeddings: NDArray[np.floating], labels: Labels, name: str) -> None:
+    """Raise ValueError naming `name` and the first bad row of embeddings (N, D) that cannot be compared."""
+    if embeddings.ndim != 2 or not np.issubdtype(embeddings.dtype, np.floating):
+        raise ValueError(
+            f"{name}: embeddings are {embeddings.dtype} of shape {embeddings.shape}, expected floats of shape (N, D)"
+        )
+    if len(embeddings) != len(labels):
+        raise ValueError(f"{name}: {len(embeddings)} embeddings but {len(labels)} labels")
+    if len(labels) == 0:
+        raise ValueError(f"{name}: no rows")
+    for first in range(0, len(embeddings), _ROWS):
+        block = np.asarray(embeddings[first : first + _ROWS], dtype=np.float32)
+        squared = np.einsum("nd,nd->n", block, block)
+        bad = ~(np.isfinite(squared) & (squared > 0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            fault = "is all zeros" if squared[row] == 0 else "holds a value that is not finite"
+            raise ValueError(f"{name}: embedding of row {first + row} {fault}; embed that image again or leave it out")
+
+
+def check_unit_norm(embeddings: NDArray[np.floating], name: str) -> None:
+    """Raise ValueError naming the first row of embeddings (N, D) whose norm is not 1."""
+    for first in range(0, len(embeddings), _ROWS):
+        norm = np.linalg.norm(np.asarray(embeddings[first : first + _ROWS], dtype=np.float32), axis=1)
+        bad = ~(np.abs(norm - 1) < 1e-2)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"{name}: embedding of row {first + row} has norm {norm[row]:.4g}, expected 1: normalise first"
+            )
+
+
+def check_labels(query: Labels, gallery: Labels, rule: Rule) -> None:
+    """Raise ValueError if a query is nobody, or if no query at all has anything to find."""
+    nobody = np.isin(query.person_id, [i for i in (rule.junk_id, rule.distractor_id) if i is not None])
+    if nobody.any():
+        row = int(np.argmax(nobody))
+        raise ValueError(
+            f"query: row {row} has person_id {query.person_id[row]}, which marks junk or distractors; "
+            "a query must show a person of the benchmark"
+        )
+    relevant, junk = relevant_and_junk(query, gallery, rule)
+    if len(relevant.items):
+        return
+    if len(junk.items):
+        raise ValueError(
+            "no query has a match: every gallery item of a query's person is from the query's own camera, hence "
+            "excluded; for data of one camera switch same-camera exclusion off (same_camera_is_junk=False)"
+        )
+    raise ValueError("no query has a match: no person_id of the queries occurs in the gallery")
+
+
+def check_pair(
+    query: NDArray[np.floating],
+    query_labels: Labels,
+    gallery: NDArray[np.floating],
+    gallery_labels: Labels,
+    rule: Rule,
+) -> None:
+    """Everything that must hold of queries (Q, D) and gallery (G, D) before they are ranked; raises ValueError."""
+    check_embeddings(query, query_labels, "query")
+    check_embeddings(gallery, gallery_labels, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(f"query embeddings have {query.shape[1]} dimensions, those of the gallery {gallery.shape[1]}")
+    check_labels(query_labels, gallery_labels, rule)
+    if not rule.same_camera_is_junk and query.shape == gallery.shape and np.array_equal(query, gallery):
+        raise ValueError(
+            "the gallery is the query set, so every query would find itself first; "
+            "leave the queries out of the gallery, or use camera_id and same-camera exclusion"
+        )
+
+
+def normalise(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows of unit norm, (N, D) float32. A row of zeros raises ValueError."""
+    norm = np.linalg.norm(embeddings.astype(np.float32, copy=False), axis=1, keepdims=True)
+    if not norm.all():
+        raise ValueError(f"embedding of row {int(np.argmin(norm))} is all zeros and has no direction")
+    unit: NDArray[np.float32] = np.divide(embeddings, norm, dtype=np.float32)
+    return unit
+
+
+def pool_queries(
+    boxes: NDArray[np.float32], box_labels: Labels, query_labels: Labels, pool: Pooling = "mean"
+) -> NDArray[np.float32]:
+    """Multi-query embeddings (Q, D) of unit norm: for each query, all boxes of its person in its camera, pooled.
+
+    `boxes` (N, D) are the embeddings of Market's hand-drawn crops; they are normalised before pooling and the
+    result after it (official `baseline_evaluation`, which has both ``mean`` and ``max``). Raises ValueError
+    naming the first query without a box.
+    """
+    check_embeddings(boxes, box_labels, "multi-query boxes")
+    keys, group = np.unique(_pairs(box_labels), axis=0, return_inverse=True)
+    wanted = {(int(person), int(camera)): row for row, (person, camera) in enumerate(keys)}
+    rows = [wanted.get((int(person), int(camera)), -1) for person, camera in _pairs(query_labels)]
+    if -1 in rows:
+        row = rows.index(-1)
+        raise ValueError(
+            f"query row {row} has no box to pool: none of person {query_labels.person_id[row]} "
+            f"in camera {query_labels.camera_id[row]}"
+        )
+    return _pool(boxes, group, pool, normalise_rows=True)[rows]
+
+
+def pool_tracklets(
+    embeddings: NDArray[np.float32],
+    tracklet_id: NDArray[np.int64],
+    pool: Pooling = "mean",
+    normalise_frames: bool = True,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Tracklet embeddings (T, D) of unit norm, and the first frame's row of each (T,), in ascending tracklet id.
+
+    The official MARS code takes the ``max`` of raw frame features (`normalise_frames` off) and normalises the
+    tracklet; for embeddings trained with unit norm the ``mean`` of normalised frames is the default.
+    """
+    if len(embeddings) != len(tracklet_id):
+        raise ValueError(f"{len(embeddings)} embeddings but {len(tracklet_id)} tracklet_id")
+    _, first, group = np.unique(tracklet_id, return_index=True, return_inverse=True)
+    return _pool(embeddings, group, pool, normalise_frames), first
+
+
+def overlap(boxes: NDArray[np.floating], box: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of boxes (N, 4) with one box (4,); x, y, w, h in pixels, real coordinates (no +1)."""
+    boxes, box = np.asarray(boxes, dtype=np.float64), np.asarray(box, dtype=np.float64)
+    low = np.maximum(boxes[:, :2], box[:2])
+    high = np.minimum(boxes[:, :2] + boxes[:, 2:], box[:2] + box[2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=1)
+    union = np.prod(boxes[:, 2:], axis=1) + np.prod(box[2:]) - shared
+    ratio: NDArray[np.float64] = shared / np.maximum(union, np.finfo(float).tiny)
+    return ratio
+
+
+def overlap_threshold(box: NDArray[np.floating]) -> float:
+    """Overlap that a detection needs with the true box x, y, w, h: min(0.5, wh / ((w + 10)(h + 10)))."""
+    width, height = float(box[2]), float(box[3])
+    return min(0.5, width * height / ((width + 10) * (height + 10)))
+
+
+def detection_hits(
+    boxes: NDArray[np.floating],
+    box_image: NDArray[np.int64],
+    similarity: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    truth_image: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """(N,) which detections are true positives of one query of Person Search.
+
+    In each image that contains the person it is the *most similar* detection that overlaps the true box enough, not the
+    best placed one; at most one per image (`psdb.py` of the benchmark's authors). Every other detection is a negative.
+
+    Args:
+        boxes: (N, 4) detections x, y, w, h in the query's gallery images.
+        box_image: (N,) image of each detection.
+        similarity: (N,) to the query.
+        truth: (P, 4) true boxes of the person.
+        truth_image: (P,) image of each true box.
+    """
+    hits = np.full(len(boxes), False)
+    for box, image in zip(truth, truth_image, strict=True):
+        inside = np.flatnonzero(box_image == image)
+        placed = inside[overlap(boxes[inside], box) >= overlap_threshold(box)]
+        if len(placed):
+            hits[placed[np.argmax(similarity[placed])]] = True
+    return hits
+
+
+def _pool(
+    embeddings: NDArray[np.float32], group: NDArray[np.int64], pool: Pooling, normalise_rows: bool
+) -> NDArray[np.float32]:
+    """Pool the rows of each group, then normalise: (groups, D). The mean needs no division before that."""
+    if pool not in get_args(Pooling):
+        raise ValueError(f"pooling {pool!r} is unknown: use mean or max")
+    reduce = np.add if pool == "mean" else np.maximum
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max(initial=-1) + 2))
+    pooled = np.empty((len(starts) - 1, embeddings.shape[1]), dtype=np.float32)
+    first = 0
+    while first < len(pooled):  # as many whole groups at a time as fit into a block of rows
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + _ROWS, side="right")) - 1)
+        rows = embeddings[order[starts[first] : starts[last]]]
+        rows = normalise(rows) if normalise_rows else rows
+        reduce.reduceat(rows, starts[first:last] - starts[first], axis=0, out=pooled[first:last])
+        first = last
+    return normalise(pooled)
+
+
+def _pairs(labels: Labels) -> NDArray[np.int64]:
+    return np.stack([labels.person_id, labels.camera_id], axis=1)
+
+
+def _integers(values: object, name: str) -> NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, expected integers of shape (N,)")
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"{name} of row {int(array.argmax())} is {array.max()}, which does not fit into 64 signed bits"
+        )
+    return array.astype(np.int64)

@@ -1,0 +1,355 @@
+"""The parameters of an experiment: one frozen, validated model per section of `params.yaml`.
+
+Nothing else parses YAML. An unknown, missing or mistyped key and an impossible combination are errors of one line
+each that name the key and the fix, raised before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reid.artifacts import InputError
+
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+class Section(BaseModel):
+    """A section of the parameters: frozen, strict types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Render(Section):
+    """A rendered release; the keys beside `world` and `hardness` are those of its writer in `reid.data.synthetic`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    world: Natural
+    hardness: Fraction
+
+
+class Source(Section):
+    """Where a dataset comes from: rendered here, or a folder that the user owns."""
+
+    render: Render | None = None
+    folder: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.render is None) == (self.folder is None):
+            raise ValueError("give either render: {...} or folder: PATH")
+        return self
+
+
+class Dataset(Section):
+    """A benchmark: its on-disk format, where it comes from, how many rows each split must have, what is trained."""
+
+    format: Literal["market1501", "dukemtmc", "mars", "person-search", "distractors"]
+    source: Source
+    counts: dict[str, Natural] | None = None
+    variants: list[Name] | Literal["all"] = []
+
+
+class Backbone(Section):
+    """A residual network in torchvision's layout; width 64 and last_stride 2 make the published ones."""
+
+    block: Literal["basic", "bottleneck"]
+    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)]
+    width: Positive = 64
+    last_stride: Literal[1, 2] = 2
+
+
+class Objects(Section):
+    """Procedural object classification, which stands for ImageNet where nothing can be downloaded."""
+
+    world: Natural
+    classes: Positive
+    per_class: Positive
+    side: Positive
+    crop: Positive
+    updates: Positive
+    batch: Positive
+    learning_rate: Rate
+
+
+class Initialise(Section):
+    """First weights of each backbone: procedural objects, or torchvision's ImageNet V1 files."""
+
+    objects: Objects | None = None
+    imagenet: Literal["IMAGENET1K_V1"] | None = None
+    seed: Natural = 0
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.objects is None) == (self.imagenet is None):
+            raise ValueError("give either objects: {...} or imagenet: IMAGENET1K_V1")
+        return self
+
+
+class Pretrain(Section):
+    """Classification of the training identities (section 4.1 of the paper)."""
+
+    updates: Positive
+    batch: Positive
+    learning_rate: Rate
+    final_learning_rate: Rate
+    decay: Literal["linear", "exponential", "steps"]
+    warm_up: Fraction
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    pooling: Literal["max", "average"]
+    crop_height: Positive
+    crop_width: Positive
+    crop_area: Fraction
+    flip: bool
+
+
+class Ranking(Section):
+    """The ranking stage: architecture, triplet loss, mining, schedule, augmentation (sections 3 and 4.1)."""
+
+    pooling: Literal["max", "average"]
+    embedding: Positive
+    largest_side: Annotated[int, Field(ge=16)]
+    margin: Rate
+    updates: Positive
+    batch: Positive
+    reduction: Literal["mean", "sum"]
+    learning_rate: Rate
+    halve_every: Positive
+    warm_up: Fraction
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    pool: Annotated[int, Field(ge=3)]
+    hardest: Positive
+    refresh: Positive
+    flip: bool
+    crop: Fraction
+    cutout: Fraction
+
+
+class Train(Ranking):
+    """A variant: what the ranking stage starts from, and how it goes on."""
+
+    backbone: Name
+    pretrain: bool
+
+
+class QeDba(Section):
+    """Query expansion and database augmentation (footnote 2)."""
+
+    query_neighbours: Natural
+    database_neighbours: Natural
+
+
+class KReciprocal(Section):
+    """k-reciprocal re-ranking (Zhong et al., 2017)."""
+
+    k1: Positive
+    k2: Positive
+    lambda_value: Fraction
+
+
+class Evaluate(Section):
+    """Protocol choices and the two re-rankings."""
+
+    multi_query: Literal["mean", "max"]
+    tracklets: Literal["mean", "max"]
+    person_search_gallery: Positive
+    qe_dba: QeDba
+    k_reciprocal: KReciprocal
+
+
+class Distract(Section):
+    """Figure 7: which runs face how many distractors."""
+
+    dataset: Name
+    distractors: Name
+    variants: list[Name]
+    sizes: list[Natural]
+    draws: Positive
+    shards: Positive
+    seed: Natural = 0
+
+
+class Resources(Section):
+    """What one job of a stage asks of the scheduler; `threads` also fixes the order of its sums."""
+
+    threads: Positive = 1
+    gpu: Natural = 0
+    mem_mb: Positive = 1500
+    runtime: Positive = 30
+
+
+class TableRow(Section):
+    """A row of Tables 1-3: a variant, its label here, and the label of the paper's row that it stands beside."""
+
+    variant: Name
+    label: str
+    paper: str
+    group: str = ""
+
+
+class Report(Section):
+    """Tables as lists of variants."""
+
+    title: str
+    synthetic: bool
+    command: str
+    baseline: Name
+    allow_missing: bool
+    table1: list[TableRow]
+    table2: list[TableRow]
+    table3: list[TableRow]
+    table4: list[TableRow]
+
+
+STAGES = (
+    "dataset",
+    "index",
+    "initialise",
+    "pretrain",
+    "train",
+    "embed",
+    "evaluate",
+    "distract",
+    "tabulate",
+    "draw",
+)
+
+
+class Params(Section):
+    """A whole experiment."""
+
+    experiment: Name
+    seeds: Annotated[list[Natural], Field(min_length=1)]
+    datasets: dict[Name, Dataset]
+    backbones: dict[Name, Backbone]
+    initialise: Initialise
+    pretrain: Pretrain
+    train: Train
+    variants: dict[Name, dict[str, Any]]
+    evaluate: Evaluate
+    distract: Distract
+    report: Report
+    resources: dict[str, Resources] = {}
+
+    def variant(self, name: str) -> Train:
+        """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
+        return Train.model_validate(self.train.model_dump() | self.variants[name])
+
+    def variants_of(self, dataset: str) -> list[str]:
+        """Give the names of the variants that are trained on a dataset."""
+        names = self.datasets[dataset].variants
+        return list(self.variants) if names == "all" else list(names)
+
+    def resources_of(self, stage: str) -> Resources:
+        """Give what a job of a stage asks for."""
+        return self.resources.get(stage, Resources())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _known("resources", self.resources, STAGES)
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} repeats a seed; list each once")
+        for name in self.variants:
+            try:
+                variant = self.variant(name)
+            except ValidationError as error:
+                raise ValueError("; ".join(_lines(error, f"variants.{name}", Train))) from None
+            _known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
+            if variant.refresh > variant.updates:
+                raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
+        for name, dataset in self.datasets.items():
+            if dataset.variants != "all":
+                _known(f"datasets.{name}.variants", dataset.variants, self.variants)
+            if dataset.format == "distractors" and dataset.variants:
+                raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
+        _known("distract.dataset", [self.distract.dataset], self.datasets)
+        _known("distract.distractors", [self.distract.distractors], self.datasets)
+        if self.datasets[self.distract.distractors].format != "distractors":
+            raise ValueError(f"distract.distractors: {self.distract.distractors} is not of the format distractors")
+        _known("distract.variants", self.distract.variants, self.variants_of(self.distract.dataset))
+        if self.distract.sizes != sorted(set(self.distract.sizes)):
+            raise ValueError(f"distract.sizes: {self.distract.sizes} must be ascending, each size once")
+        for table in ("table1", "table2", "table3", "table4"):
+            for row in getattr(self.report, table):
+                _known(f"report.{table}.variant", [row.variant], self.variants)
+        return self
+
+
+def load(source: Path) -> Params:
+    """Read and validate an experiment's parameters from a YAML file; `-` reads JSON from standard input.
+
+    Raises InputError with one line per mistake, each naming the key and the fix.
+    """
+    try:
+        content = json.load(sys.stdin) if str(source) == "-" else yaml.safe_load(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{source}: no such file; give the path of a params.yaml") from None
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = _lines(error, "", Params)
+        raise InputError("\n".join(f"{'params' if str(source) == '-' else source}: {line}" for line in lines)) from None
+
+
+def _known(key: str, names: Any, known: Any) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{key}: unknown name {name!r}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _lines(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[str]:
+    """Turn each of pydantic's errors into a line `key: what is wrong; the fix`."""
+    lines = []
+    for item in error.errors():
+        location = [part for part in item["loc"] if isinstance(part, (str, int)) and part != "[key]"]
+        key = ".".join([prefix] * bool(prefix) + [str(part) for part in location])
+        match item["type"]:
+            case "extra_forbidden":
+                fields = _fields(model, location[:-1])
+                lines.append(f"{key}: unknown key{_nearest(str(location[-1]), fields)}")
+            case "missing":
+                lines.append(f"{key}: missing; add it")
+            case "value_error":
+                message = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
+                lines.append(f"{key}: {message}" if key else message)
+            case "float_type" if isinstance(item["input"], str) and "e" in item["input"]:
+                lines.append(f"{key}: {item['input']!r} is text in YAML; write a point, as in 1.0e-3")
+            case _:
+                lines.append(f"{key}: {item['msg']}, not {item['input']!r}")
+    return lines
+
+
+def _fields(model: type[BaseModel], location: list[Any]) -> list[str]:
+    """Give the keys that the section at a location may have."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        candidates = _models(field.annotation) if field is not None else [model]
+        if candidates:
+            model = candidates[0]
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Find the section models inside an annotation such as dict[str, Dataset] or Render | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in getattr(annotation, "__args__", ()) for found in _models(argument)]

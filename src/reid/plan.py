@@ -1,0 +1,176 @@
+"""From parameters to jobs: every job of the DAG, its own resolved settings, and the files it reads.
+
+Both engines draw the same DAG from `plan`: Snakemake reads it as JSON when it parses the Snakefile, DVC from the
+lists in `plan.yaml`. Each job's settings are a file that holds all its outputs depend on beside its inputs: its own
+parameters and a digest of its stage's code. So a changed setting or function re-runs what depends on it, and a
+comment or an unrelated setting nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reid.artifacts import InputError, write_text
+from reid.params import STAGES, Params
+from reid.store import code_digest, digest
+
+Jobs = dict[str, dict[str, Any]]
+
+CODE = {"shard": "embed"}
+"""Groups of jobs that run another group's stage: embedding a shard of distractors is embedding."""
+
+PUBLISHED = {
+    ("bottleneck", (3, 4, 6, 3)): "resnet50",
+    ("bottleneck", (3, 4, 23, 3)): "resnet101",
+    ("bottleneck", (3, 8, 36, 3)): "resnet152",
+    ("basic", (2, 2, 2, 2)): "resnet18",
+    ("basic", (3, 4, 6, 3)): "resnet34",
+}
+"""Residual networks whose ImageNet weights torchvision publishes."""
+
+
+def plan(params: Params) -> dict[str, Jobs]:
+    """Give every job: group -> job -> {"parameters": its settings, and the paths that differ between jobs}.
+
+    Job names say what they depend on: dataset, variant (or backbone) and seed.
+    """
+    results = f"results/{params.experiment}"
+    benchmarks = {name: dataset for name, dataset in params.datasets.items() if dataset.variants}
+    jobs: dict[str, Jobs] = {group: {} for group in ("dataset", "index", "initialise", "pretrain", "train", "embed")}
+    jobs |= {group: {} for group in ("evaluate", "shard", "distract", "tabulate", "draw")}
+
+    for name, dataset in params.datasets.items():
+        source = dataset.source.model_dump(exclude_none=True)
+        if dataset.source.folder is not None:
+            source["fingerprint"] = fingerprint(Path(dataset.source.folder))
+        root = dataset.source.folder or f"{results}/dataset/{name}"
+        described = {"name": name, "format": dataset.format, "source": source, "root": root}
+        jobs["dataset"][name] = {"parameters": described}
+        jobs["index"][name] = {"parameters": {"counts": dataset.counts}}
+
+    for name in benchmarks:
+        for variant in params.variants_of(name):
+            train = params.variant(variant)
+            for seed in params.seeds:
+                _add_run(params, jobs, name, variant, train.backbone, seed)
+
+    distract = params.distract
+    for variant in distract.variants:
+        for seed in params.seeds:
+            run = f"{distract.dataset}-{variant}-seed{seed}"
+            for shard in range(distract.shards):
+                jobs["shard"][f"{run}-{shard}"] = {
+                    "parameters": {"threads": _threads(params, "embed"), "shard": shard, "shards": distract.shards},
+                    "dataset": distract.distractors,
+                    "embedder": f"{results}/train/{run}.safetensors",
+                    "out": f"{results}/distractors/{run}/{shard}.safetensors",
+                }
+            about = _about(distract.dataset, variant, params.variant(variant).backbone, seed)
+            draws = distract.model_dump(include={"sizes", "draws", "seed", "shards"})
+            jobs["distract"][run] = {
+                "parameters": {"run": about, **draws, "threads": _threads(params, "distract")},
+                "dataset": distract.dataset,
+            }
+
+    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **params.report.model_dump()}
+    report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
+    jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
+    figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
+    figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
+    jobs["draw"]["figures"] = {"parameters": figures}
+    return jobs
+
+
+def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, backbone: str, seed: int) -> None:
+    """Add one training run, its evaluation and what it starts from."""
+    results = f"results/{params.experiment}"
+    train = params.variant(variant)
+    run = f"{dataset}-{variant}-seed{seed}"
+    layers = params.backbones[backbone]
+    initial = params.initialise.model_dump(exclude_none=True)
+    if params.initialise.imagenet is not None:
+        shape = (layers.block, tuple(layers.blocks))
+        if shape not in PUBLISHED or layers.width != 64:
+            raise InputError(f"backbones.{backbone}: torchvision publishes no ImageNet weights for it; use objects")
+        initial["architecture"] = PUBLISHED[shape]
+    jobs["initialise"][backbone] = {
+        "parameters": {"backbone": layers.model_dump(), **initial, "threads": _threads(params, "initialise")}
+    }
+    start = f"{results}/initialise/{backbone}.safetensors"
+    if train.pretrain:
+        classifier = f"{dataset}-{backbone}-seed{seed}"
+        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, "threads": _threads(params, "pretrain")}
+        jobs["pretrain"][classifier] = {"parameters": settings, "dataset": dataset, "weights": start}
+        start = f"{results}/pretrain/{classifier}.safetensors"
+    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
+    settings["threads"] = _threads(params, "train")
+    jobs["train"][run] = {"parameters": settings, "dataset": dataset, "weights": start}
+    jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
+    settings = {"run": _about(dataset, variant, backbone, seed), "format": params.datasets[dataset].format}
+    settings["threads"] = _threads(params, "evaluate")
+    jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
+
+
+def _about(dataset: str, variant: str, backbone: str, seed: int) -> dict[str, Any]:
+    return {"dataset": dataset, "variant": variant, "backbone": backbone, "seed": seed}
+
+
+def _threads(params: Params, stage: str) -> int:
+    return params.resources_of(stage).threads
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest the names, sizes and modification times of all files under a folder; "absent" if there is none."""
+    if not folder.is_dir():
+        return "absent"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest(
+        [[path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    )
+
+
+def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
+    """Write each job's settings to `folder/<group>/<job>.json` where they changed; give the files written.
+
+    Files of jobs that no longer exist are removed.
+    """
+    written = []
+    wanted = set()
+    for group, members in jobs.items():
+        stage = CODE.get(group, group)
+        code = code_digest(f"reid.stages.{stage}")
+        for job, described in members.items():
+            path = folder / group / f"{job}.json"
+            settings = {"stage": stage, "job": job, "code": code, "parameters": described["parameters"]}
+            text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+            wanted.add(path)
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                write_text(path, text)
+                written.append(path)
+    for path in folder.glob("*/*.json"):
+        if path not in wanted:
+            path.unlink()
+    return written
+
+
+def lists(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
+    """Give what an engine needs to draw the DAG: per group the jobs with their paths, without their settings."""
+    described = {
+        group: {
+            job: {key: value for key, value in fields.items() if key != "parameters"} for job, fields in members.items()
+        }
+        for group, members in jobs.items()
+    }
+    resources = {stage: params.resources_of(stage).model_dump() for stage in STAGES}
+    return {"experiment": params.experiment, "resources": resources, **described}
+
+
+def lists_text(params: Params, jobs: Mapping[str, Jobs]) -> str:
+    """Give the lists as the YAML that dvc.yaml iterates over."""
+    head = "# Written by `reid plan` from the parameters: the jobs that dvc.yaml iterates over. Do not edit.\n"
+    return head + yaml.safe_dump({"plan": lists(params, jobs)}, sort_keys=False, width=118)

@@ -1,0 +1,94 @@
+"""What the figures are drawn from: scores against the number of distractors, and training logs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reid.artifacts import InputError
+from reid.reporting.runs import run_name
+
+CURVE = ("run", "sizes", "gallery", "mAP", "rank1")
+LOG = ("update", "loss", "active")
+
+
+def distractor_lines(
+    contents: Iterable[tuple[Path, Mapping[str, Any]]], planned: Sequence[str], collapsed: set[str]
+) -> pd.DataFrame:
+    """Pool the curves of each variant over seeds and draws, without collapsed runs, in the order of `planned`.
+
+    Gives one row per variant and number of distractors: label (the backbone), distractors, gallery (its images,
+    distractors not counted), runs, values (runs x draws) and mean, least and greatest mAP and rank1, fractions.
+    Raises InputError for a planned curve without a file, and for curves of one variant with different sizes.
+    """
+    curves = {}
+    for file, content in contents:
+        if absent := [field for field in CURVE if field not in content]:
+            raise InputError(f"{file}: not a distractor curve, it lacks {absent[0]}; run `reid distract` again")
+        run = content["run"]
+        curves[run_name(run["dataset"], run["variant"], run["seed"])] = (file, content)
+    missing = [name for name in planned if name not in curves]
+    if missing:
+        raise InputError(f"{missing[0]}.json: no distractor curve of this planned run; run `reid distract` for it")
+    variants: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
+    for name in planned:
+        members = variants.setdefault(curves[name][1]["run"]["variant"], [])
+        if name not in collapsed:
+            members.append(curves[name])
+    rows = [row for variant, members in variants.items() for row in _pooled(variant, members)]
+    return pd.DataFrame(rows)
+
+
+def _pooled(variant: str, members: Sequence[tuple[Path, Mapping[str, Any]]]) -> Iterable[dict[str, Any]]:
+    for file, content in members:
+        if content["sizes"] != members[0][1]["sizes"]:
+            raise InputError(f"{file}: sizes differ from {members[0][0]}; run `reid distract` again for both")
+    for i, size in enumerate(members[0][1]["sizes"] if members else ()):
+        first = members[0][1]
+        row = {
+            "variant": variant,
+            "label": backbone_label(first["run"]["backbone"]),
+            "distractors": size,
+            "gallery": first["gallery"],
+            "runs": len(members),
+        }
+        for metric in ("mAP", "rank1"):
+            values = [float(value) for _, content in members for value in content[metric][i]]
+            row |= {"values": len(values), metric: sum(values) / len(values)}
+            row |= {f"{metric}_min": min(values), f"{metric}_max": max(values)}
+        yield row
+
+
+def backbone_label(backbone: str) -> str:
+    """Print a backbone's name as the paper does: resnet50 -> ResNet-50."""
+    return re.sub(r"^resnet", "ResNet-", backbone)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The log of a run: one row an update, columns `LOG` and others; active is the share of triplets with a loss."""
+
+    dataset: str
+    variant: str
+    seed: int
+    collapsed: bool
+    log: pd.DataFrame
+
+
+def parse_log(file: Path, text: str) -> pd.DataFrame:
+    """Parse a training log. Raises InputError for missing columns or a log without updates."""
+    try:
+        log = pd.read_csv(StringIO(text))
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise InputError(f"{file}: no columns of a training log ({error}); run `reid train` again") from None
+    if missing := [name for name in LOG if name not in log.columns]:
+        raise InputError(f"{file}: no column {missing[0]} in a training log; run `reid train` again")
+    if log.empty:
+        raise InputError(f"{file}: a training log without updates; run `reid train` again")
+    return log

@@ -1,0 +1,173 @@
+"""The report's figures, drawn the same to the byte wherever matplotlib has the same version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from reid.functional.tables import binned_means
+from reid.reporting.curves import Training
+from reid.reporting.shapes import DATASETS
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours, told apart by colour-blind readers too."""
+MARKERS = "osD^vP"
+INK, FAINT = "#222222", "#8a8a8a"
+BINS = 48  # of a training curve: enough for a panel two inches wide
+
+STYLE: dict[str, Any] = {
+    "axes.edgecolor": FAINT,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.labelcolor": INK,
+    "figure.dpi": 160,
+    "font.size": 8.5,
+    "grid.color": "#e6e6e6",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "reid",
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+}
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Draw with matplotlib's defaults and ours, whatever the machine's matplotlibrc says."""
+    return style.context(STYLE, after_reset=True)
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """Render a figure as "svg" or "png", without a date or the name of a program."""
+    metadata = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+    rendered = BytesIO()
+    figure.savefig(rendered, format=kind, metadata=metadata)
+    return rendered.getvalue()
+
+
+def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, float], rival_name: str) -> Figure:
+    """Draw mAP and rank-1 against the distractors in the gallery: mean, and a band from the least to the greatest.
+
+    lines: from `distractor_lines`. rival: mAP and rank1 in percent to hold them against as a dashed line, or nothing.
+    """
+    figure = Figure(figsize=(9, 3.9))
+    _title(figure, title, subtitle)
+    panels = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.045, right=0.9, top=0.755, bottom=0.125, wspace=0.36)
+    for axes, metric, name in zip(panels, ("mAP", "rank1"), ("mAP (%)", "rank-1 (%)"), strict=True):
+        ends = _distractor_panel(axes, lines, metric)
+        if metric in rival:
+            axes.axhline(rival[metric], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            ends.append((rival[metric], rival_name, INK))
+        _label(axes, ends, lines["distractors"].max())
+        axes.set_title(name)
+        axes.set_xlabel(f"distractors added to the gallery of {lines['gallery'].iloc[0]:,} images")
+    return figure
+
+
+Ends = list[tuple[float, str, str]]
+"""The right ends of lines: height, name, colour."""
+
+
+def _distractor_panel(axes: Axes, lines: pd.DataFrame, metric: str) -> Ends:
+    ends = []
+    for i, (_, line) in enumerate(lines.groupby("variant", sort=False)):
+        x, mean = line["distractors"].to_numpy(), 100 * line[metric].to_numpy()
+        least, greatest = 100 * line[f"{metric}_min"].to_numpy(), 100 * line[f"{metric}_max"].to_numpy()
+        axes.fill_between(x, least, greatest, color=PALETTE[i], alpha=0.18, linewidth=0)
+        axes.plot(x, mean, color=PALETTE[i], marker=MARKERS[i])
+        ends.append((float(mean[-1]), str(line["label"].iloc[0]), PALETTE[i]))
+    last = lines["distractors"].max()
+    axes.set_xlim(-0.02 * last, 1.02 * last)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}K" if last >= 10_000 and x else f"{x:,.0f}")
+    return ends
+
+
+def _label(axes: Axes, ends: Ends, last: float) -> None:
+    """Write name and value beside each line's right end, moved up where it would touch the one below."""
+    low, high = axes.get_ylim()
+    lowest = -np.inf
+    for height, name, colour in sorted(ends):
+        y = lowest = max(height, lowest + 0.12 * (high - low))
+        axes.text(1.035 * last, y, f"{name}\n{height:.1f}", color=colour, va="center", fontweight="bold")
+
+
+def training_curves(runs: Sequence[Training], margin: float, title: str, subtitle: str) -> Figure:
+    """Draw loss and share of active triplets of every run, one panel a variant, one colour a dataset.
+
+    Collapsed runs are dashed and named; a line at the margin shows where they stay.
+    """
+    variants = list(dict.fromkeys(run.variant for run in runs))
+    datasets = list(dict.fromkeys(run.dataset for run in runs))
+    colours = dict(zip(datasets, PALETTE, strict=False))
+    columns = min(4, len(variants))
+    rows = -(-len(variants) // columns)
+    height = 1.1 + 1.9 * rows
+    figure = Figure(figsize=(9, height))
+    _title(figure, title, subtitle)
+    _key(figure, {DATASETS.get(dataset, dataset): colour for dataset, colour in colours.items()}, height)
+    grid = figure.add_gridspec(
+        rows, columns, left=0.06, right=0.985, top=1 - 1.0 / height, bottom=0.38 / height, wspace=0.14, hspace=0.38
+    )
+    highest = 1.05 * max(margin, *(binned_means(run.log["loss"].to_numpy(float), BINS).max() for run in runs))
+    for i, variant in enumerate(variants):
+        pair = grid[i // columns, i % columns].subgridspec(2, 1, height_ratios=(2, 1), hspace=0.2)
+        loss, active = figure.add_subplot(pair[0]), figure.add_subplot(pair[1])
+        loss.axhline(margin, color=INK, linewidth=0.8)
+        members = [run for run in runs if run.variant == variant]
+        for run in members:
+            dashes = (0, (3, 1.5)) if run.collapsed else "-"
+            x = binned_means(run.log["update"].to_numpy(float), BINS)
+            for axes, column in ((loss, "loss"), (active, "active")):
+                y = binned_means(run.log[column].to_numpy(float), BINS)
+                axes.plot(x, y, color=colours[run.dataset], linewidth=1, linestyle=dashes)
+        loss.set(title=variant, ylim=(0, highest))
+        active.set(ylim=(0, 1.05), yticks=(0, 1))
+        _mark_collapsed(loss, members, colours)
+        loss.tick_params(labelbottom=False, labelleft=i % columns == 0)
+        active.tick_params(labelleft=i % columns == 0)
+        if i % columns == 0:
+            loss.set_ylabel("loss")
+            active.set_ylabel("active")
+        if i + columns >= len(variants):
+            active.set_xlabel("update")
+    return figure
+
+
+def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[str, str]) -> None:
+    for line, run in enumerate(run for run in members if run.collapsed):
+        told = f"collapsed: {DATASETS.get(run.dataset, run.dataset)}, seed {run.seed}"
+        place = (0.99, 0.98 - 0.14 * line)
+        axes.annotate(
+            told, place, xycoords="axes fraction", ha="right", va="top", color=colours[run.dataset], fontsize=8
+        )
+
+
+def _title(figure: Figure, title: str, subtitle: str) -> None:
+    height = figure.get_figheight()
+    figure.text(0.012, 1 - 0.12 / height, title, va="top", fontsize=11, fontweight="bold")
+    figure.text(0.012, 1 - 0.36 / height, subtitle, va="top", color="#555555")
+
+
+def _key(figure: Figure, colours: Mapping[str, str], height: float) -> None:
+    """Write the names of the colours in their colours."""
+    for i, (name, colour) in enumerate(colours.items()):
+        figure.text(0.012 + 0.13 * i, 1 - 0.56 / height, f"— {name}", va="top", color=colour, fontweight="bold")

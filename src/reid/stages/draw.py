@@ -1,0 +1,112 @@
+"""Distractor curves and training logs in, Figure 7 and the curves of every training run out.
+
+The settings (as YAML):
+
+    experiment: embedded            # named in the subtitles
+    synthetic: true                 # true: say that it is rendered; false: draw the paper's [17] in Figure 7
+    margin: 0.1                     # of the triplet loss
+    runs: [market-default-seed0]    # every run of the design, in the order of the panels
+    curves: [market-default-seed0]  # the runs that Figure 7 is about, in the order of its lines
+    contact_sheet:                  # optional: draw the rendered people of the market dataset
+      {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reid.artifacts import InputError, read_json, replacing
+from reid.data.synthetic.contact_sheet import market_contact_sheet
+from reid.reporting.curves import Training, distractor_lines, parse_log
+from reid.reporting.figures import figure7, house_style, image, training_curves
+from reid.reporting.paper import Paper, parse_paper
+from reid.reporting.runs import Runs, index_runs
+
+TITLE = "Figure 7. Performance in the presence of distractors"
+RIVAL = "TriNet [17]"  # section 4.5: the best model with 500K distractors is on par with [17] without any
+
+
+def draw(
+    *,
+    curves: list[Path],
+    logs: list[Path],
+    scores: list[Path],
+    paper: Path,
+    settings: Mapping[str, Any],
+    out: Path,
+) -> list[Path]:
+    """Write figure7 and training_curves as .svg and .png, and figure7.csv, into the folder `out`; give their paths.
+
+    And contact_sheet.png, where the settings ask for it.
+
+    curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
+    `evaluate`, which tell the collapsed runs. paper: reports/paper.csv. settings: see the head of this module.
+    Raises InputError naming the planned run whose scores, curve or log is missing.
+    """
+    runs = index_runs((path, read_json(path)) for path in scores)
+    collapsed = {run.name for run in runs.values() if run.collapsed}
+    lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
+    if lines.empty:
+        raise InputError(f"{', '.join(settings['curves'])}: every run of Figure 7 collapsed in training; train others")
+    where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
+    rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
+    with house_style():
+        figures = {
+            "figure7": figure7(lines, TITLE, f"{where}; {_legend(lines, settings, collapsed)}", rival, RIVAL),
+            "training_curves": training_curves(
+                _trainings(logs, runs, settings["runs"]),
+                settings["margin"],
+                "Training with the triplet loss, every run",
+                f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
+            ),
+        }
+        files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
+    files["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode()
+    if sheet := settings.get("contact_sheet"):
+        files["contact_sheet.png"] = _contact_sheet(sheet)
+    for name, content in files.items():
+        with replacing(out / name) as temporary:
+            temporary.write_bytes(content)
+    return [out / name for name in files]
+
+
+def _contact_sheet(people: Mapping[str, Any]) -> bytes:
+    written = BytesIO()
+    market_contact_sheet(**people).save(written, format="png", optimize=True)
+    return written.getvalue()
+
+
+def _legend(lines: pd.DataFrame, settings: Mapping[str, Any], collapsed: set[str]) -> str:
+    """Say what lines and bands are, and which curves are left out."""
+    runs, values = lines["runs"].max(), lines["values"].max()
+    text = f"line: mean of {runs} seed{'s' if runs > 1 else ''} x {values // runs} draws, band: least to greatest"
+    if not settings["synthetic"]:
+        text += f"; dashed: {RIVAL} without distractors, as the paper prints it"
+    left_out = [name for name in settings["curves"] if name in collapsed]
+    return text + (f"\ncollapsed and left out: {', '.join(left_out)}" if left_out else "")
+
+
+def _rival(paper: Paper) -> dict[str, float]:
+    printed = {"mAP": "mAP", "rank1": "rank-1"}
+    return {key: float(paper.value("4", f"{RIVAL}*", "market-sq", metric)) for key, metric in printed.items()}
+
+
+def _trainings(logs: list[Path], runs: Runs, planned: list[str]) -> list[Training]:
+    """Read the logs of the planned runs, in their order."""
+    files = {path.stem: path for path in logs}
+    named = {run.name: run for run in runs.values()}
+    trainings = []
+    for name in planned:
+        if name not in files:
+            raise InputError(f"{name}.csv: no training log of this planned run; run `reid train` for it")
+        if name not in named:
+            raise InputError(f"{name}.json: no scores of this planned run; run `reid evaluate` for it")
+        run, file = named[name], files[name]
+        log = parse_log(file, file.read_text(encoding="utf-8"))
+        trainings.append(Training(run.dataset, run.variant, run.seed, run.collapsed, log))
+    return trainings

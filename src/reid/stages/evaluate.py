@@ -1,0 +1,124 @@
+"""Evaluation: each benchmark's own protocols, plain and re-ranked, from one set of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid.artifacts import Embeddings, Index, InputError, read_embeddings, read_index, replacing, write_json
+from reid.functional.expansion import expand
+from reid.functional.protocols import RULES, Labels, Rule, pool_queries, pool_tracklets
+from reid.functional.ranking import Ranking, rank, rank_by
+from reid.functional.reciprocal import k_reciprocal
+
+
+@dataclass(frozen=True)
+class Task:
+    """One protocol's queries and gallery: embeddings (Q, D) and (G, D), their labels, and who counts for whom."""
+
+    protocol: str
+    rule: Rule
+    query: NDArray[np.float32]
+    query_labels: Labels
+    gallery: NDArray[np.float32]
+    gallery_labels: Labels
+    lists: Sequence[NDArray[np.int64]] | None = None
+
+
+def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, queries: Path) -> None:
+    """Score every protocol of the dataset; write the scores and a row for every query.
+
+    settings: {"run": dataset, variant, backbone and seed, "format", "multi_query", "tracklets",
+    "person_search_gallery", "qe_dba", "k_reciprocal"} as in the parameters, and "threads"
+    """
+    rows = read_index(index)
+    embedded = read_embeddings(embeddings)
+    results = []
+    by_query: list[dict[str, Any]] = []
+    for task in tasks(rows, embedded, settings):
+        for rerank, ranking in rankings(task, settings):
+            name = {"protocol": task.protocol, "rerank": rerank}
+            results.append({**name, **ranking.scores(task.rule.ap_rule)})
+            by_query.append({**name, "ranking": ranking})
+    collapsed = bool(embedded.about.get("collapsed", False))
+    write_json(out, {"run": settings["run"], "collapsed": collapsed, "results": results})
+    write_queries(queries, by_query)
+
+
+def tasks(index: Index, embedded: Embeddings, settings: Mapping[str, Any]) -> Iterator[Task]:
+    """Give the protocols of a dataset's format. Raises InputError for an index without queries or lists."""
+    form = settings["format"]
+    if len(index.query) == 0 or len(index.gallery) == 0:
+        raise InputError(
+            f"index of {index.root}: {len(index.query)} queries, {len(index.gallery)} gallery rows to score"
+        )
+    rule = RULES[form]
+    query, gallery = _select(index, embedded, index.query), _select(index, embedded, index.gallery)
+    if form == "mars":
+        gallery_rows, query_tracklets = index.gallery, np.unique(index.tracklet_id[index.query])
+        pooled, first = pool_tracklets(gallery[0], index.tracklet_id[gallery_rows], settings["tracklets"])
+        labels = gallery[1][first]
+        is_query = np.isin(index.tracklet_id[gallery_rows][first], query_tracklets)
+        yield Task("tracklet", rule, pooled[is_query], labels[is_query], pooled, labels)
+        return
+    if form == "person-search":
+        wanted = str(settings["person_search_gallery"])
+        if index.gallery_lists is None or wanted not in index.gallery_lists:
+            known = ", ".join(index.gallery_lists or {}) or "none"
+            raise InputError(f"index of {index.root}: no gallery lists of size {wanted}; it has {known}")
+        lists = [np.searchsorted(index.gallery, members) for members in index.gallery_lists[wanted]]
+        yield Task(f"gallery-{wanted}", rule, *query, *gallery, lists)
+        return
+    yield Task("single-query", rule, *query, *gallery)
+    boxes = index.rows("boxes")
+    if len(boxes):
+        pooled = pool_queries(*_select(index, embedded, boxes), query[1], settings["multi_query"])
+        yield Task("multi-query", rule, pooled, query[1], *gallery)
+
+
+def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ranking]]:
+    """Rank plainly, with QE + DBA (the paper's re-ranking) and with k-reciprocal re-ranking.
+
+    Person Search is only ranked plainly: expansion would mix the images of other queries' galleries.
+    """
+    labels = (task.query_labels, task.gallery_labels)
+    threads = settings["threads"]
+    yield "none", rank(task.query, labels[0], task.gallery, labels[1], task.rule, lists=task.lists, threads=threads)
+    if task.lists is not None:
+        return
+    query, gallery = expand(task.query, task.gallery, **settings["qe_dba"], threads=threads)
+    yield "qe-dba", rank(query, labels[0], gallery, labels[1], task.rule, threads=threads)
+    reranked = k_reciprocal(task.query, task.gallery, **settings["k_reciprocal"], threads=threads)
+    yield "k-reciprocal", rank_by(reranked.score, *labels, task.rule, threads=threads)
+
+
+def _select(index: Index, embedded: Embeddings, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], Labels]:
+    return embedded.of(rows), Labels(index.person_id[rows], index.camera_id[rows])
+
+
+def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:
+    """Write AP by both rules, rank of the first hit (0 = none) and number of relevant items of every query."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for entry in by_query:
+        ranking: Ranking = entry["ranking"]
+        count = len(ranking.relevant)
+        columns = {
+            "protocol": pa.array([entry["protocol"]] * count).dictionary_encode(),
+            "rerank": pa.array([entry["rerank"]] * count).dictionary_encode(),
+            "query": np.arange(count),
+            "ap": ranking.average_precision("trapezoid"),
+            "ap_step": ranking.average_precision("step"),
+            "first_hit_rank": ranking.first_hit_rank,
+            "relevant": ranking.relevant,
+        }
+        tables.append(pa.table(columns))
+    with replacing(path) as temporary:
+        pq.write_table(pa.concat_tables(tables).unify_dictionaries(), temporary, compression="zstd")

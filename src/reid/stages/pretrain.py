@@ -1,0 +1,34 @@
+"""ID classification: the backbone learns to tell the training identities apart (sections 3.3 and 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
+from reid.data.images import load
+from reid.models.backbone import set_up
+from reid.models.embedder import backbone_of
+from reid.params import Pretrain
+from reid.training.classify import classify
+
+
+def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
+    """Classify the training identities of `index`, starting from `weights`; write backbone weights and the log.
+
+    settings: {"pretrain": the section of the parameters, "seed", "threads"}
+    """
+    device = set_up(settings["threads"])
+    rows = read_index(index)
+    initial = read_weights(weights)
+    backbone = backbone_of(initial, str(weights))
+    images = [torch.from_numpy(image).permute(2, 0, 1) for image in load(rows, rows.train)]
+    chosen = Pretrain.model_validate(settings["pretrain"])
+    progress = lambda steps: tqdm(steps, desc="pretrain", unit="update")  # noqa: E731
+    history = classify(backbone, images, rows.person_id[rows.train], chosen, settings["seed"], device, progress)
+    write_log(log, history)
+    write_weights(out, Weights(backbone.state_dict(), {"backbone": initial.about["backbone"]}))

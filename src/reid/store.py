@@ -1,0 +1,213 @@
+"""The content-addressed store that makes every stage idempotent, whichever engine calls it.
+
+key = SHA-256 of (stage, its parameters, the contents of its inputs, its code). A key that the store holds is
+hard-linked to where it is asked for; anything else is computed in a folder of its own under the store, flushed,
+made read-only and renamed in, so that a kill at any moment leaves nothing that looks finished. `REID_STORE` names
+the store's folder (default `.store`); `REID_STORE=none` computes without one.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reid.artifacts import InputError, provenance
+
+PACKAGE = Path(__file__).parent
+DIGITS = 16  # of a digest, where people read it
+
+
+def digest(content: Any) -> str:
+    """Give the SHA-256 of a JSON-able value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Give the SHA-256 of a file's content. Raises InputError if it cannot be read."""
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; run the stage that writes it first") from None
+
+
+def code_digest(module: str) -> str:
+    """Give the SHA-256 of the syntax trees of a module of ours and of everything of ours that it imports.
+
+    Comments, docstrings and formatting change nothing; a changed constant, function or import does.
+    """
+    seen: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen[name], imports = _tree(name)
+            waiting.extend(imports)
+    return digest(seen)
+
+
+@cache
+def _tree(module: str) -> tuple[str, tuple[str, ...]]:
+    """Give the digest of one module's syntax tree and the modules of ours that it imports."""
+    source = _source(module)
+    if source is None:
+        raise InputError(f"module {module}: no such file in {PACKAGE}; is the package installed whole?")
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    imports = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imports |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    ours = tuple(sorted(name for name in imports if name.startswith("reid.") and _source(name) is not None))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
+
+
+def _source(module: str) -> Path | None:
+    """Find the file of a module of ours, without importing anything."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def make(
+    stage: str,
+    *,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, Path | list[Path]],
+    outputs: Iterable[Path],
+    compute: Callable[[Path], None],
+    copy: bool = False,
+) -> bool:
+    """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
+
+    stage        name; the module `reid.stages.<stage>` is its code
+    parameters   JSON-able, everything but the inputs that the outputs depend on
+    inputs       name -> file or files, known by their contents
+    outputs      where files or folders are wanted; all have different names
+    compute      writes files and folders of those names into the folder it is given; what it leaves there under
+                 other names survives a kill, so that a checkpoint can be taken up again
+    copy         copy instead of hard-linking, for files that people may edit
+    """
+    outputs = list(outputs)
+    stamp = {
+        "stage": stage,
+        "parameters": digest(parameters),
+        "code": code_digest(f"reid.stages.{stage}"),
+        "inputs": {
+            name: [file_digest(path) for path in paths] if isinstance(paths, list) else file_digest(paths)
+            for name, paths in inputs.items()
+        },
+    }
+    store = os.environ.get("REID_STORE", ".store")
+    if store == "none":
+        with tempfile.TemporaryDirectory(prefix="reid-") as folder:
+            _compute(compute, Path(folder), outputs, stamp)
+            _place(Path(folder), outputs, copy=True)
+        return True
+    key = digest(stamp)
+    made = Path(store) / stage / key[:2] / key
+    computed = False
+    if not made.is_dir():
+        partial = Path(store) / "partial" / key
+        partial.mkdir(parents=True, exist_ok=True)
+        with _alone(partial):
+            if not made.is_dir():  # nobody else made it while this process waited
+                _compute(compute, partial, outputs, stamp)
+                _seal(partial, outputs)
+                made.parent.mkdir(parents=True, exist_ok=True)
+                partial.rename(made)
+                computed = True
+            elif partial.is_dir():
+                shutil.rmtree(partial)
+    _place(made, outputs, copy)
+    return computed
+
+
+def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path], stamp: Mapping[str, Any]) -> None:
+    for output in outputs:
+        _remove(folder / output.name)
+    short = {name: value[:DIGITS] if isinstance(value, str) else value for name, value in stamp.items()}
+    token = provenance.set({**short, "inputs": digest(stamp["inputs"])[:DIGITS]})
+    try:
+        compute(folder)
+    finally:
+        provenance.reset(token)
+    for output in outputs:
+        if not (folder / output.name).exists():
+            raise RuntimeError(f"stage {stamp['stage']} did not write {output.name}")
+
+
+def _seal(folder: Path, outputs: list[Path]) -> None:
+    """Drop everything but the outputs, make them read-only and flush the folder."""
+    wanted = {output.name for output in outputs}
+    for entry in folder.iterdir():
+        if entry.name not in wanted:
+            _remove(entry)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _place(made: Path, outputs: list[Path], copy: bool) -> None:
+    for output in outputs:
+        source = made / output.name
+        if not copy and source.is_file() and output.is_file() and output.samefile(source):
+            os.utime(output)
+            continue
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+        _remove(temporary)
+        if source.is_dir():
+            shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
+            _remove(output)
+        else:
+            (_copy if copy else _link)(source, temporary)
+        temporary.rename(output)
+        os.utime(output)  # newer than the inputs, as engines that go by modification times expect
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the store on another file system: nothing to link to
+            raise
+        _copy(source, target)
+
+
+def _copy(source: str | Path, target: str | Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder while one process computes in it; others wait here, then find the key made."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,93 @@
+"""The ranking loop: hard triplets, Eq. 1, one update per batch of triplets (sections 3.2, 3.3 and 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid.functional.losses import triplet_loss
+from reid.functional.mining import mine
+from reid.functional.schedules import cutout_limit, halving, warm_up
+from reid.functional.transforms import apply_by_size, augment
+from reid.models.backbone import freeze_statistics
+from reid.models.embedder import Embedder, embed
+from reid.params import Ranking
+from reid.training.classify import Progress
+
+
+def rank(
+    embedder: Embedder,
+    images: Sequence[Tensor],
+    person_id: NDArray[np.int64],
+    settings: Ranking,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> list[dict[str, float]]:
+    """Train the embedder in place; give the log, a row an update.
+
+    images  N uint8 tensors (3, h, w), their largest side already M; person_id (N,)
+    Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
+    from the hardest of each query. Batch norm is frozen, so same-size batches give the gradient of the paper's
+    triplet-by-triplet accumulation.
+    """
+    generator = np.random.default_rng((seed, 2))
+    embedder.to(device)
+    embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze_statistics(embedder)
+    optimiser = torch.optim.SGD(
+        [parameter for parameter in embedder.parameters() if parameter.requires_grad],
+        settings.learning_rate,
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    log = []
+    for update in progress(range(settings.updates)):
+        if update % settings.refresh == 0:
+            pool = np.sort(generator.permutation(len(images))[: settings.pool])
+            clean = torch.from_numpy(embed(embedder, [images[i] for i in pool], device))
+            wanted = settings.batch * settings.refresh
+            mined, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator)
+            triplets = pool[mined]
+        rate = halving(update, settings.learning_rate, settings.halve_every)
+        rate *= warm_up(update, settings.warm_up * settings.updates)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        cutout = cutout_limit(update, settings.updates, settings.cutout)
+        start = update % settings.refresh * settings.batch
+        batch = triplets[start : start + settings.batch].ravel().tolist()
+        augmented = [augment(images[i], settings.flip, settings.crop, cutout, generator) for i in batch]
+        embeddings = apply_by_size(lambda some: embedder(some.to(device)), augmented)
+        query, positive, negative = embeddings.view(-1, 3, embeddings.shape[1]).unbind(1)
+        losses = triplet_loss(query, positive, negative, settings.margin)
+        loss = losses.mean() if settings.reduction == "mean" else losses.sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        log.append(
+            {
+                "update": update,
+                "loss": losses.mean().item(),
+                "active": (losses > 0).float().mean().item(),
+                "mined_active": float((hardness + settings.margin > 0).mean()),
+                "learning_rate": rate,
+                "cutout": cutout,
+            }
+        )
+        if not np.isfinite(log[-1]["loss"]):
+            raise FloatingPointError(f"triplet loss is {log[-1]['loss']} at update {update}; lower learning_rate")
+    return log
+
+
+def collapsed(log: Sequence[dict[str, float]], margin: float) -> bool:
+    """Tell whether a run ended with its embeddings in one point.
+
+    The loss of a triplet is then the margin itself, whatever the images; hard mining keeps it there. The sign is a
+    mean loss of at least 95 % of the margin over the last eighth of the updates.
+    """
+    last = log[-max(1, len(log) // 8) :]
+    return bool(np.mean([row["loss"] for row in last]) >= 0.95 * margin)

@@ -1,0 +1,212 @@
+"""Figures from hand-made curves and logs: what they show, what they leave out, what they name, equal bytes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reid.artifacts import InputError
+from reid.reporting.curves import Training, distractor_lines
+from reid.reporting.figures import figure7, house_style, training_curves
+from reid.stages.draw import draw
+
+PAPER = Path(__file__).parents[1] / "reports" / "paper.csv"
+NAMES = [f"market-{variant}-seed{seed}" for variant in ("default", "resnet22") for seed in (0, 1)]
+SETTINGS = {"experiment": "embedded", "synthetic": True, "margin": 0.1, "runs": NAMES, "curves": NAMES}
+
+
+def curve(variant: str, seed: int, maps: list[list[float]]) -> dict[str, object]:
+    return {
+        "run": {
+            "dataset": "market",
+            "variant": variant,
+            "seed": seed,
+            "backbone": {"default": "resnet10", "resnet22": "resnet22"}[variant],
+        },
+        "protocol": "single-query",
+        "sizes": [0, 100],
+        "gallery": 1525,
+        "draws": 2,
+        "mAP": maps,
+        "rank1": [[value + 0.1 for value in draws] for draws in maps],
+        "ap_rule": "trapezoid",
+    }
+
+
+CURVES = {
+    "market-default-seed0": curve("default", 0, [[0.60, 0.60], [0.50, 0.54]]),
+    "market-default-seed1": curve("default", 1, [[0.62, 0.62], [0.52, 0.52]]),
+    "market-resnet22-seed0": curve("resnet22", 0, [[0.58, 0.58], [0.40, 0.42]]),
+    "market-resnet22-seed1": curve("resnet22", 1, [[0.10, 0.10], [0.05, 0.05]]),
+}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, list[Path]]:
+    """Two backbones, two seeds; the last run collapsed."""
+    files: dict[str, list[Path]] = {"curves": [], "logs": [], "scores": []}
+    for folder in files:
+        (tmp_path / folder).mkdir()
+    for name, content in CURVES.items():
+        scores = {"run": content["run"], "collapsed": name == NAMES[-1], "results": []}
+        log = [
+            "update,loss,active,learning_rate,cutout",
+            *(f"{t},{0.2 - t / 1000},{1 - t / 200},0.1,0" for t in range(100)),
+        ]
+        for folder, suffix, text in (
+            ("curves", "json", json.dumps(content)),
+            ("scores", "json", json.dumps(scores)),
+            ("logs", "csv", "\n".join(log) + "\n"),
+        ):
+            files[folder].append(tmp_path / folder / f"{name}.{suffix}")
+            files[folder][-1].write_text(text)
+    return files
+
+
+def lines(collapsed: set[str]) -> pd.DataFrame:
+    return distractor_lines(((Path(name), content) for name, content in CURVES.items()), NAMES, collapsed)
+
+
+def test_curves_are_pooled_over_seeds_and_draws_without_collapsed_runs():
+    pooled = lines({NAMES[-1]}).round(6)
+    assert pooled[["label", "distractors", "gallery", "runs", "values"]].to_numpy().tolist() == [
+        ["ResNet-10", 0, 1525, 2, 4],
+        ["ResNet-10", 100, 1525, 2, 4],
+        ["ResNet-22", 0, 1525, 1, 2],
+        ["ResNet-22", 100, 1525, 1, 2],
+    ]
+    assert pooled[["mAP", "mAP_min", "mAP_max"]].to_numpy().tolist() == [
+        [0.61, 0.60, 0.62],
+        [0.52, 0.50, 0.54],
+        [0.58, 0.58, 0.58],
+        [0.41, 0.40, 0.42],
+    ]
+    assert pooled["rank1"].tolist() == [0.71, 0.62, 0.68, 0.51]
+
+
+def test_figure_7_draws_the_means_the_bands_and_their_names():
+    with house_style():
+        figure = figure7(lines({NAMES[-1]}), "title", "subtitle", {}, "")
+    for axes, means in zip(figure.axes, ([[61, 52], [58, 41]], [[71, 62], [68, 51]]), strict=True):
+        assert np.allclose([line.get_ydata() for line in axes.lines], means)
+        assert len(axes.collections) == 2
+    assert [text.get_text() for text in figure.axes[0].texts] == ["ResNet-22\n41.0", "ResNet-10\n52.0"]
+    assert {text.get_text() for text in figure.texts} == {"title", "subtitle"}
+    assert "1,525" in figure.axes[0].get_xlabel()
+
+
+def test_labels_that_would_touch_are_moved_apart():
+    with house_style():
+        figure = figure7(lines(set()).assign(mAP=0.5, mAP_min=0.4, mAP_max=0.6), "", "", {"mAP": 50.0}, "rival")
+    low, high = figure.axes[0].get_ylim()
+    heights = [text.get_position()[1] for text in figure.axes[0].texts]
+    assert len(heights) == 3 and np.diff(sorted(heights)).min() >= 0.11 * (high - low)
+
+
+def test_draw_writes_the_figures_and_their_numbers(inputs, tmp_path):
+    paths = draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+    assert [path.name for path in paths] == [
+        "figure7.svg",
+        "figure7.png",
+        "training_curves.svg",
+        "training_curves.png",
+        "figure7.csv",
+    ]
+    assert paths[1].read_bytes()[:4] == b"\x89PNG" and b"<svg" in paths[0].read_bytes()
+    assert paths[4].read_text().splitlines()[:2] == [
+        "variant,label,distractors,gallery,runs,values,mAP,mAP_min,mAP_max,rank1,rank1_min,rank1_max",
+        "default,ResNet-10,0,1525,2,4,0.610000,0.600000,0.620000,0.710000,0.700000,0.720000",
+    ]
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_titles_say_what_was_measured(inputs, tmp_path, synthetic):
+    svg, *_ = draw(**inputs, paper=PAPER, settings=SETTINGS | {"synthetic": synthetic}, out=tmp_path / "out")
+    text = svg.read_text(encoding="utf-8")  # matplotlib names each text it draws in a comment
+    assert ("embedded rendered benchmark" in text) == synthetic
+    assert ("TriNet [17]" in text and "69.1" in text and "84.9" in text) != synthetic
+    assert "mean of 2 seeds x 2 draws" in text
+    assert "collapsed and left out: market-resnet22-seed1" in text
+
+
+def test_the_contact_sheet_is_drawn_where_asked_for(inputs, tmp_path):
+    people = {"world": 1, "cameras": 2, "identities": 1, "lookalikes": 1, "hardness": 0.45}
+    paths = draw(**inputs, paper=PAPER, settings=SETTINGS | {"contact_sheet": people}, out=tmp_path / "out")
+    assert paths[-1].name == "contact_sheet.png"
+    assert paths[-1].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_training_curves_show_every_run_and_mark_the_collapsed():
+    def log(loss: float) -> pd.DataFrame:
+        return pd.DataFrame({"update": range(60), "loss": loss, "active": 0.5})
+
+    runs = [
+        Training("market", "default", 0, False, log(0.05)),
+        Training("person-search", "default", 0, False, log(0.06)),
+        Training("market", "flip", 1, True, log(0.12)),
+    ]
+    with house_style():
+        figure = training_curves(runs, 0.1, "title", "subtitle")
+    default, default_active, flip, _ = figure.axes
+    assert (default.get_title("left"), flip.get_title("left")) == ("default", "flip")
+    assert [line.get_ydata()[0] for line in default.lines] == pytest.approx([0.1, 0.05, 0.06])  # the margin first
+    assert [line.get_ydata()[0] for line in default_active.lines] == [0.5, 0.5]
+    assert [text.get_text() for text in flip.texts] == ["collapsed: Market, seed 1"]
+    assert flip.lines[1].get_linestyle() == "--" and default.lines[1].get_linestyle() == "-"
+    assert {"— Market", "— Person Search"} <= {text.get_text() for text in figure.texts}
+
+
+def test_equal_bytes_whenever_and_in_whatever_order(inputs, tmp_path, monkeypatch):
+    first = draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "first")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    backwards = {name: files[::-1] for name, files in inputs.items()}
+    again = draw(**backwards, paper=PAPER, settings=SETTINGS, out=tmp_path / "again")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    for path in first:
+        assert not any(word in path.read_bytes() for word in (b"<dc:date>", b"Software", b"Matplotlib v"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("curves", r"market-default-seed0\.json: no distractor curve"),
+        ("logs", r"market-default-seed0\.csv: no training log"),
+        ("scores", r"market-default-seed0\.json: no scores"),
+    ],
+)
+def test_a_missing_input_is_named(inputs, tmp_path, kind, message):
+    with pytest.raises(InputError, match=message):
+        draw(**inputs | {kind: inputs[kind][1:]}, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+
+
+def test_a_damaged_curve_is_named(inputs, tmp_path):
+    inputs["curves"][2].write_text(json.dumps({"run": CURVES[NAMES[2]]["run"]}))
+    with pytest.raises(InputError, match=r"market-resnet22-seed0\.json: not a distractor curve, it lacks sizes"):
+        draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+
+
+def test_curves_of_other_sizes_are_named(inputs, tmp_path):
+    inputs["curves"][1].write_text(json.dumps(CURVES[NAMES[1]] | {"sizes": [0, 200]}))
+    with pytest.raises(InputError, match=r"default-seed1\.json: sizes differ from .*default-seed0\.json"):
+        draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("text", "message"), [("update,loss\n0,1\n", "no column active"), ("", "no columns")])
+def test_a_damaged_log_is_named(inputs, tmp_path, text, message):
+    inputs["logs"][0].write_text(text)
+    with pytest.raises(InputError, match=rf"market-default-seed0\.csv: {message}"):
+        draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+
+
+def test_a_log_without_updates_is_named(inputs, tmp_path):
+    inputs["logs"][0].write_text("update,loss,active,learning_rate,cutout\n")
+    with pytest.raises(InputError, match=r"market-default-seed0\.csv: a training log without updates"):
+        draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+
+
+def test_nothing_is_drawn_of_collapsed_runs_alone(inputs, tmp_path):
+    settings = SETTINGS | {"curves": [NAMES[-1]]}
+    with pytest.raises(InputError, match=r"market-resnet22-seed1: every run of Figure 7 collapsed"):
+        draw(**inputs, paper=PAPER, settings=settings, out=tmp_path / "out")

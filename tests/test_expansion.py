@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracles
+from reid.functional import expansion, neighbours
+
+
+def embeddings(seed, *rows, size=8):
+    rng = np.random.default_rng(seed)
+    return [oracles.unit(rng.standard_normal((each, size))).astype(np.float32) for each in rows]
+
+
+def test_three_items_by_hand():
+    """One neighbour each: the database averages with its nearest, then the query with its nearest of those."""
+    gallery = np.array([[1, 0], [0.8, 0.6], [-1, 0]], np.float32)  # 0 and 1 are neighbours; 2 is closest to 1
+    query = np.array([[0, 1]], np.float32)
+    between = np.array([1.8, 0.6]) / np.hypot(1.8, 0.6)
+    far = np.array([-0.2, 0.6]) / np.hypot(0.2, 0.6)
+    expanded, augmented = expansion.expand(query, gallery, query_neighbours=1, database_neighbours=1)
+    assert augmented == pytest.approx(np.array([between, between, far]), abs=1e-6)
+    assert expanded == pytest.approx(oracles.unit(query + far), abs=1e-6)  # (-0.32, 0.95) is the nearest to (0, 1)
+
+
+def test_no_neighbours_change_nothing():
+    query, gallery = embeddings(0, 3, 5)
+    for result, given_ in zip(
+        expansion.expand(query, gallery, query_neighbours=0, database_neighbours=0), (query, gallery), strict=True
+    ):
+        assert (result == given_).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.integers(0, 5),
+    st.integers(0, 10),
+    st.sampled_from([0, 1, 3]),
+    st.booleans(),
+    st.sampled_from(["database-first", "query-first"]),
+)
+def test_equals_dense_expansion(seed, k_query, k_database, alpha, self_counts, order):
+    query, gallery = embeddings(seed, 7, 25)
+    result = expansion.expand(
+        query,
+        gallery,
+        query_neighbours=k_query,
+        database_neighbours=k_database,
+        alpha=alpha,
+        self_counts=self_counts,
+        order=order,
+        threads=1,
+    )
+    expected = oracles.expand(query, gallery, k_query, k_database, alpha, self_counts, order)
+    for ours, theirs in zip(result, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_too_many_neighbours_are_refused():
+    query, gallery = embeddings(0, 3, 5)
+    with pytest.raises(ValueError, match="10 neighbours asked for, but there are only 4 items"):
+        expansion.expand(query, gallery)
+    with pytest.raises(ValueError, match="order 'both' is unknown"):
+        expansion.expand(query, gallery, order="both")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 40), st.booleans())
+def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self):
+    """Small whole numbers: products are exact and often equal, and the earlier item must come first."""
+    rng = np.random.default_rng(seed)
+    query, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (6, 20))
+    across = neighbours.nearest(query, gallery, k, rows=rows, threads=1)
+    assert (across.items == oracles.neighbours(query @ gallery.T, k)).all()
+    everyone = np.concatenate([query, gallery])
+    similarity = everyone @ everyone.T
+    among = neighbours.nearest_among([query, gallery], k, exclude_self=exclude_self, rows=rows, threads=1)
+    assert (among.lowest == similarity.min(axis=1)).all()
+    if exclude_self:
+        np.fill_diagonal(similarity, -np.inf)
+    assert (among.items == oracles.neighbours(similarity, k)).all()
+    assert (among.similarity == np.take_along_axis(similarity, among.items, axis=1)).all()

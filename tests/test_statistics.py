@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from reid.functional.statistics import mean_and_deviation, mean_interval, paired_difference
+
+
+def test_interval_agrees_with_the_normal_approximation():
+    values = np.random.default_rng(0).random(2000)
+    found = mean_interval(values, np.random.default_rng(1))
+    spread = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - spread, abs=spread / 10)
+    assert found.high == pytest.approx(values.mean() + spread, abs=spread / 10)
+
+
+def test_interval_is_seeded():
+    values = np.random.default_rng(0).random(50)
+    assert mean_interval(values, np.random.default_rng(1)) == mean_interval(values, np.random.default_rng(1))
+    assert mean_interval(values, np.random.default_rng(1)) != mean_interval(values, np.random.default_rng(2))
+
+
+def test_pairing_removes_the_difficulty_that_runs_share():
+    rng = np.random.default_rng(0)
+    hard = rng.random(500)
+    better = paired_difference(hard + 0.01 + 0.01 * rng.standard_normal(500), hard, np.random.default_rng(1))
+    assert 0 < better.low < 0.01 < better.high < 0.02
+    alone = mean_interval(hard, np.random.default_rng(1))
+    assert alone.high - alone.low > 5 * (better.high - better.low)
+
+
+def test_equal_runs_do_not_differ():
+    values = np.random.default_rng(0).random(20)
+    same = paired_difference(values, values, np.random.default_rng(1))
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_runs_of_different_queries_are_refused():
+    with pytest.raises(ValueError, match="the two runs must score the same queries"):
+        paired_difference(np.ones(3), np.ones(4), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="expected one per query"):
+        mean_interval(np.empty(0), np.random.default_rng(0))
+
+
+def test_spread_over_seeds():
+    assert mean_and_deviation(np.array([1.0, 2.0, 3.0])) == (2.0, 1.0)
+    mean, deviation = mean_and_deviation(np.array([4.0]))
+    assert mean == 4 and np.isnan(deviation)
+    with pytest.raises(ValueError, match="no values"):
+        mean_and_deviation(np.empty(0))

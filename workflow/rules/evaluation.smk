@@ -1,0 +1,59 @@
+# From embeddings to scores: evaluate, distract.
+
+
+rule evaluate:
+    input:
+        settings=settings("evaluate"),
+        index=indexed("evaluate"),
+        embeddings=rules.embed.output.embeddings,
+    output:
+        scores=f"results/{E}/evaluate/{{job}}.json",
+        queries=f"results/{E}/evaluate/{{job}}.parquet",
+    log:
+        f"results/{E}/logs/evaluate/{{job}}.log",
+    benchmark:
+        f"results/{E}/benchmarks/evaluate/{{job}}.tsv"
+    wildcard_constraints:
+        job=one_of("evaluate"),
+    conda:
+        "../envs/numeric.yaml"
+    threads: ask("evaluate", "threads")
+    resources:
+        gpu=ask("evaluate", "gpu"),
+        mem_mb=ask("evaluate", "mem_mb"),
+        runtime=ask("evaluate", "runtime"),
+    shell:
+        "reid evaluate --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
+        " --out {output.scores} --queries {output.queries} > {log} 2>&1"
+
+
+rule distract:
+    input:
+        settings=settings("distract"),
+        index=indexed("distract"),
+        embeddings=rules.embed.output.embeddings,
+        shards=lambda w: [
+            job["out"]
+            for name, job in JOBS["shard"].items()
+            if name.rsplit("-", 1)[0] == w.job
+        ],
+    output:
+        curve=f"results/{E}/distract/{{job}}.json",
+    log:
+        f"results/{E}/logs/distract/{{job}}.log",
+    benchmark:
+        f"results/{E}/benchmarks/distract/{{job}}.tsv"
+    wildcard_constraints:
+        job=one_of("distract"),
+    conda:
+        "../envs/numeric.yaml"
+    threads: ask("distract", "threads")
+    resources:
+        gpu=ask("distract", "gpu"),
+        mem_mb=ask("distract", "mem_mb"),
+        runtime=ask("distract", "runtime"),
+    params:
+        shards=f"results/{E}/distractors/{{job}}",
+    shell:
+        "reid distract --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
+        " --shards {params.shards} --out {output.curve} > {log} 2>&1"
