@@ -388,6 +388,13 @@ def test_person_search_annotation_that_does_not_belong_together_is_an_error(tmp_
         READERS["person-search"](tmp_path)
 
 
+def test_person_search_leaves_the_largest_lists_unread(tmp_path: Path) -> None:
+    person_search(tmp_path)
+    (tmp_path / "annotation/test/train_test/TestG4000.mat").write_bytes(b"of gigabytes")
+    lists = READERS["person-search"](tmp_path).gallery_lists
+    assert lists is not None and list(lists) == ["1", "2"]
+
+
 # --- distractors
 
 

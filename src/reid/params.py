@@ -56,7 +56,7 @@ class Dataset(Section):
 
     format: Literal["market1501", "dukemtmc", "mars", "person-search", "distractors"]
     source: Source
-    counts: dict[str, Natural] | None = None
+    counts: dict[str, Natural] | Literal["published"] | None = None
     variants: list[Name] | Literal["all"] = []
 
 
@@ -199,14 +199,22 @@ class TableRow(Section):
     group: str = ""
 
 
+class ContactSheet(Section):
+    """How much of the rendered people the report shows."""
+
+    identities: Positive
+    lookalikes: Natural
+
+
 class Report(Section):
-    """Tables as lists of variants."""
+    """Tables as lists of variants; what the report says of itself."""
 
     title: str
     synthetic: bool
     command: str
     baseline: Name
     allow_missing: bool
+    contact_sheet: ContactSheet | None = None
     table1: list[TableRow]
     table2: list[TableRow]
     table3: list[TableRow]
@@ -281,6 +289,9 @@ class Params(Section):
         _known("distract.variants", self.distract.variants, self.variants_of(self.distract.dataset))
         if self.distract.sizes != sorted(set(self.distract.sizes)):
             raise ValueError(f"distract.sizes: {self.distract.sizes} must be ascending, each size once")
+        rendered = self.datasets[self.distract.dataset].source.render
+        if self.report.contact_sheet is not None and rendered is None:
+            raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 _known(f"report.{table}.variant", [row.variant], self.variants)

@@ -9,6 +9,7 @@ comment or an unrelated setting nothing.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from reid.artifacts import InputError, write_text
+from reid.data.readers import COUNTS
 from reid.params import STAGES, Params
 from reid.store import code_digest, digest
 
@@ -51,7 +53,8 @@ def plan(params: Params) -> dict[str, Jobs]:
         root = dataset.source.folder or f"{results}/dataset/{name}"
         described = {"name": name, "format": dataset.format, "source": source, "root": root}
         jobs["dataset"][name] = {"parameters": described}
-        jobs["index"][name] = {"parameters": {"counts": dataset.counts}}
+        counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
+        jobs["index"][name] = {"parameters": {"counts": counts}}
 
     for name in benchmarks:
         for variant in params.variants_of(name):
@@ -77,11 +80,15 @@ def plan(params: Params) -> dict[str, Jobs]:
                 "dataset": distract.dataset,
             }
 
-    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **params.report.model_dump()}
+    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **params.report.model_dump(exclude={"contact_sheet"})}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
     jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
+    sheet, rendered = params.report.contact_sheet, params.datasets[params.distract.dataset].source.render
+    if sheet is not None and rendered is not None:
+        people = rendered.model_dump(include={"world", "cameras", "hardness"})
+        figures["contact_sheet"] = {**people, **sheet.model_dump()}
     jobs["draw"]["figures"] = {"parameters": figures}
     return jobs
 
@@ -128,10 +135,12 @@ def fingerprint(folder: Path) -> str:
     """Digest the names, sizes and modification times of all files under a folder; "absent" if there is none."""
     if not folder.is_dir():
         return "absent"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest(
-        [[path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    )
+    files = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            found = os.stat(f"{parent}/{name}")
+            files.append([f"{parent}/{name}".removeprefix(f"{folder}/"), found.st_size, found.st_mtime_ns])
+    return digest(sorted(files))
 
 
 def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
@@ -167,7 +176,8 @@ def lists(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
         for group, members in jobs.items()
     }
     resources = {stage: params.resources_of(stage).model_dump() for stage in STAGES}
-    return {"experiment": params.experiment, "resources": resources, **described}
+    head = {"experiment": params.experiment, "resources": resources}
+    return {**head, "contact_sheet": params.report.contact_sheet is not None, **described}
 
 
 def lists_text(params: Params, jobs: Mapping[str, Jobs]) -> str:

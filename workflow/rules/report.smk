@@ -48,6 +48,7 @@ rule draw:
         ),
         expand(f"reports/{E}/{{name}}.png", name=("figure7", "training_curves")),
         f"reports/{E}/figure7.csv",
+        [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else [],
     log:
         f"results/{E}/logs/draw.log",
     benchmark:

@@ -46,24 +46,28 @@ def cumulate(counts: NDArray[np.int32], pointers: NDArray[np.int64]) -> NDArray[
 
 @njit(cache=True, nogil=True)
 def _count(start, stop, scores, items, pointers, thresholds, places, cells, counts):  # type: ignore[no-untyped-def]
+    candidates = np.empty(scores.shape[1], dtype=np.int64)
     for row in range(start, stop):
         first, last = pointers[row], pointers[row + 1] - 1
         if last < first:
             continue
-        lowest = thresholds[last]
-        for column in range(scores.shape[1]):
-            score = scores[row, column]
-            if score < lowest:
+        number = 0
+        for column in range(scores.shape[1]):  # most items do not even reach the worst relevant item
+            candidates[number] = column
+            number += scores[row, column] >= thresholds[last]
+        for column in candidates[:number]:
+            score, item = scores[row, column], items[column]
+            if not _beats(score, item, thresholds[last], places[last]):
                 continue
-            item = items[column]
-            if score == lowest and item >= places[last]:
-                continue
-            low, high = first, last
-            while low < high:
-                middle = (low + high) // 2
-                if score > thresholds[middle] or (score == thresholds[middle] and item < places[middle]):
-                    high = middle
-                else:
-                    low = middle + 1
+            best, length = first, last + 1 - first
+            while length > 1:  # halving without a branch, which no processor could predict
+                half = length // 2
+                best += 0 if _beats(score, item, thresholds[best + half - 1], places[best + half - 1]) else half
+                length -= half
             for draw in range(cells.shape[1]):
-                counts[low, cells[column, draw]] += 1
+                counts[best, cells[column, draw]] += 1
+
+
+@njit(cache=True, nogil=True)
+def _beats(score, item, threshold, place):  # type: ignore[no-untyped-def]
+    return (score > threshold) | ((score == threshold) & (item < place))

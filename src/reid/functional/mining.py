@@ -69,3 +69,10 @@ def mine(
     pick = (torch.from_numpy(back), torch.from_numpy(choice))
     triplet = np.stack([drawn, positives.cpu()[pick].numpy(), negatives.cpu()[pick].numpy()], axis=1)
     return triplet, values.cpu()[pick].numpy().astype(np.float32)
+
+
+def mean_similarity(embeddings: Tensor) -> float:
+    """Give the mean dot product over all pairs of different images of a pool (N, D): 1 if all are in one point."""
+    count = len(embeddings)
+    total = embeddings.double().sum(0).square().sum().item()
+    return (total - count) / (count * (count - 1))

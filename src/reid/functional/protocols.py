@@ -114,10 +114,15 @@ class Lists:
 
 def same_person(query: Labels, gallery: Labels) -> Lists:
     """For each query, the gallery rows of its person, in gallery order."""
-    order = np.argsort(gallery.person_id, kind="stable")
-    sorted_id = gallery.person_id[order]
-    start = np.searchsorted(sorted_id, query.person_id, side="left")
-    counts = np.searchsorted(sorted_id, query.person_id, side="right") - start
+    return rows_of(query.person_id, gallery.person_id)
+
+
+def rows_of(wanted: NDArray[np.int64], ids: NDArray[np.int64]) -> Lists:
+    """For each of the ids `wanted` (W,), the rows of `ids` (N,) that hold it, ascending."""
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    start = np.searchsorted(sorted_ids, wanted, side="left")
+    counts = np.searchsorted(sorted_ids, wanted, side="right") - start
     pointers = np.concatenate([[0], np.cumsum(counts)])
     within = np.arange(pointers[-1]) - np.repeat(pointers[:-1], counts)
     return Lists(pointers, order[np.repeat(start, counts) + within])
@@ -202,11 +207,8 @@ def check_pair(
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f"query embeddings have {query.shape[1]} dimensions, those of the gallery {gallery.shape[1]}")
     check_labels(query_labels, gallery_labels, rule)
-    if not rule.same_camera_is_junk and query.shape == gallery.shape and np.array_equal(query, gallery):
-        raise ValueError(
-            "the gallery is the query set, so every query would find itself first; "
-            "leave the queries out of the gallery, or use camera_id and same-camera exclusion"
-        )
+    if query.shape == gallery.shape and np.array_equal(query, gallery):
+        raise ValueError("the gallery is the query set: every query would meet itself; give two sets of images")
 
 
 def normalise(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
@@ -16,6 +17,9 @@ from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, backbone_of
 from reid.params import Ranking
 from reid.training.rank import collapsed, rank
+
+CHUNK = 4096
+"""Images decoded at native size at a time, before they are resized and kept."""
 
 
 def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
@@ -29,7 +33,9 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     chosen = Ranking.model_validate(settings["train"])
     torch.manual_seed(settings["seed"])
     embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling)
-    images = resize(load(rows, rows.train), chosen.largest_side)
+    images: list[Tensor] = []
+    for start in range(0, len(rows.train), CHUNK):
+        images += resize(load(rows, rows.train[start : start + CHUNK]), chosen.largest_side)
     progress = lambda steps: tqdm(steps, desc="train", unit="update")  # noqa: E731
     history = rank(embedder, images, rows.person_id[rows.train], chosen, settings["seed"], device, progress)
     write_log(log, history)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid.functional.losses import triplet_loss
-from reid.functional.mining import mine
+from reid.functional.mining import mean_similarity, mine
 from reid.functional.schedules import cutout_limit, halving, warm_up
 from reid.functional.transforms import apply_by_size, augment
 from reid.models.backbone import freeze_statistics
@@ -51,6 +51,7 @@ def rank(
             pool = np.sort(generator.permutation(len(images))[: settings.pool])
             clean = torch.from_numpy(embed(embedder, [images[i] for i in pool], device))
             wanted = settings.batch * settings.refresh
+            crowding = mean_similarity(clean)
             mined, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator)
             triplets = pool[mined]
         rate = halving(update, settings.learning_rate, settings.halve_every)
@@ -74,6 +75,7 @@ def rank(
                 "loss": losses.mean().item(),
                 "active": (losses > 0).float().mean().item(),
                 "mined_active": float((hardness + settings.margin > 0).mean()),
+                "crowding": crowding,
                 "learning_rate": rate,
                 "cutout": cutout,
             }

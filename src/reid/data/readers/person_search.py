@@ -17,8 +17,8 @@ from reid.data.readers.layout import expect_files, expect_folders, join, load_ma
 
 SCENES = "Image/SSM"
 LISTS = "annotation/test/train_test"
-LARGEST_GALLERY = 500
-"""Larger TestG lists are left unread: stored box by box they need gigabytes, and the paper uses 100."""
+LARGEST_GALLERY = 100
+"""Larger TestG lists are left unread: the paper uses 100, and stored box by box they grow to gigabytes."""
 OBTAIN = (
     "obtain CUHK-SYSU from its authors (on request, for academic use) and give its folder `dataset`, which holds "
     "Image/SSM and annotation"

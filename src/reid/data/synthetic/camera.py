@@ -200,7 +200,7 @@ def _place_clutter(scene: Canvas, bottom: float, rng: np.random.Generator) -> No
             radius, leaf = rng.uniform(3, 10), clipped(np.array((60, 100, 50)) + rng.normal(0, 18, 3))
             ellipse(scene, x + rng.normal(0, 22), bottom - abs(rng.normal(12, 18)), radius, radius, leaf)
     else:
-        _park_car(scene, x, bottom, rng.uniform(50, 100), colour)
+        _park_car(scene, x, bottom, rng.uniform(80, 160), colour)
 
 
 def _park_car(scene: Canvas, x: float, bottom: float, length: float, colour: Colour) -> None:

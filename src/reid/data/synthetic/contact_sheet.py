@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from reid.data.synthetic.camera import Camera
-from reid.data.synthetic.pedestrian import Identity, look_alike, sample_identity
+from reid.data.synthetic.identity import Identity, look_alike, sample_identity
 from reid.data.synthetic.releases import MARKET_ODDS
 from reid.data.synthetic.shots import render, sample_shot
 from reid.data.synthetic.takes import Release, Stream, release_camera

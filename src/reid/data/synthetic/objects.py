@@ -69,7 +69,7 @@ def object_images(
 
 
 def _render_class(world: int, per_class: int, height: int, width: int, label: int) -> NDArray[np.uint8]:
-    parts = _sample_object(np.random.default_rng((world, Release.OBJECTS, Stream.PEOPLE, label)))
+    parts = _sample_object(np.random.default_rng((world, Release.OBJECTS, Stream.LABEL, label)))
     images = np.empty((per_class, height, width, 3), np.uint8)
     for k in range(per_class):
         rng = np.random.default_rng((world, Release.OBJECTS, Stream.SHOT, label, k))

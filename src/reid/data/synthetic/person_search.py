@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import savemat
 
 from reid.data.synthetic.camera import develop, sample_camera, sample_exposure
-from reid.data.synthetic.pedestrian import Identity, draw_pedestrian, population, sample_identity
+from reid.data.synthetic.identity import Identity, population, sample_identity
+from reid.data.synthetic.matlab import cell_array, save_mat, struct_array
+from reid.data.synthetic.pedestrian import draw_pedestrian
 from reid.data.synthetic.shots import crop_scene, sample_pose
 from reid.data.synthetic.takes import (
     Progress,
@@ -27,6 +28,8 @@ from reid.data.synthetic.takes import (
 _SCENE_HEIGHT = 240
 _SLOT_WIDTH = 72  # pixels of scene width per person
 _SUPERSAMPLING = 2
+_BOX = ("idlocate", "ishard")
+_SIGHTING = ("imname", *_BOX)
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
@@ -46,10 +49,14 @@ class Standing:
 class Scene:
     """A photograph with its own camera; people from far to near."""
 
-    name: str
+    number: int
     width: int
     people: tuple[Standing, ...]
     seed: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"s{self.number}.jpg"
 
 
 def write_person_search(
@@ -70,45 +77,45 @@ def write_person_search(
     Each scene has its own camera. The first scene of a test identity holds the query; a gallery of size k lists the
     identity's other scenes, then scenes without it. Raises ValueError if there are too few scenes for that.
     """
-    for name, scenes, least in (("train", train_scenes, 4), ("test", test_scenes, max(4, *gallery_sizes) + 1)):
-        if scenes < least:
-            raise ValueError(f"{name}_scenes = {scenes}: expected at least {least} for galleries of {gallery_sizes}")
+    if train_scenes < 4:
+        raise ValueError(f"train_scenes = {train_scenes}: expected at least 4, as a person appears in up to 4 scenes")
+    if test_scenes <= max([4, *gallery_sizes]):
+        raise ValueError(
+            f"test_scenes = {test_scenes}: expected more than the largest of the galleries {gallery_sizes}"
+        )
     empty_folder(root)
     (root / "Image" / "SSM").mkdir(parents=True)
     (root / "annotation" / "test" / "train_test").mkdir(parents=True)
     people = population((world, Release.PERSON_SEARCH, Stream.PEOPLE), train_ids + test_ids)
     labels = person_labels(world, Release.PERSON_SEARCH, len(people))
     labelled = list(zip(labels, people, strict=True))
-    numbers = np.random.default_rng((world, Release.PERSON_SEARCH, Stream.LAYOUT)).permutation(
-        train_scenes + test_scenes
-    )
-    names = [f"s{number + 1}.jpg" for number in numbers]
-    train = _plan_scenes(world, names[:train_scenes], labelled[:train_ids])
-    test = _plan_scenes(world, names[train_scenes:], labelled[train_ids:])
+    numbers = np.random.default_rng((world, Release.PERSON_SEARCH, Stream.SHOT)).permutation(train_scenes + test_scenes)
+    train = _plan_scenes(world, numbers[:train_scenes] + 1, labelled[:train_ids])
+    test = _plan_scenes(world, numbers[train_scenes:] + 1, labelled[train_ids:])
     job = partial(_write_scene, root / "Image" / "SSM", hardness)
     run_jobs(job, train + test, workers=workers, progress=progress, desc="person_search")
     _write_annotation(root / "annotation", world, train, test, gallery_sizes)
 
 
-def _plan_scenes(world: int, names: list[str], labelled: list[tuple[int, Identity]]) -> list[Scene]:
-    present: list[list[tuple[int, Identity]]] = [[] for _ in names]
+def _plan_scenes(world: int, numbers: NDArray[np.int64], labelled: list[tuple[int, Identity]]) -> list[Scene]:
+    present: list[list[tuple[int, Identity]]] = [[] for _ in numbers]
     for label, person in labelled:
         rng = np.random.default_rng((world, Release.PERSON_SEARCH, Stream.LAYOUT, label))
-        for scene in rng.choice(len(names), int(rng.integers(3, 5)), replace=False):
+        for scene in rng.choice(len(numbers), int(rng.integers(3, 5)), replace=False):
             present[scene].append((label, person))
-    return [_plan_scene(world, name, here) for name, here in zip(names, present, strict=True)]
+    return [_plan_scene(world, int(number), here) for number, here in zip(numbers, present, strict=True)]
 
 
-def _plan_scene(world: int, name: str, labelled: list[tuple[int, Identity]]) -> Scene:
+def _plan_scene(world: int, number: int, labelled: list[tuple[int, Identity]]) -> Scene:
     """Add people without a label and give everybody a place; who stands nearer is larger, lower and drawn later."""
-    seed = (world, Release.PERSON_SEARCH, Stream.SHOT, int(name[1:-4]))
+    seed = (world, Release.PERSON_SEARCH, Stream.SHOT, number)
     rng = np.random.default_rng(seed)
     people = labelled + [(0, sample_identity(rng)) for _ in range(rng.integers(1, 4))]
     slots = max(4, len(people) + 1)
     width = slots * _SLOT_WIDTH
     places = rng.permutation(slots)[: len(people)]
     standing = [_stand(rng, label, person, slot, width) for (label, person), slot in zip(people, places, strict=True)]
-    return Scene(name, width, tuple(sorted(standing, key=lambda one: one.ground)), (*seed, 1))
+    return Scene(number, width, tuple(sorted(standing, key=lambda one: one.ground)), (*seed, 1))
 
 
 def _stand(rng: np.random.Generator, label: int, person: Identity, slot: int, width: int) -> Standing:
@@ -138,22 +145,21 @@ def _write_annotation(
     annotation: Path, world: int, train: list[Scene], test: list[Scene], gallery_sizes: Sequence[int]
 ) -> None:
     """Write the .mat files so that `scipy.io.loadmat` gives the nesting of the original."""
-    scenes = sorted(train + test, key=lambda scene: int(scene.name[1:-4]))
-    images = [(scene.name, len(scene.people), _structs(_BOX, [_box(one) for one in scene.people])) for scene in scenes]
-    savemat(annotation / "Images.mat", {"Img": _structs(("imname", "nAppear", "box"), images)})
-    savemat(annotation / "pool.mat", {"pool": _cells([scene.name for scene in test])})
+    scenes = sorted(train + test, key=lambda scene: scene.number)
+    images = [
+        (scene.name, len(scene.people), struct_array(_BOX, [_box(one) for one in scene.people])) for scene in scenes
+    ]
+    save_mat(annotation / "Images.mat", Img=struct_array(("imname", "nAppear", "box"), images))
+    save_mat(annotation / "pool.mat", pool=cell_array([scene.name for scene in test]))
     lists = annotation / "test" / "train_test"
     rows = []
     for label, places in sorted(_appearances(train).items()):
         sightings = [(scene.name, *_box(one)) for scene, one in places]
-        row = (_person_name(label), len(places), _structs(("imname", *_BOX), sightings))
-        rows.append(_structs(("idname", "nAppear", "scene"), [row]))
-    savemat(lists / "Train.mat", {"Train": _cells(rows)})
+        row = (_person_name(label), len(places), struct_array(_SIGHTING, sightings))
+        rows.append(struct_array(("idname", "nAppear", "scene"), [row]))
+    save_mat(lists / "Train.mat", Train=cell_array(rows))
     for size in gallery_sizes:
-        savemat(lists / f"TestG{size}.mat", {f"TestG{size}": _protocol(world, test, size)})
-
-
-_BOX = ("idlocate", "ishard")
+        save_mat(lists / f"TestG{size}.mat", **{f"TestG{size}": _protocol(world, test, size)})
 
 
 def _protocol(world: int, test: list[Scene], size: int) -> NDArray[Any]:
@@ -167,9 +173,8 @@ def _protocol(world: int, test: list[Scene], size: int) -> NDArray[Any]:
         gallery: list[tuple[Any, ...]] = [(scene.name, *_box(one)) for scene, one in others]
         gallery += [(name, *nowhere) for name in elsewhere]
         probe = (query_scene.name, *_box(query), _person_name(label))
-        fields = ("imname", *_BOX)
-        rows.append((_structs((*fields, "idname"), [probe]), _structs(fields, gallery[:size])))
-    return _structs(("Query", "Gallery"), rows)
+        rows.append((struct_array((*_SIGHTING, "idname"), [probe]), struct_array(_SIGHTING, gallery[:size])))
+    return struct_array(("Query", "Gallery"), rows)
 
 
 def _appearances(scenes: list[Scene]) -> dict[int, list[tuple[Scene, Standing]]]:
@@ -189,19 +194,3 @@ def _person_name(label: int) -> str:
 def _box(one: Standing) -> tuple[NDArray[np.int32], int]:
     """idlocate (1, 4) and ishard: people far away count as hard."""
     return np.array([one.box], dtype=np.int32), int(one.height < 100)
-
-
-def _structs(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> NDArray[Any]:
-    """Make a 1 x n MATLAB struct array."""
-    array = np.empty((1, len(rows)), dtype=[(name, object) for name in names])
-    for i, row in enumerate(rows):
-        array[0, i] = row
-    return array
-
-
-def _cells(values: Sequence[Any]) -> NDArray[Any]:
-    """Make an n x 1 MATLAB cell array."""
-    array = np.empty((len(values), 1), dtype=object)
-    for i, value in enumerate(values):
-        array[i, 0] = value
-    return array

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
-from reid.data.synthetic.pedestrian import Identity, population, sample_identity
+from reid.data.synthetic.identity import Identity, population, sample_identity
+from reid.data.synthetic.matlab import save_mat
 from reid.data.synthetic.person_search import write_person_search
 from reid.data.synthetic.shots import Odds
 from reid.data.synthetic.takes import (
@@ -78,7 +78,8 @@ def write_market1501(
     takes: list[Take] = []
     for i, person in enumerate(people):
         takes += _market_person(world, i, person, labels[i], cameras, test=i >= train_ids)
-    takes += [_market_distractor(world, i, cameras) for i in range(distractors)]
+    for i in range(distractors):
+        takes.append(_market_distractor(world, Release.MARKET1501, i, cameras, "bounding_box_test"))
     takes += [_market_junk(world, i, cameras, people[train_ids:]) for i in range(junk)]
     write_takes(root, takes, world, Release.MARKET1501, hardness, workers, progress)
     for query in sorted((root / "query").iterdir()):
@@ -170,7 +171,7 @@ def write_distractors(
     on (world, i, cameras, hardness) alone, so shards rendered apart equal one rendered whole.
     """
     _make_folders(root, "images")
-    job = partial(_write_distractor, root / "images", world, cameras, hardness)
+    job = partial(_write_distractor, root, world, cameras, hardness)
     run_jobs(job, range(first, first + images), workers=workers, progress=progress, desc="distractors")
 
 
@@ -182,6 +183,8 @@ def _make_folders(root: Path, *names: str) -> None:
 
 def _visited(rng: np.random.Generator, cameras: int) -> list[int]:
     """Draw the cameras (1-based) that see an identity: at least two, and at least half of them less one."""
+    if cameras < 2:
+        raise ValueError(f"cameras = {cameras}: expected at least 2, as queries are matched across cameras")
     count = int(rng.integers(max(2, cameras // 2 - 1), cameras + 1))
     return sorted(int(camera) + 1 for camera in rng.choice(cameras, count, replace=False))
 
@@ -212,12 +215,17 @@ def _market_person(world: int, i: int, person: Identity, label: int, cameras: in
             yield Take((path,), person, camera, odds, (world, Release.MARKET1501, Stream.SHOT, i, camera, k))
 
 
-def _market_distractor(world: int, i: int, cameras: int) -> Take:
-    seed = (world, Release.MARKET1501, Stream.STRANGER, i)
+def _market_distractor(world: int, release: Release, i: int, cameras: int, folder: str) -> Take:
+    seed = (world, release, Stream.STRANGER, i)
     rng = np.random.default_rng(seed)
     camera = int(rng.integers(1, cameras + 1))
-    path = f"bounding_box_test/{_market_name('0000', camera, 1, i + 1, int(rng.integers(1, 5)))}"
+    path = f"{folder}/{_market_name('0000', camera, 1, i + 1, int(rng.integers(1, 5)))}"
     return Take((path,), sample_identity(rng), camera, _DISTRACTOR_ODDS, (*seed, Stream.SHOT))
+
+
+def _write_distractor(root: Path, world: int, cameras: int, hardness: float, i: int) -> None:
+    take = _market_distractor(world, Release.DISTRACTORS, i, cameras, "images")
+    write_take(root, world, Release.MARKET1501, hardness, take)
 
 
 def _market_junk(world: int, i: int, cameras: int, people: list[Identity]) -> Take:
@@ -281,7 +289,7 @@ def _write_mars_index(info: Path, split: str, takes: list[Take]) -> None:
     first = last - [len(take.paths) for take in takes] + 1
     people = [_mars_id(take) for take in takes]
     rows = np.stack([first, last, people, [take.camera for take in takes]], axis=1).astype(np.int32)
-    savemat(info / f"tracks_{split}_info.mat", {f"track_{split}_info": rows})
+    save_mat(info / f"tracks_{split}_info.mat", **{f"track_{split}_info": rows})
 
 
 def _write_mars_queries(info: Path, world: int, takes: list[Take]) -> None:
@@ -292,17 +300,8 @@ def _write_mars_queries(info: Path, world: int, takes: list[Take]) -> None:
         if _mars_id(take) > 0:
             choices.setdefault((_mars_id(take), take.camera), []).append(row)
     queries = [rows[rng.integers(len(rows))] for rows in choices.values()]
-    savemat(info / "query_IDX.mat", {"query_IDX": np.array([queries], dtype=np.uint16)})
+    save_mat(info / "query_IDX.mat", query_IDX=np.array([queries], dtype=np.uint16))
 
 
 def _mars_id(take: Take) -> int:
     return int(take.paths[0].split("/")[1].lstrip("0") or 0)
-
-
-def _write_distractor(folder: Path, world: int, cameras: int, hardness: float, i: int) -> None:
-    seed = (world, Release.DISTRACTORS, Stream.STRANGER, i)
-    rng = np.random.default_rng(seed)
-    camera = int(rng.integers(1, cameras + 1))
-    name = _market_name("0000", camera, 1, i + 1, int(rng.integers(1, 5)))
-    take = Take((name,), sample_identity(rng), camera, _DISTRACTOR_ODDS, (*seed, Stream.SHOT))
-    write_take(folder, world, Release.MARKET1501, hardness, take)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from reid.data.synthetic.camera import Camera, Exposure, develop, sample_exposure
 from reid.data.synthetic.drawing import Canvas, Colour, box, clipped, shaded, soft_box
-from reid.data.synthetic.pedestrian import Identity, Pose, draw_pedestrian, sample_identity
+from reid.data.synthetic.identity import Identity, sample_identity
+from reid.data.synthetic.pedestrian import Pose, draw_pedestrian
 
 _SUPERSAMPLING = 2
 _BYSTANDER = 0.15  # probability that somebody else walks behind the person

@@ -19,7 +19,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from reid.data.synthetic.camera import Camera, sample_camera
-from reid.data.synthetic.pedestrian import Identity
+from reid.data.synthetic.identity import Identity
 from reid.data.synthetic.shots import Odds, render, sample_tracklet
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class Release(IntEnum):
-    """The releases of one world; no person and, distractors aside, no camera belongs to two of them."""
+    """What a world is rendered for. Nobody is in two releases; distractors are seen by the cameras of Market-1501."""
 
     MARKET1501 = 1
     DUKEMTMC = 2

@@ -1,0 +1,408 @@
+"""The store: computed once, linked after that, whole after any failure, kill or race; keys know content and code."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reid import store
+from reid.artifacts import InputError, provenance, read_json, write_json
+from reid.store import code_digest, digest, file_digest, make
+
+STAGE = "index"  # any stage: only its name and its code count
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REID_STORE", raising=False)
+    Path("in.txt").write_text("input")
+    yield tmp_path
+    store._tree.cache_clear()
+
+
+class Writer:
+    """Writes its text into every output and counts its calls."""
+
+    def __init__(self, *names: str, text: str = "made") -> None:
+        self.names, self.text, self.calls = names or ("out.txt",), text, 0
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        for name in self.names:
+            (folder / name).write_text(self.text)
+
+
+def ask(compute: Callable[[Path], None], *outputs: str, **changes: Any) -> bool:
+    """Ask the store for `outputs` of one fixed job, with changes."""
+    job: dict[str, Any] = {"parameters": {"k": 1}, "inputs": {"a": Path("in.txt")}}
+    places = [Path(output) for output in outputs or ("out.txt",)]
+    return make(**{"stage": STAGE, **job, "outputs": places, "compute": compute, **changes})
+
+
+def kept() -> list[Path]:
+    """Give the folders of finished results in the store."""
+    return [path for path in Path(".store").glob("*/*/*") if path.parts[1] != "partial"]
+
+
+def files() -> set[str]:
+    """Give everything outside the store."""
+    return {path.as_posix() for path in Path().rglob("*") if ".store" not in path.parts} - {"in.txt"}
+
+
+# --- once, then never again
+
+
+def test_computes_once_and_links_the_second_time() -> None:
+    writer = Writer()
+    assert ask(writer)
+    first = Path("out.txt").stat().st_ino
+    Path("out.txt").unlink()
+    assert not ask(writer)
+    assert writer.calls == 1
+    assert Path("out.txt").read_text() == "made"
+    assert Path("out.txt").stat().st_ino == first
+
+
+def test_one_result_serves_many_places() -> None:
+    writer = Writer()
+    ask(writer)
+    assert not ask(writer, "elsewhere/deep/out.txt")
+    assert Path("elsewhere/deep/out.txt").samefile("out.txt")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": {"k": 2}},
+        {"parameters": {"k": 1, "j": 1}},
+        {"inputs": {"a": Path("other.txt")}},
+        {"inputs": {"b": Path("in.txt")}},
+        {"inputs": {"a": [Path("in.txt")]}},
+        {"inputs": {"a": [Path("other.txt"), Path("in.txt")]}},
+        {"stage": "dataset"},
+    ],
+)
+def test_another_key_computes_again(changes: dict[str, Any]) -> None:
+    Path("other.txt").write_text("another")
+    ask(Writer(text="old"))
+    assert ask(Writer(text="new"), **changes)
+    assert Path("out.txt").read_text() == "new"
+    assert len(kept()) == 2
+
+
+def test_the_order_of_files_in_an_input_counts() -> None:
+    Path("other.txt").write_text("another")
+    ask(Writer(), inputs={"a": [Path("in.txt"), Path("other.txt")]})
+    assert ask(Writer(), inputs={"a": [Path("other.txt"), Path("in.txt")]})
+
+
+def test_names_times_and_the_order_of_keys_do_not_count() -> None:
+    ask(Writer(), parameters={"k": 1, "j": 2})
+    shutil.copyfile("in.txt", "same.txt")
+    os.utime("same.txt", (1, 1))
+    assert not ask(Writer(), parameters={"j": 2, "k": 1}, inputs={"a": Path("same.txt")})
+
+
+def test_a_changed_back_input_is_found_again() -> None:
+    ask(Writer(text="first"))
+    Path("in.txt").write_text("changed")
+    assert ask(Writer(text="second"))
+    Path("in.txt").write_text("input")
+    assert not ask(Writer(text="third"))
+    assert Path("out.txt").read_text() == "first"
+
+
+def test_outputs_are_read_only_and_newer_than_their_inputs() -> None:
+    ask(Writer())
+    os.utime("out.txt", (1, 1))
+    ask(Writer())
+    assert Path("out.txt").stat().st_mode & 0o777 == 0o444
+    assert Path("out.txt").stat().st_mtime >= Path("in.txt").stat().st_mtime
+
+
+def test_an_edited_output_is_put_right() -> None:
+    ask(Writer())
+    Path("out.txt").unlink()
+    Path("out.txt").write_text("edited")
+    assert not ask(Writer())
+    assert Path("out.txt").read_text() == "made"
+
+
+def test_folders_are_outputs_too() -> None:
+    def render(folder: Path) -> None:
+        (folder / "images" / "query").mkdir(parents=True)
+        (folder / "images" / "query" / "1.jpg").write_text("photo")
+        (folder / "out.json").write_text("{}")
+
+    assert ask(render, "images", "out.json")
+    Path("images/query/1.jpg").unlink()
+    Path("images/stray.jpg").write_text("not ours")
+    assert not ask(render, "images", "out.json")
+    assert files() == {"images", "images/query", "images/query/1.jpg", "out.json"}
+    assert Path("images/query/1.jpg").stat().st_mode & 0o777 == 0o444
+
+
+def test_copies_are_writable_and_independent() -> None:
+    writer = Writer()
+    ask(writer, copy=True)
+    Path("out.txt").write_text("edited by hand")
+    assert not ask(writer, "again.txt/out.txt", copy=True)
+    assert Path("again.txt/out.txt").read_text() == "made"
+    assert not ask(writer, copy=True)
+    assert Path("out.txt").read_text() == "made"
+
+
+def test_another_file_system_gets_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    ask(Writer())
+    assert Path("out.txt").read_text() == "made"
+
+
+def test_without_a_store_everything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REID_STORE", "none")
+    writer = Writer()
+    assert ask(writer)
+    assert ask(writer)
+    assert writer.calls == 2
+    assert files() == {"out.txt"}
+    assert not Path(".store").exists()
+    Path("out.txt").write_text("writable")
+
+
+def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REID_STORE", str(tmp_path / "shared"))
+    ask(Writer())
+    assert not Path(".store").exists()
+    assert [path.name for path in (tmp_path / "shared").glob("index/*/*/*")] == ["out.txt"]
+
+
+def test_what_is_computed_carries_its_provenance() -> None:
+    ask(lambda folder: write_json(folder / "out.json", {"a": 1}), "out.json")
+    stamp = read_json(Path("out.json"))["provenance"]
+    assert stamp["stage"] == STAGE
+    assert stamp["parameters"] == digest({"k": 1})[:16]
+    assert stamp["code"] == code_digest(f"reid.stages.{STAGE}")[:16]
+    assert provenance.get() is None
+
+
+# --- failures
+
+
+def test_a_failing_stage_leaves_nothing_behind() -> None:
+    def fail(folder: Path) -> None:
+        (folder / "out.txt").write_text("half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        ask(fail)
+    assert files() == set()
+    assert kept() == []
+    assert provenance.get() is None
+    assert ask(Writer())
+    assert Path("out.txt").read_text() == "made"
+
+
+def test_a_failing_stage_leaves_the_former_output() -> None:
+    def fail(folder: Path) -> None:
+        raise ValueError
+
+    ask(Writer(text="former"))
+    with pytest.raises(ValueError):  # noqa: PT011
+        ask(fail, parameters={"k": 2})
+    assert Path("out.txt").read_text() == "former"
+
+
+def test_a_stage_that_writes_too_little_is_told() -> None:
+    with pytest.raises(RuntimeError, match=r"stage index did not write b\.txt"):
+        ask(Writer("a.txt"), "a.txt", "b.txt")
+    assert files() == set()
+    assert kept() == []
+
+
+def test_a_missing_input_is_named() -> None:
+    with pytest.raises(InputError, match=r"gone\.txt: No such file or directory; run the stage that writes it first"):
+        ask(Writer(), inputs={"a": Path("gone.txt")})
+
+
+# --- kills and races, in processes of their own
+
+PROGRAM = """
+    import sys, time
+    from pathlib import Path
+    from reid.store import make
+
+    def compute(folder):
+        with Path("calls").open("a") as calls:
+            calls.write("x")
+        resumed = (folder / "checkpoint").exists()
+        (folder / "checkpoint").write_text("half way")
+        (folder / "out.txt").write_text("half")
+        Path("started").touch()
+        time.sleep(float(sys.argv[1]))
+        (folder / "out.txt").write_text("resumed" if resumed else "made")
+
+    made = make("index", parameters={"k": 1}, inputs={"a": Path("in.txt")}, outputs=[Path(sys.argv[2])],
+                compute=compute)
+    print("computed" if made else "found")
+"""
+
+
+def start(seconds: float, output: str = "out.txt") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(seconds), output]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+def test_a_kill_leaves_nothing_finished_but_the_checkpoint() -> None:
+    process = start(60)
+    wait_for(Path("started"))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert kept() == []
+    assert files() == {"calls", "started"}
+    assert [path.name for path in Path(".store/partial").glob("*/checkpoint")] == ["checkpoint"]
+
+    assert start(0).communicate()[0] == "computed\n"
+    assert Path("out.txt").read_text() == "resumed"
+    assert [path.name for path in kept()[0].iterdir()] == ["out.txt"]
+    assert list(Path(".store/partial").iterdir()) == []
+
+
+def test_two_processes_compute_once() -> None:
+    first = start(0.5, "one/out.txt")
+    wait_for(Path("started"))
+    second = start(0.5, "two/out.txt")
+    assert [process.communicate()[0] for process in (first, second)] == ["computed\n", "found\n"]
+    assert Path("calls").read_text() == "x"
+    assert Path("one/out.txt").samefile("two/out.txt")
+    assert list(Path(".store/partial").iterdir()) == []
+
+
+def test_a_result_that_appears_just_before_the_lock_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process finishes between this one's look into the store and its lock on the partial folder."""
+    alone, other = store._alone, Writer(text="by the other")
+
+    def late(folder: Path) -> Any:
+        monkeypatch.setattr(store, "_alone", alone)
+        assert ask(other, "other/out.txt")
+        return alone(folder)
+
+    monkeypatch.setattr(store, "_alone", late)
+    writer = Writer()
+    assert not ask(writer)
+    assert writer.calls == 0
+    assert Path("out.txt").read_text() == "by the other"
+
+
+# --- digests
+
+
+def test_digests_are_of_the_content() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.0})  # 1 and 1.0 are different settings
+    assert digest([1, 2]) != digest([2, 1])
+    assert file_digest(Path("in.txt")) == "c96c6d5be8d08a12e7b5cdc1b207fa6b2430974c86803d8891675e76fd992c20"
+
+
+STAGE_CODE = '''
+"""A stage."""
+import numpy as np
+from reid.data.shapes import corners  # ours
+RATE = 0.5
+def index(settings):
+    """Do it."""
+    from reid.lazy import late
+    return RATE * corners(settings) + late()
+'''
+SHAPES_CODE = "def corners(settings):\n    return 4\n"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of four modules, one of which nothing imports."""
+    root = tmp_path / "reid"
+    for name, code in {
+        "stages/index.py": STAGE_CODE,
+        "data/__init__.py": "",
+        "data/shapes.py": SHAPES_CODE,
+        "lazy.py": "def late():\n    return 1\n",
+        "unrelated.py": "SIZE = 1\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(code)
+    monkeypatch.setattr(store, "PACKAGE", root)
+    store._tree.cache_clear()
+    return root
+
+
+def code_after(package: Path, name: str, old: str, new: str) -> str:
+    path = package / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    store._tree.cache_clear()
+    return code_digest("reid.stages.index")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("stages/index.py", "# ours", "# ours, with a reason"),
+        ("stages/index.py", "A stage.", "Another description."),
+        ("stages/index.py", "Do it.", "Do it at last."),
+        ("stages/index.py", '    """Do it."""\n', ""),
+        ("stages/index.py", "RATE = 0.5\n", "\n\nRATE  =  (\n    0.5\n)\n"),
+        ("data/shapes.py", "return 4", "return (4)  # of them"),
+        ("unrelated.py", "1", "2"),
+    ],
+)
+def test_words_formatting_and_strangers_do_not_change_the_code(package: Path, name: str, old: str, new: str) -> None:
+    assert code_digest("reid.stages.index") == code_after(package, name, old, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("stages/index.py", "0.5", "0.25"),
+        ("stages/index.py", "+ late()", "- late()"),
+        ("stages/index.py", "import numpy as np", "import scipy as np"),
+        ("data/shapes.py", "4", "5"),
+        ("lazy.py", "return 1", "return 2"),
+    ],
+)
+def test_a_constant_a_function_or_an_import_changes_the_code(package: Path, name: str, old: str, new: str) -> None:
+    assert code_digest("reid.stages.index") != code_after(package, name, old, new)
+
+
+def test_changed_code_computes_again(package: Path) -> None:
+    ask(Writer(text="old"))
+    code_after(package, "data/shapes.py", "4", "5")
+    assert ask(Writer(text="new"))
+    assert Path("out.txt").read_text() == "new"
+
+
+def test_a_stage_without_code_is_named(package: Path) -> None:
+    with pytest.raises(InputError, match=r"module reid.stages.nothing: no such file in"):
+        code_digest("reid.stages.nothing")
+
+
+def test_every_stage_of_ours_has_a_digest_of_its_own() -> None:
+    names = [path.stem for path in (store.PACKAGE / "stages").glob("[a-z]*.py")]
+    assert len({code_digest(f"reid.stages.{name}") for name in names}) == len(names) >= 10
