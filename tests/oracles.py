@@ -86,25 +86,24 @@ def expand(query, gallery, k_query, k_database, alpha, self_counts, order):
     return expanded, augmented
 
 
-def k_reciprocal(query, gallery, k1=20, k2=6, lambda_value=0.3, half=None, squared_twice=False):
+def k_reciprocal(query, gallery, k1=20, k2=6, lambda_value=0.3, half=None, squared_twice=False, kind="stable"):
     """The textbook algorithm with dense N x N matrices: final distances (Q, G).
 
-    `half` is the size of the half neighbourhoods, by default the one of the original MATLAB code.
+    `half` is the size of the half neighbourhoods, by default the one of the original MATLAB code; `kind` the sort.
     """
     half = int(np.floor((k1 + 1) / 2 + 0.5)) if half is None else half
     items = np.concatenate([query, gallery])
-    total = len(items)
     distance = np.maximum(2 - 2 * items @ items.T, 0)
-    order = np.argsort(distance, axis=1, kind="stable")
+    order = np.argsort(distance, axis=1, kind=kind)
     distance = distance**2 if squared_twice else distance
-    distance = distance / distance.max(axis=1, keepdims=True)
+    distance /= distance.max(axis=1, keepdims=True)
 
     def mutual(a, size):
         return np.array([b for b in order[a, :size] if a in order[b, :size]], dtype=np.int64)
 
-    halves = [mutual(a, half) for a in range(total)]
-    vectors = np.zeros((total, total), dtype=distance.dtype)
-    for a in range(total):
+    halves = [mutual(a, half) for a in range(len(items))]
+    vectors = np.zeros_like(distance)
+    for a in range(len(items)):
         members = mutual(a, k1 + 1)
         expanded = members
         for b in members:
@@ -113,9 +112,13 @@ def k_reciprocal(query, gallery, k1=20, k2=6, lambda_value=0.3, half=None, squar
         weight = np.exp(-distance[a, expanded])
         vectors[a, expanded] = weight / weight.sum()
     if k2 != 1:
-        vectors = np.stack([vectors[order[a, :k2]].mean(axis=0) for a in range(total)])
+        vectors = np.stack([vectors[order[a, :k2]].mean(axis=0) for a in range(len(items))])
+    columns = np.ascontiguousarray(vectors[len(query) :].T)
+    holders = [np.flatnonzero(column) for column in columns]
     jaccard = np.empty((len(query), len(gallery)), dtype=distance.dtype)
     for a in range(len(query)):
-        shared = np.minimum(vectors[a], vectors[len(query) :]).sum(axis=1)
+        shared = np.zeros(len(gallery), dtype=distance.dtype)
+        for e in np.flatnonzero(vectors[a]):
+            shared[holders[e]] += np.minimum(vectors[a, e], columns[e, holders[e]])
         jaccard[a] = 1 - shared / (2 - shared)
     return (1 - lambda_value) * jaccard + lambda_value * distance[: len(query), len(query) :]

@@ -30,6 +30,7 @@ def choose_environment():
             f'export PYTHONPATH="{SOURCE}"; reid() {{ python -m reid "$@"; }}; '
         )
     else:
+        os.environ["PYTHONPATH"] = str(SOURCE)
         os.environ["PATH"] = (
             f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,11 @@ def score(
         camera_id     (N,) integer; not needed where the same camera is no junk
         tracklet_id   (N,) integer, MARS: rows are frames, pooled by tracklet
         image_id      (N,) integer, Person Search: the photo that a gallery box is from
-        lists         (L,) integer, Person Search, query file: the image ids of all queries' galleries one after another,
-        pointers      (Q + 1,) where each query's begin and end in `lists`; without them every query has the whole gallery
-        box           (N, 4) x y w h, Person Search, gallery file: its rows are detections, and person_id is not needed;
-        truth_box, truth_image, truth_pointers    (P, 4), (P,), (Q + 1,) then say in the query file where each person is
+        lists         (L,) integer, Person Search, query file: image ids of all queries' galleries, one after another
+        pointers      (Q + 1,) where each query's begin and end in `lists`; without the two all have the whole gallery
+        box           (N, 4) x y w h, Person Search, gallery file: its rows are detections and need no person_id
+        truth_box, truth_image, truth_pointers    (P, 4), (P,), (Q + 1,) then say, in the query file, where the
+                      person of each query is
 
     Args:
         query: file of the queries.
@@ -207,7 +209,7 @@ def _lists(query: Path, q: Arrays, gallery: Path, g: Arrays) -> list[NDArray[np.
     pointers = _column(query, q, "pointers", queries + 1)
     boxes = rows_of(images, _column(gallery, g, "image_id", len(_column(gallery, g, "embeddings"))))
     ends = boxes.pointers[pointers]
-    return [boxes.items[first:last] for first, last in zip(ends[:-1], ends[1:], strict=True)]
+    return [boxes.items[first:last] for first, last in pairwise(ends)]
 
 
 def _detected(query: Path, q: Arrays, gallery: Path, g: Arrays) -> Ranking:
@@ -222,9 +224,9 @@ def _detected(query: Path, q: Arrays, gallery: Path, g: Arrays) -> Ranking:
     truth = Lists(pointers.astype(np.int64), np.arange(len(image)))
     lists = _lists(query, q, gallery, g) if "lists" in q else [np.arange(len(detections))] * count
     boxes = _column(gallery, g, "box", len(detections))
-    places = (_column(gallery, g, "image_id", len(detections)), lists, truth)
-    unit = (_unit(embeddings), _unit(detections))
-    return evaluate_detections(*unit, boxes, *places, _column(query, q, "truth_box", len(image)), image)
+    box_image = _column(gallery, g, "image_id", len(detections))
+    true = (truth, _column(query, q, "truth_box", len(image)), image)
+    return evaluate_detections(_unit(embeddings), _unit(detections), boxes, box_image, lists, *true)
 
 
 def _sweep(

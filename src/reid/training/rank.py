@@ -86,10 +86,12 @@ def rank(
 
 
 def collapsed(log: Sequence[dict[str, float]], margin: float) -> bool:
-    """Tell whether a run ended with its embeddings in one point.
+    """Tell whether a run ended with its embeddings crowded into one point.
 
-    The loss of a triplet is then the margin itself, whatever the images; hard mining keeps it there. The sign is a
-    mean loss of at least 95 % of the margin over the last eighth of the updates.
+    All similarities are then nearly 1 and the loss of every triplet is nearly the margin, whatever the images. The
+    signs, over the last eighth of the updates: a mean similarity of the pool of at least 0.9 (healthy runs end below
+    0.5) and a mean loss of at least 95 % of the margin.
     """
     last = log[-max(1, len(log) // 8) :]
-    return bool(np.mean([row["loss"] for row in last]) >= 0.95 * margin)
+    crowding, loss = (np.mean([row[name] for row in last]) for name in ("crowding", "loss"))
+    return bool(crowding >= 0.9 and loss >= 0.95 * margin)

@@ -1,0 +1,107 @@
+"""Is learning real on the rendered benchmark? mAP of four embeddings of ever more training, and a colour histogram.
+
+    python benchmarks/learning.py --json benchmarks/results/learning.json
+
+untrained < histogram < classifier < embedder must hold on market and on duke, for every seed. Run the embedded
+experiment first (`make`): the classifier and the embedder are its artifacts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reid.artifacts import Index, read_index, read_weights
+from reid.data.images import load
+from reid.functional.protocols import MARKET1501, Labels, normalise
+from reid.functional.ranking import rank
+from reid.functional.transforms import resize
+from reid.models.backbone import Backbone, pool
+from reid.models.embedder import backbone_of, embed, embedder_of
+
+RESULTS = Path("results/embedded")
+CPU = torch.device("cpu")
+STRIPES, LEVELS = 6, 4
+
+
+def histogram(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give root-frequencies of 4 x 4 x 4 colours in six horizontal stripes of the middle columns: (384,)."""
+    middle = image[:, image.shape[1] // 5 : -(image.shape[1] // 5)] // (256 // LEVELS)
+    colours = middle.astype(np.int64) @ np.array([LEVELS**2, LEVELS, 1])
+    stripes = np.array_split(colours, STRIPES)
+    counts = [np.bincount(stripe.ravel(), minlength=LEVELS**3) / stripe.size for stripe in stripes]
+    return np.sqrt(np.concatenate(counts)).astype(np.float32)
+
+
+def score(
+    index: Index,
+    images: Sequence[NDArray[np.uint8]],
+    extract: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]],
+) -> float:
+    """Give the mAP of single queries, trapezoid, of what `extract` makes of the images (query rows, then gallery)."""
+    embeddings = normalise(extract(images))
+    queries = len(index.query)
+    labels = [Labels(index.person_id[rows], index.camera_id[rows]) for rows in (index.query, index.gallery)]
+    ranking = rank(embeddings[:queries], labels[0], embeddings[queries:], labels[1], MARKET1501)
+    return float(ranking.average_precision().mean())
+
+
+def features(backbone: Backbone) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """Extract max-pooled features of a backbone at the default size."""
+    network = torch.nn.Sequential(backbone, Pool())
+    return lambda images: embed(network, resize(images, 64), CPU)
+
+
+class Pool(torch.nn.Module):
+    """Max pooling as a module."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pool (B, F, h, w) to (B, F)."""
+        return pool(maps, "max")
+
+
+def measure(dataset: str, seed: int) -> dict[str, float]:
+    """Give the mAP of each kind of embedding on a dataset."""
+    index = read_index(RESULTS / f"index/{dataset}.parquet")
+    images = load(index, np.concatenate([index.query, index.gallery]))
+    classifier = RESULTS / f"pretrain/{dataset}-resnet10-seed{seed}.safetensors"
+    trained = RESULTS / f"train/{dataset}-default-seed{seed}.safetensors"
+    initial = read_weights(RESULTS / "initialise/resnet10.safetensors")
+    torch.manual_seed(seed)
+    kinds = {
+        "untrained": features(Backbone(**initial.about["backbone"])),
+        "objects": features(backbone_of(initial, "resnet10")),
+        "histogram": lambda some: np.stack([histogram(image) for image in some]),
+        "classifier": features(backbone_of(read_weights(classifier), str(classifier))),
+        "embedder": lambda some: embed(embedder_of(read_weights(trained), str(trained)), resize(some, 64), CPU),
+    }
+    return {kind: score(index, images, extract) for kind, extract in kinds.items()}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    measured: dict[str, dict[str, dict[str, float]]] = {}
+    for dataset in ("market", "duke"):
+        for seed in arguments.seeds:
+            found = measured.setdefault(dataset, {})[f"seed{seed}"] = measure(dataset, seed)
+            order = [found[kind] for kind in ("untrained", "histogram", "classifier", "embedder")]
+            verdict = "holds" if order == sorted(order) else "FAILS"
+            print(f"{dataset} seed {seed}:", *(f"{kind} {100 * value:.1f}" for kind, value in found.items()), verdict)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Parameters: what is shipped is valid; every mistake is one line that names the file, the key and the fix."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from tiny import MISSING, PARAMS, changed
+
+from reid.artifacts import InputError
+from reid.params import Params, Train, load
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
+
+
+def mistake(tmp_path: Path, changes: dict[str, Any]) -> str:
+    """Give the message about the tiny experiment with some changes, without the file's name."""
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(changed(changes)))
+    with pytest.raises(InputError) as raised:
+        load(path)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    return "\n".join(line.removeprefix(f"{path}: ") for line in lines)
+
+
+# --- what is right
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_shipped_parameters_are_valid(path: Path) -> None:
+    assert load(path).experiment
+
+
+def test_yaml_and_json_on_standard_input_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(PARAMS)))
+    assert load(tmp_path / "params.yaml") == load(Path("-"))
+
+
+def test_a_variant_is_the_default_with_its_differences() -> None:
+    params = Params.model_validate(PARAMS)
+    assert params.variant("default") == Train.model_validate(PARAMS["train"])
+    assert params.variant("deep") == params.train.model_copy(update={"backbone": "deep"})
+
+
+def test_all_variants_or_those_listed_are_trained() -> None:
+    params = Params.model_validate(PARAMS)
+    assert params.variants_of("market") == ["default", "flip", "deep", "raw"]
+    assert params.variants_of("duke") == ["default", "raw"]
+    assert params.variants_of("crowd") == []
+
+
+def test_a_stage_that_asks_for_nothing_gets_one_thread() -> None:
+    params = Params.model_validate(PARAMS)
+    assert params.resources_of("train").threads == 2
+    assert params.resources_of("embed").threads == 1
+
+
+def test_parameters_are_frozen() -> None:
+    params = Params.model_validate(PARAMS)
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.margin = 0.2  # type: ignore[misc]
+
+
+# --- what is wrong: one line, the key and the fix
+
+MISTAKES = [
+    # unknown and missing keys
+    ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
+    ({"train/halve_evry": 3}, "train.halve_evry: unknown key; did you mean 'halve_every'?"),
+    ({"variants/flip": {"flop": True}}, "variants.flip.flop: unknown key; did you mean 'flip'?"),
+    ({"resources/train/cpus": 2}, "resources.train.cpus: unknown key; known: threads, gpu, mem_mb, runtime"),
+    ({"datasets/market/source/rendered": {}}, "datasets.market.source.rendered: unknown key; did you mean 'render'?"),
+    ({"evaluate/k_reciprocal/k3": 1}, "evaluate.k_reciprocal.k3: unknown key; known: k1, k2, lambda_value"),
+    ({"report/table1/0/lable": "x"}, "report.table1.0.lable: unknown key; did you mean 'label'?"),
+    ({"train/margin": MISSING}, "train.margin: missing; add it"),
+    ({"pretrain": MISSING}, "pretrain: missing; add it"),
+    ({"datasets/market/source/render/hardness": MISSING}, "datasets.market.source.render.hardness: missing; add it"),
+    # wrong types and ranges
+    ({"train/margin": "1e-3"}, "train.margin: '1e-3' is text in YAML; write a point, as in 1.0e-3"),
+    ({"variants/flip": {"margin": "1e-3"}}, "variants.flip.margin: '1e-3' is text in YAML; write a point, as in 1.0e-3"),
+    ({"train/updates": "4"}, "train.updates: Input should be a valid integer, not '4'"),
+    ({"train/updates": 4.0}, "train.updates: Input should be a valid integer, not 4.0"),
+    ({"train/updates": 0}, "train.updates: Input should be greater than 0, not 0"),
+    ({"train/flip": 1}, "train.flip: Input should be a valid boolean, not 1"),
+    ({"train/crop": 1.5}, "train.crop: Input should be less than or equal to 1, not 1.5"),
+    ({"train/pooling": "mean"}, "train.pooling: Input should be 'max' or 'average', not 'mean'"),
+    ({"backbones/deep/last_stride": 3}, "backbones.deep.last_stride: Input should be 1 or 2, not 3"),
+    ({"variants/flip": None}, "variants.flip: Input should be a valid dictionary, not None"),
+    ({"seeds": 3}, "seeds: Input should be a valid list, not 3"),
+    ({"resources/train/threads": 0}, "resources.train.threads: Input should be greater than 0, not 0"),
+    # names that are nowhere
+    ({"datasets/duke/variants": ["raww"]}, "datasets.duke.variants: unknown name 'raww'; did you mean 'raw'?"),
+    ({"variants/deep": {"backbone": "deeep"}}, "variants.deep.backbone: unknown name 'deeep'; did you mean 'deep'?"),
+    ({"train/backbone": "shalow"}, "variants.default.backbone: unknown name 'shalow'; did you mean 'shallow'?"),
+    ({"distract/dataset": "markt"}, "distract.dataset: unknown name 'markt'; did you mean 'market'?"),
+    ({"distract/distractors": "crwd"}, "distract.distractors: unknown name 'crwd'; did you mean 'crowd'?"),
+    ({"distract/variants": ["flp"]}, "distract.variants: unknown name 'flp'; did you mean 'flip'?"),
+    ({"report/table3/0/variant": "dep"}, "report.table3.variant: unknown name 'dep'; did you mean 'deep'?"),
+    ({"report/baseline": "defalt"}, "report.baseline: unknown name 'defalt'; did you mean 'default'?"),
+    ({"resources/tran": {}}, "resources: unknown name 'tran'; did you mean 'train'?"),
+    # impossible combinations
+    ({"datasets/duke/source": {}}, "datasets.duke.source: give either render: {...} or folder: PATH"),
+    ({"datasets/duke/source/folder": "x"}, "datasets.duke.source: give either render: {...} or folder: PATH"),
+    ({"initialise/imagenet": "IMAGENET1K_V1"}, "initialise: give either objects: {...} or imagenet: IMAGENET1K_V1"),
+    ({"initialise/objects": MISSING}, "initialise: give either objects: {...} or imagenet: IMAGENET1K_V1"),
+    ({"seeds": [0, 0]}, "seeds: [0, 0] repeats a seed; list each once"),
+    ({"variants/flip": {"refresh": 9}}, "variants.flip.refresh: 9 exceeds updates 4"),
+    ({"datasets/crowd/variants": ["raw"]}, "datasets.crowd.variants: distractors have no identities to train on; give []"),
+    ({"distract/distractors": "duke"}, "distract.distractors: duke is not of the format distractors"),
+    ({"distract/sizes": [3, 0]}, "distract.sizes: [3, 0] must be ascending, each size once"),
+    ({"distract/variants": ["flip"], "datasets/market/variants": ["raw"]}, "distract.variants: unknown name 'flip'; known: raw"),
+    ({"datasets/market/source": {"folder": "x"}}, "report.contact_sheet: shows rendered people only; remove it, as these images are real"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "line"), MISTAKES, ids=lambda value: ", ".join(value) if isinstance(value, dict) else "")
+def test_a_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    assert mistake(tmp_path, changes) == line
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"distract/sizes": []}, "distract.sizes: List should have at least 1 item"),
+        ({"backbones/deep/blocks": [1, 1, 1]}, "backbones.deep.blocks: List should have at least 4 items"),
+        ({"experiment": "My run"}, "experiment: String should match pattern"),
+        ({"datasets/duke/format": "duke"}, "datasets.duke.format: Input should be 'market1501', 'dukemtmc', "),
+        ({"datasets/duke/variants": "every"}, "datasets.duke.variants: Input should be a valid list or 'all', not 'every'"),
+        ({"datasets/duke/counts": {"train_images": "9"}}, "datasets.duke.counts.train_images: Input should be a valid integer"),
+        ({"distract/dataset": "duke", "distract/variants": ["raw"]}, "distract.dataset: duke is not of the format market1501"),
+    ],
+)  # fmt: skip
+def test_a_mistake_begins_with_its_key(tmp_path: Path, changes: dict[str, Any], start: str) -> None:
+    line = mistake(tmp_path, changes)
+    assert line.startswith(start)
+    assert "\n" not in line
+
+
+def test_every_mistake_gets_its_line(tmp_path: Path) -> None:
+    changes = {"train/margin": "1e-3", "pretrain/batch": MISSING, "trian": {}}
+    assert sorted(mistake(tmp_path, changes).splitlines()) == [
+        "pretrain.batch: missing; add it",
+        "train.margin: '1e-3' is text in YAML; write a point, as in 1.0e-3",
+        "trian: unknown key; did you mean 'train'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "not valid YAML: while parsing a flow node expected the node content"),
+        ("\t", "not valid YAML: while scanning for the next token found character"),
+        ("", "expected sections such as `train:`, found nothing"),
+        ("- 1", "expected sections such as `train:`, found a list"),
+        ("hello", "expected sections such as `train:`, found text"),
+    ],
+)
+def test_a_file_that_is_no_parameters_is_a_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError) as raised:
+        load(path)
+    assert str(raised.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_or_a_folder_is_a_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(InputError, match=f"^{path}: .*give the path of a params.yaml$"):
+            load(path)
+
+
+def test_broken_json_on_standard_input_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("{"))
+    with pytest.raises(InputError, match="^-: not valid YAML: "):
+        load(Path("-"))
