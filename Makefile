@@ -13,7 +13,10 @@ run: setup
 setup: .venv/ready
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist loadfile
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import oracles
 
 DIMENSIONS, LATENT = 2048, 96
-CAMERA, NOISE = 0.5, 0.6
+CAMERA, NOISE = 0.5, 0.89
 DISTRACTORS = 500_000
 SIZES = [0, 100_000, 200_000, 300_000, 400_000, 500_000]
 DRAWS = 10

@@ -123,6 +123,7 @@ class Ranking(Section):
     margin: Rate
     updates: Positive
     batch: Positive
+    at_once: Positive
     reduction: Literal["mean", "sum"]
     learning_rate: Rate
     halve_every: Positive

@@ -33,7 +33,7 @@ def rank(
     images  N uint8 tensors (3, h, w), their largest side already M; person_id (N,)
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
     from the hardest of each query. Batch norm is frozen, so same-size batches give the gradient of the paper's
-    triplet-by-triplet accumulation.
+    triplet-by-triplet accumulation; gradients of `at_once` triplets at a time are accumulated to the batch.
     """
     generator = np.random.default_rng((seed, 2))
     embedder.to(device)
@@ -62,12 +62,17 @@ def rank(
         start = update % settings.refresh * settings.batch
         batch = triplets[start : start + settings.batch].ravel().tolist()
         augmented = [augment(images[i], settings.flip, settings.crop, cutout, generator) for i in batch]
-        embeddings = apply_by_size(lambda some: embedder(some.to(device)), augmented)
-        query, positive, negative = embeddings.view(-1, 3, embeddings.shape[1]).unbind(1)
-        losses = triplet_loss(query, positive, negative, settings.margin)
-        loss = losses.mean() if settings.reduction == "mean" else losses.sum()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = []
+        for first in range(0, len(batch), 3 * settings.at_once):
+            some = augmented[first : first + 3 * settings.at_once]
+            embeddings = apply_by_size(lambda images: embedder(images.to(device)), some)
+            query, positive, negative = embeddings.view(-1, 3, embeddings.shape[1]).unbind(1)
+            part = triplet_loss(query, positive, negative, settings.margin)
+            weight = settings.batch if settings.reduction == "mean" else 1
+            (part.sum() / weight).backward()  # type: ignore[no-untyped-call]
+            parts.append(part.detach())
+        losses = torch.cat(parts)
         optimiser.step()
         log.append(
             {

@@ -1,0 +1,140 @@
+"""Hard triplets against a loop over all of them; who is drawn, how often, and what cannot be mined."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid.functional.mining import hardest_triplets, mean_similarity, mine
+
+torch.set_num_threads(1)
+
+
+def all_triplets(embeddings: Tensor, person_id: NDArray[np.int64], query: int) -> dict[tuple[int, int], float]:
+    """Give the loss without margin of every (positive, negative) of a query, by looping over all pairs."""
+    vectors = embeddings.double().numpy()
+    losses = {}
+    for positive, negative in product(range(len(person_id)), repeat=2):
+        is_positive = person_id[positive] == person_id[query] and positive != query
+        if is_positive and person_id[negative] != person_id[query]:
+            losses[positive, negative] = float(vectors[query] @ vectors[negative] - vectors[query] @ vectors[positive])
+    return losses
+
+
+def pool(seed: int, images: int, people: int) -> tuple[Tensor, NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    vectors = torch.from_numpy(generator.standard_normal((images, 3)).astype(np.float32))
+    return torch.nn.functional.normalize(vectors), generator.integers(0, people, images)
+
+
+def able_queries(person_id: NDArray[np.int64]) -> list[int]:
+    """Give the places with a positive and a negative in the pool."""
+    same = [(person_id == one).sum() for one in person_id]
+    return [place for place, count in enumerate(same) if 1 < count < len(person_id)]
+
+
+# --- the hardest triplets of a query
+
+
+def test_the_hardest_by_hand() -> None:
+    angles = torch.tensor([0, 10, 60, 20, 30, 170]) * torch.pi / 180
+    embeddings = torch.stack([angles.cos(), angles.sin()], 1)
+    person_id = np.array([7, 7, 7, 1, 2, 3])
+    positives, negatives, values = hardest_triplets(embeddings, person_id, np.array([0]), 3)
+    # query at 0 degrees: its farther positive, at 60, with the negatives at 20 and 30; then the one at 10 with 20
+    assert positives.tolist() == [[2, 2, 1]]
+    assert negatives.tolist() == [[3, 4, 3]]
+    expected = np.cos(np.radians([[20, 30, 20]])) - np.cos(np.radians([[60, 60, 10]]))
+    np.testing.assert_allclose(values.numpy(), expected, atol=1e-6)
+
+
+@given(st.integers(0, 2**32), st.integers(3, 14), st.integers(2, 5), st.integers(1, 30))
+@settings(max_examples=150, deadline=None)
+def test_the_hardest_are_those_of_a_loop_over_all(seed: int, images: int, people: int, hardest: int) -> None:
+    embeddings, person_id = pool(seed, images, people)
+    queries = np.array(able_queries(person_id), np.int64)
+    if len(queries) == 0:
+        return
+    positives, negatives, values = hardest_triplets(embeddings, person_id, queries, hardest)
+    for row, query in enumerate(queries):
+        oracle = all_triplets(embeddings, person_id, int(query))
+        finite = torch.isfinite(values[row]).sum().item()
+        assert finite == min(hardest, len(oracle))
+        found = list(zip(positives[row, :finite].tolist(), negatives[row, :finite].tolist(), strict=True))
+        assert len(set(found)) == finite
+        np.testing.assert_allclose(values[row, :finite].numpy(), [oracle[pair] for pair in found], atol=1e-6)
+        np.testing.assert_allclose(values[row, :finite].numpy(), sorted(oracle.values())[::-1][:finite], atol=1e-6)
+
+
+def test_triplets_of_zero_loss_keep_their_order() -> None:
+    embeddings = torch.tensor([[1.0, 0], [1, 0], [-1, 0], [0, 1]])
+    _, negatives, values = hardest_triplets(embeddings, np.array([1, 1, 2, 3]), np.array([0]), 2)
+    assert negatives.tolist() == [[3, 2]]
+    assert values.tolist() == [[-1, -2]]
+
+
+@pytest.mark.parametrize("person_id", [[1, 1, 1], [1, 2, 2], [1, 2, 3]])
+def test_a_query_without_positive_or_negative_is_told(person_id: list[int]) -> None:
+    with pytest.raises(ValueError, match="a query has no positive or no negative in the pool"):
+        hardest_triplets(torch.eye(3), np.array(person_id), np.array([0]), 2)
+
+
+# --- drawing
+
+
+@given(st.integers(0, 2**32), st.integers(3, 14), st.integers(2, 5), st.integers(1, 10), st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_drawn_triplets_are_among_the_hardest_of_their_query(
+    seed: int, images: int, people: int, hardest: int, wanted: int
+) -> None:
+    embeddings, person_id = pool(seed, images, people)
+    able = able_queries(person_id)
+    if not able:
+        return
+    triplets, values = mine(embeddings, person_id, wanted, hardest, np.random.default_rng(seed))
+    assert triplets.shape == (wanted, 3)
+    for (query, positive, negative), value in zip(triplets.tolist(), values.tolist(), strict=True):
+        oracle = all_triplets(embeddings, person_id, query)
+        limit = sorted(oracle.values())[::-1][: hardest][-1]
+        assert oracle[positive, negative] == pytest.approx(value, abs=1e-6)
+        assert value >= limit - 1e-6
+    drawn = [(triplets[:, 0] == place).sum() for place in able]
+    assert sum(drawn) == wanted
+    assert max(drawn) - min(drawn) <= 1
+
+
+def test_all_of_the_hardest_are_drawn_equally_often() -> None:
+    embeddings, person_id = pool(1, 8, 3)
+    triplets, _ = mine(embeddings, person_id, 4000, 4, np.random.default_rng(0))
+    query = able_queries(person_id)[0]
+    _, count = np.unique(triplets[triplets[:, 0] == query], axis=0, return_counts=True)
+    assert len(count) == 4
+    assert count.min() > 0.75 * count.mean()
+
+
+def test_mining_depends_on_the_generator_alone() -> None:
+    embeddings, person_id = pool(3, 12, 4)
+    first, same, other = (mine(embeddings, person_id, 20, 5, np.random.default_rng(seed))[0] for seed in (0, 0, 1))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("person_id", [[1, 2, 3], [5, 5, 5]])
+def test_a_pool_without_triplets_is_told(person_id: list[int]) -> None:
+    with pytest.raises(ValueError, match="none of 3 pool images has both a positive and a negative there; enlarge"):
+        mine(torch.eye(3), np.array(person_id), 4, 2, np.random.default_rng(0))
+
+
+# --- crowding
+
+
+def test_mean_similarity_is_that_of_all_pairs() -> None:
+    embeddings, _ = pool(0, 9, 2)
+    pairs = [float(embeddings[i] @ embeddings[j]) for i, j in product(range(9), repeat=2) if i != j]
+    assert mean_similarity(embeddings) == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert mean_similarity(embeddings[:1].expand(5, 3)) == pytest.approx(1, abs=1e-6)

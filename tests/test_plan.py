@@ -1,0 +1,289 @@
+"""The plan: how many jobs, which files they share, and exactly whose settings a change touches."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import MISSING, changed
+
+from reid import plan as planning
+from reid import store
+from reid.artifacts import InputError
+from reid.params import STAGES, Params, load
+from reid.plan import fingerprint, lists, lists_text, plan, write_settings
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
+
+
+def jobs_of(changes: dict[str, Any] | None = None) -> dict[str, planning.Jobs]:
+    return plan(Params.model_validate(changed(changes or {})))
+
+
+def touched(changes: dict[str, Any], tmp_path: Path) -> set[str]:
+    """Give the jobs, group/name, whose settings files a change writes; two stand for both seeds."""
+    write_settings(jobs_of(), tmp_path)
+    return {path.relative_to(tmp_path).with_suffix("").as_posix() for path in write_settings(jobs_of(changes), tmp_path)}
+
+
+def seeds(*names: str) -> set[str]:
+    return {f"{name}-seed{seed}" for name in names for seed in (0, 1)}
+
+
+# --- the jobs
+
+
+def test_the_jobs_of_the_tiny_experiment() -> None:
+    jobs = jobs_of()
+    assert {group: len(members) for group, members in jobs.items()} == {
+        "dataset": 3,
+        "index": 3,
+        "initialise": 2,
+        "pretrain": (2 + 1) * 2,  # market: both backbones, duke: the shallow one
+        "train": (4 + 2) * 2,
+        "embed": (4 + 2) * 2,
+        "evaluate": (4 + 2) * 2,
+        "shard": 2 * 2 * 3,
+        "distract": 2 * 2,
+        "tabulate": 1,
+        "draw": 1,
+    }
+
+
+def test_the_jobs_of_the_embedded_experiment() -> None:
+    params = load(ROOT / "params.yaml")
+    counts = {group: len(members) for group, members in plan(params).items()}
+    runs = sum(len(params.variants_of(name)) for name in params.datasets) * len(params.seeds)
+    assert counts["train"] == counts["embed"] == counts["evaluate"] == runs
+    assert counts["dataset"] == counts["index"] == len(params.datasets)
+    assert counts["distract"] == len(params.distract.variants) * len(params.seeds)
+    assert counts["shard"] == counts["distract"] * params.distract.shards
+    assert (counts["tabulate"], counts["draw"]) == (1, 1)
+    assert len(params.variants_of("market")) == len(params.variants)
+
+
+def test_a_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
+    jobs = jobs_of()["train"]
+    assert jobs["duke-default-seed1"]["weights"] == "results/tiny/pretrain/duke-shallow-seed1.safetensors"
+    assert jobs["market-deep-seed0"]["weights"] == "results/tiny/pretrain/market-deep-seed0.safetensors"
+    assert jobs["duke-raw-seed1"]["weights"] == "results/tiny/initialise/shallow.safetensors"
+
+
+def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
+    jobs = jobs_of()
+    assert jobs["shard"]["market-deep-seed1-2"] == {
+        "parameters": {"threads": 1, "shard": 2, "shards": 3},
+        "dataset": "crowd",
+        "embedder": "results/tiny/train/market-deep-seed1.safetensors",
+        "out": "results/tiny/distractors/market-deep-seed1/2.safetensors",
+    }
+    assert jobs["distract"]["market-deep-seed1"]["parameters"]["run"] == {
+        "dataset": "market",
+        "variant": "deep",
+        "backbone": "deep",
+        "seed": 1,
+    }
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
+    jobs = plan(load(path))
+    results = f"results/{load(path).experiment}"
+    written = {f"{results}/{group}/{job}.safetensors" for group in ("initialise", "pretrain", "train") for job in jobs[group]}
+    for group, members in jobs.items():
+        for job in members.values():
+            assert {job[key] for key in ("weights", "embedder") if key in job} <= written, group
+            assert job.get("dataset", "") in {"", *jobs["index"]}, group
+
+
+def test_imagenet_weights_are_those_of_the_published_network() -> None:
+    published = {"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": {"block": "bottleneck", "blocks": [3, 4, 23, 3]}}
+    without_deep = {"variants/deep": MISSING, "distract/variants": ["default"], "report/table3": []}
+    jobs = jobs_of(published | without_deep)
+    assert jobs["initialise"]["shallow"]["parameters"]["architecture"] == "resnet101"
+
+
+@pytest.mark.parametrize("changes", [{}, {"backbones/shallow": {"block": "basic", "blocks": [2, 2, 2, 2], "width": 32}}])
+def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"backbones\.shallow: torchvision publishes no ImageNet weights for it; use"):
+        jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, **changes})
+
+
+def test_two_runs_of_one_name_are_told() -> None:
+    both = changed({"variants/hard-flip": {"margin": 0.2}})
+    both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}
+    with pytest.raises(InputError, match="market-hard-flip-seed0: two jobs of this name; rename a dataset or a variant"):
+        plan(Params.model_validate(both))
+
+
+# --- whose settings a change touches
+
+REPORT = {"tabulate/tables"}  # its settings hold a digest of all the parameters
+
+
+def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
+    assert touched({}, tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        ({"variants/flip": {"flip": True, "crop": 0.5}}, seeds("train/market-flip") | REPORT),
+        ({"pretrain/updates": 3}, seeds("pretrain/market-shallow", "pretrain/market-deep", "pretrain/duke-shallow") | REPORT),
+        ({"backbones/deep/width": 8}, {"initialise/deep"} | REPORT),
+        ({"initialise/seed": 1}, {"initialise/deep", "initialise/shallow"} | REPORT),
+        ({"datasets/duke/source/render/world": 7}, {"dataset/duke"} | REPORT),
+        ({"datasets/duke/counts/train_images": 8}, {"index/duke"} | REPORT),
+        ({"distract/draws": 9}, seeds("distract/market-default", "distract/market-deep") | REPORT),
+        ({"report/table2/0/label": "side 32"}, REPORT),
+        ({"report/contact_sheet/identities": 2}, {"draw/figures"}),
+        ({"resources/embed": {"mem_mb": 5000, "runtime": 60}}, set()),
+        (
+            {"resources/train/threads": 1},
+            {f"train/{run}-seed{seed}" for run in ("market-default", "market-flip", "market-deep", "market-raw", "duke-default", "duke-raw") for seed in (0, 1)},
+        ),
+    ],
+)  # fmt: skip
+def test_a_change_touches_its_own_jobs_only(tmp_path: Path, changes: dict[str, Any], jobs: set[str]) -> None:
+    assert touched(changes, tmp_path) == jobs
+
+
+def test_evaluation_settings_touch_no_training(tmp_path: Path) -> None:
+    groups = {job.split("/")[0] for job in touched({"evaluate/k_reciprocal/k1": 3}, tmp_path)}
+    assert groups == {"evaluate", "tabulate"}
+
+
+def test_a_further_seed_touches_only_itself_and_the_report(tmp_path: Path) -> None:
+    more = touched({"seeds": [0, 1, 2]}, tmp_path)
+    assert {job for job in more if "seed2" not in job} == {"tabulate/tables", "draw/figures"}
+
+
+def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
+    renamed = changed({"variants/mirror": {"flip": True}, "variants/flip": MISSING, "report/table1/0/variant": "mirror"})
+    old, new = jobs_of(), plan(Params.model_validate(renamed))
+    for group in ("train", "embed"):
+        assert old[group]["market-flip-seed0"] == new[group]["market-mirror-seed0"]
+    assert old["evaluate"]["market-flip-seed0"] != new["evaluate"]["market-mirror-seed0"]  # scores name their run
+
+
+def test_training_settings_hold_nothing_but_what_training_needs() -> None:
+    settings = jobs_of()["train"]["market-deep-seed1"]["parameters"]
+    assert set(settings) == {"train", "seed", "threads"}
+    assert not {"backbone", "pretrain"} & set(settings["train"])
+
+
+# --- settings files
+
+
+def test_settings_files_say_whose_they_are_and_vanish_with_their_jobs(tmp_path: Path) -> None:
+    write_settings(jobs_of(), tmp_path)
+    shard = json.loads((tmp_path / "shard" / "market-deep-seed1-2.json").read_text())
+    assert (shard["stage"], shard["job"], shard["parameters"]["shard"]) == ("embed", "market-deep-seed1-2", 2)
+    assert shard["code"] == store.code_digest("reid.stages.embed")
+    write_settings(jobs_of({"seeds": [0]}), tmp_path)
+    assert not list(tmp_path.glob("*/*seed1*"))
+
+
+def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:
+    for path in write_settings(jobs_of(), tmp_path):
+        os.utime(path, (1, 1))
+    write_settings(jobs_of({"variants/flip": {"margin": 0.2}}), tmp_path)
+    fresh = {path.stem for path in tmp_path.glob("*/*.json") if path.stat().st_mtime != 1}
+    assert fresh == {"market-flip-seed0", "market-flip-seed1", "tables"}
+
+
+def codes() -> dict[str, str]:
+    store._tree.cache_clear()
+    return {stage: store.code_digest(f"reid.stages.{stage}") for stage in STAGES}
+
+
+@pytest.fixture(scope="module")
+def original() -> dict[str, str]:
+    return codes()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package whose code may be changed."""
+    copy = tmp_path / "reid"
+    shutil.copytree(store.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(store, "PACKAGE", copy)
+    yield copy
+    store._tree.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("modules", "stages"),
+    [
+        (["functional/mining.py"], {"train"}),
+        (["models/backbone.py"], {"initialise", "pretrain", "train", "embed"}),
+        (["functional/reciprocal.py"], {"evaluate"}),
+        (["reporting/figures.py"], {"draw"}),
+        (["plan.py", "cli.py", "store.py", "__main__.py"], set()),
+    ],
+)
+def test_changed_code_changes_the_stages_that_use_it(
+    original: dict[str, str], package: Path, modules: list[str], stages: set[str]
+) -> None:
+    for module in modules:
+        (package / module).write_text((package / module).read_text() + "\nNEW = 1\n")
+    assert {stage for stage, code in codes().items() if code != original[stage]} == stages
+
+
+def test_comments_change_no_stage(original: dict[str, str], package: Path) -> None:
+    for source in package.rglob("*.py"):
+        source.write_text(f"{source.read_text()}\n# a comment\n")
+    assert codes() == original
+
+
+# --- folders of the user's own
+
+
+def test_a_folder_is_known_by_names_sizes_and_times(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "query").mkdir(parents=True)
+    (root / "query" / "1.jpg").write_bytes(b"x")
+    first = fingerprint(root)
+    assert fingerprint(root) == first
+    shutil.copytree(root, tmp_path / "moved")  # copytree keeps times: moving a folder changes nothing
+    assert fingerprint(tmp_path / "moved") == first
+    os.utime(root / "query" / "1.jpg", (5, 5))
+    second = fingerprint(root)
+    (root / "query" / "2.jpg").write_bytes(b"")
+    assert len({first, second, fingerprint(root), fingerprint(tmp_path / "none")}) == 4
+    assert fingerprint(tmp_path / "none") == "absent"
+
+
+def test_a_changed_folder_touches_its_dataset(tmp_path: Path) -> None:
+    root = tmp_path / "duke"
+    own = {"datasets/duke/source": {"folder": str(root)}}
+    write_settings(jobs_of(own), tmp_path / "settings")
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"x")
+    written = write_settings(jobs_of(own), tmp_path / "settings")
+    assert [path.relative_to(tmp_path / "settings").as_posix() for path in written] == ["dataset/duke.json"]
+
+
+# --- what the engines read
+
+
+def test_the_lists_have_paths_and_resources_but_no_settings() -> None:
+    params = Params.model_validate(changed({}))
+    listed = lists(params, plan(params))
+    assert list(listed["resources"]) == list(STAGES)
+    assert listed["resources"]["train"] == {"threads": 2, "gpu": 0, "mem_mb": 100, "runtime": 5}
+    assert listed["embed"]["duke-raw-seed0"] == {"dataset": "duke"}
+    assert "parameters" not in json.dumps(listed)
+    assert yaml.safe_load(lists_text(params, plan(params))) == {"plan": listed}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_committed_plans_are_up_to_date(path: Path) -> None:
+    params = load(path)
+    command = f"run: reid plan {path.relative_to(ROOT)} --lists {path.with_name('plan.yaml').relative_to(ROOT)}"
+    assert path.with_name("plan.yaml").read_text() == lists_text(params, plan(params)), command
