@@ -132,7 +132,7 @@ def test_a_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str)
         ({"backbones/deep/blocks": [1, 1, 1]}, "backbones.deep.blocks: List should have at least 4 items"),
         ({"experiment": "My run"}, "experiment: String should match pattern"),
         ({"datasets/duke/format": "duke"}, "datasets.duke.format: Input should be 'market1501', 'dukemtmc', "),
-        ({"datasets/duke/variants": "every"}, "datasets.duke.variants: Input should be a valid list or 'all', not 'every'"),
+        ({"datasets/duke/variants": "every"}, "datasets.duke.variants: Input should be 'all', not 'every'"),
         ({"datasets/duke/counts": {"train_images": "9"}}, "datasets.duke.counts.train_images: Input should be a valid integer"),
         ({"distract/dataset": "duke", "distract/variants": ["raw"]}, "distract.dataset: duke is not of the format market1501"),
     ],
@@ -157,9 +157,9 @@ def test_every_mistake_gets_its_line(tmp_path: Path) -> None:
     [
         ("a: [", "not valid YAML: while parsing a flow node expected the node content"),
         ("\t", "not valid YAML: while scanning for the next token found character"),
-        ("", "expected sections such as `train:`, found nothing"),
-        ("- 1", "expected sections such as `train:`, found a list"),
-        ("hello", "expected sections such as `train:`, found text"),
+        ("", "expected the sections of an experiment, found NoneType"),
+        ("- 1", "expected the sections of an experiment, found list"),
+        ("hello", "expected the sections of an experiment, found str"),
     ],
 )
 def test_a_file_that_is_no_parameters_is_a_line(tmp_path: Path, content: str, message: str) -> None:

@@ -117,7 +117,7 @@ def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> 
 def test_two_runs_of_one_name_are_told() -> None:
     both = changed({"variants/hard-flip": {"margin": 0.2}})
     both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}
-    with pytest.raises(InputError, match="market-hard-flip-seed0: two jobs of this name; rename a dataset or a variant"):
+    with pytest.raises(InputError, match="train market-hard-flip-seed0: two jobs of this name; rename a dataset, a backbone or"):
         plan(Params.model_validate(both))
 
 

@@ -369,6 +369,7 @@ def code_after(package: Path, name: str, old: str, new: str) -> str:
         ("stages/index.py", "Do it.", "Do it at last."),
         ("stages/index.py", '    """Do it."""\n', ""),
         ("stages/index.py", "RATE = 0.5\n", "\n\nRATE  =  (\n    0.5\n)\n"),
+        ("stages/index.py", "RATE = 0.5\n", 'RATE = 0.5\n"""Of learning."""\n'),
         ("data/shapes.py", "return 4", "return (4)  # of them"),
         ("unrelated.py", "1", "2"),
     ],

@@ -106,7 +106,8 @@ class Index:
                 raise InputError(f"index of {self.root}: column {name} has {len(getattr(self, name))} rows, not {n}")
         unknown = set(np.unique(self.split)) - set(SPLITS)
         if unknown:
-            raise InputError(f"index of {self.root}: unknown split {sorted(unknown)}, expected one of {SPLITS}")
+            found = ", ".join(sorted(unknown))
+            raise InputError(f"index of {self.root}: unknown split {found}, expected one of {', '.join(SPLITS)}")
 
     def __len__(self) -> int:
         """Give the number of rows N."""
@@ -166,6 +167,9 @@ def read_index(path: Path) -> Index:
         raise InputError(f"{path}: no such index; run `reid index` first") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not an index ({error}); delete it and run `reid index` again") from None
+    missing = sorted({"path", "person_id", "camera_id", "tracklet_id", "split", *"xywh"} - set(table.column_names))
+    if missing:
+        raise InputError(f"{path}: not an index, it lacks {', '.join(missing)}; give one that `reid index` wrote")
     columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("gallery_")}
     lists = {}
     for name in table.column_names:
@@ -211,7 +215,10 @@ def read_weights(path: Path) -> Weights:
     """Read weights without executing code. Raises InputError if the file is missing, damaged or of another kind."""
     from safetensors.torch import load_file
 
-    return Weights(_load(path, load_file), _about(path))
+    weights = Weights(_load(path, load_file), _about(path))
+    if "backbone" not in weights.about:
+        raise InputError(f"{path}: not a network's weights; give those that `reid initialise`, pretrain or train wrote")
+    return weights
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,7 @@ class Embeddings:
         """Give the embeddings (len(rows), D) of the given index rows. Raises InputError if one was not embedded."""
         order = np.argsort(self.rows, kind="stable")
         place = np.searchsorted(self.rows, rows, sorter=order)
-        found = (place < len(order)) & (self.rows[order[np.minimum(place, len(order) - 1)]] == rows)
+        found = np.isin(rows, self.rows)
         if not found.all():
             raise InputError(f"index row {rows[~found][0]} has no embedding; run `reid embed` again with this index")
         return self.embeddings[order[place]]

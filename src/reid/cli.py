@@ -95,7 +95,9 @@ def run(
 
 @app.command()
 def plan(
-    params: Annotated[Path, typer.Argument(help="The experiment's parameters, params.yaml; - reads JSON from standard input.")],
+    params: Annotated[
+        Path, typer.Argument(help="The experiment's parameters, params.yaml; - reads JSON from standard input.")
+    ],
     lists: Annotated[Path | None, _file("Also keep the jobs in this file, for dvc.yaml.")] = None,
     quiet: Annotated[bool, typer.Option(help="Print only how many jobs there are.")] = False,
 ) -> None:
@@ -255,6 +257,78 @@ def draw(
     }
     files = (*FIGURES, "figure7.csv", *(["contact_sheet.png"] if parameters.get("contact_sheet") else []))
     run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
+
+
+@app.command()
+def score(
+    query: Annotated[Path, _file("Embeddings of the queries (.npz or .safetensors): see below.")],
+    gallery: Annotated[Path, _file("Embeddings of the gallery, junk and distractors included.")],
+    out: Annotated[Path, _file("Where to write the scores (.json).")],
+    protocol: Annotated[
+        str, typer.Option(help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars or person-search.")
+    ] = "market1501",
+    multi_query: Annotated[
+        Path | None, _file("More images of the queries' people, pooled by person and camera.")
+    ] = None,
+    pool: Annotated[str, typer.Option(help="Pool those, or the frames of tracklets, by mean or max.")] = "mean",
+    normalise_frames: Annotated[bool, typer.Option(help="Normalise the frames of a tracklet before pooling.")] = True,
+    rerank: Annotated[str, typer.Option(help="none, qe-dba (the paper's) or k-reciprocal.")] = "none",
+    distractors: Annotated[Path | None, _file("Embeddings of images that are nobody in the gallery.")] = None,
+    sizes: Annotated[str, typer.Option(help="How many of them to add, as in 0,100000,500000.")] = "",
+    draws: Annotated[int, typer.Option(help="Random orders of the distractors.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of these orders.")] = 0,
+    per_query: Annotated[Path | None, _file("Where to write AP and first hit of every query (.parquet).")] = None,
+    same_camera_is_junk: Annotated[
+        bool | None,
+        typer.Option(
+            "--same-camera-is-junk/--same-camera-counts",
+            help="Delete what the query's own camera saw of its person; --same-camera-counts for one-camera data.",
+        ),
+    ] = None,
+    junk_id: Annotated[int | None, typer.Option(help="Delete gallery items of this id.")] = None,
+    distractor_id: Annotated[int | None, typer.Option(help="Gallery items of this id are nobody.")] = None,
+    cut: Annotated[int | None, typer.Option(help="Ranks beyond this place add nothing.")] = None,
+    ap_rule: Annotated[str | None, typer.Option(help="Rule of the headline mAP: trapezoid or step.")] = None,
+) -> None:
+    """Score embeddings of any framework by a benchmark's official protocol, exactly and in bounded memory.
+
+    The files hold the arrays embeddings (N, D), person_id (N,), camera_id (N,); for mars also tracklet_id (N,), a
+    row a frame; for person-search image_id (N,) in the gallery and lists, pointers in the query file. Junk has
+    person_id -1, a distractor 0. The last options change single rules of the protocol, for a benchmark of your own.
+    """
+    from reid.stages.score import score as score_files
+
+    rules = {
+        "same_camera_is_junk": same_camera_is_junk,
+        "junk_id": junk_id,
+        "distractor_id": distractor_id,
+        "cut": cut,
+        "ap_rule": ap_rule,
+    }
+    try:
+        numbers = [int(number) for number in sizes.split(",") if number]
+    except ValueError:
+        raise InputError(f"--sizes {sizes!r}: expected numbers separated by commas, as in 0,100000") from None
+    score_files(
+        query,
+        gallery,
+        out,
+        protocol=protocol,
+        changes={name: value for name, value in rules.items() if value is not None},
+        multi_query=multi_query,
+        pool=pool,  # type: ignore[arg-type]
+        normalise_frames=normalise_frames,
+        rerank=rerank,  # type: ignore[arg-type]
+        distractors=distractors,
+        sizes=numbers,
+        draws=draws,
+        seed=seed,
+        per_query=per_query,
+    )
+    found = read_json(out)
+    shown = ("mAP", "mAP_step", "rank1", "rank5", "rank10")
+    typer.echo("  ".join(f"{name} {100 * found[name]:.2f}" for name in shown))
+    typer.echo(f"score: {found['queries']} queries, wrote {out}", err=True)
 
 
 def main() -> None:

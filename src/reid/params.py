@@ -176,7 +176,7 @@ class Distract(Section):
     dataset: Name
     distractors: Name
     variants: list[Name]
-    sizes: list[Natural]
+    sizes: Annotated[list[Natural], Field(min_length=1)]
     draws: Positive
     shards: Positive
     seed: Natural = 0
@@ -284,6 +284,8 @@ class Params(Section):
             if dataset.format == "distractors" and dataset.variants:
                 raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
         _known("distract.dataset", [self.distract.dataset], self.datasets)
+        if self.datasets[self.distract.dataset].format != "market1501":
+            raise ValueError(f"distract.dataset: {self.distract.dataset} is not of the format market1501")
         _known("distract.distractors", [self.distract.distractors], self.datasets)
         if self.datasets[self.distract.distractors].format != "distractors":
             raise ValueError(f"distract.distractors: {self.distract.distractors} is not of the format distractors")
@@ -293,6 +295,7 @@ class Params(Section):
         rendered = self.datasets[self.distract.dataset].source.render
         if self.report.contact_sheet is not None and rendered is None:
             raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
+        _known("report.baseline", [self.report.baseline], self.variants)
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 _known(f"report.{table}.variant", [row.variant], self.variants)
@@ -306,10 +309,12 @@ def load(source: Path) -> Params:
     """
     try:
         content = json.load(sys.stdin) if str(source) == "-" else yaml.safe_load(source.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such file; give the path of a params.yaml") from None
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror}; give the path of a params.yaml") from None
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: expected the sections of an experiment, found {type(content).__name__}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -331,8 +336,11 @@ def _nearest(name: str, known: Any) -> str:
 def _lines(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[str]:
     """Turn each of pydantic's errors into a line `key: what is wrong; the fix`."""
     lines = []
-    for item in error.errors():
-        location = [part for part in item["loc"] if isinstance(part, (str, int)) and part != "[key]"]
+    places = {tuple(part for part in item["loc"] if not _is_branch(part)): item for item in error.errors()}
+    for place, item in places.items():
+        if any(other[: len(place)] == place for other in places if other != place):
+            continue  # another branch of the same union got further
+        location = [part for part in place if part != "[key]"]
         key = ".".join([prefix] * bool(prefix) + [str(part) for part in location])
         match item["type"]:
             case "extra_forbidden":
@@ -348,6 +356,11 @@ def _lines(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[
             case _:
                 lines.append(f"{key}: {item['msg']}, not {item['input']!r}")
     return lines
+
+
+def _is_branch(part: str | int) -> bool:
+    """Tell pydantic's names of a union's branches, such as list[str], from keys."""
+    return isinstance(part, str) and "[" in part and part != "[key]"
 
 
 def _fields(model: type[BaseModel], location: list[Any]) -> list[str]:

@@ -112,15 +112,21 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     if train.pretrain:
         classifier = f"{dataset}-{backbone}-seed{seed}"
         settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, "threads": _threads(params, "pretrain")}
-        jobs["pretrain"][classifier] = {"parameters": settings, "dataset": dataset, "weights": start}
+        _add(jobs, "pretrain", classifier, {"parameters": settings, "dataset": dataset, "weights": start})
         start = f"{results}/pretrain/{classifier}.safetensors"
     settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
     settings["threads"] = _threads(params, "train")
-    jobs["train"][run] = {"parameters": settings, "dataset": dataset, "weights": start}
+    _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
     jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
     settings = {"run": _about(dataset, variant, backbone, seed), "format": params.datasets[dataset].format}
     settings["threads"] = _threads(params, "evaluate")
     jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
+
+
+def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:
+    """Add a job; names join their parts with dashes, which the parts may hold too."""
+    if jobs[group].setdefault(name, job) != job:
+        raise InputError(f"{group} {name}: two jobs of this name; rename a dataset, a backbone or a variant")
 
 
 def _about(dataset: str, variant: str, backbone: str, seed: int) -> dict[str, Any]:

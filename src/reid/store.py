@@ -70,10 +70,15 @@ def _tree(module: str) -> tuple[str, tuple[str, ...]]:
             imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             imports |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [statement for statement in node.body if not _is_docstring(statement)]
     ours = tuple(sorted(name for name in imports if name.startswith("reid.") and _source(name) is not None))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    """Tell text that documents what it stands in or after."""
+    return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
 
 
 def _source(module: str) -> Path | None:
@@ -122,16 +127,15 @@ def make(
     computed = False
     if not made.is_dir():
         partial = Path(store) / "partial" / key
-        partial.mkdir(parents=True, exist_ok=True)
-        with _alone(partial):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(partial.with_suffix(".lock")):
             if not made.is_dir():  # nobody else made it while this process waited
+                partial.mkdir(exist_ok=True)
                 _compute(compute, partial, outputs, stamp)
                 _seal(partial, outputs)
                 made.parent.mkdir(parents=True, exist_ok=True)
                 partial.rename(made)
                 computed = True
-            elif partial.is_dir():
-                shutil.rmtree(partial)
     _place(made, outputs, copy)
     return computed
 
@@ -203,11 +207,12 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder while one process computes in it; others wait here, then find the key made."""
-    handle = os.open(folder, os.O_RDONLY)
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock file while one process computes; others wait here, then find the key made, so it may go."""
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+        lock.unlink(missing_ok=True)
     finally:
         os.close(handle)

@@ -11,7 +11,7 @@ from torch import Tensor
 def hardest_triplets(
     embeddings: Tensor, person_id: NDArray[np.int64], queries: NDArray[np.int64], hardest: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give each query's `hardest` triplets over the whole pool, largest loss first, ties by place in the pool.
+    """Give each query's `hardest` triplets over the whole pool, largest loss first.
 
     embeddings  (N, D) unit norm; person_id (N,); queries (Q,) places in the pool that have a positive there
     gives       positives (Q, K), negatives (Q, K) as places in the pool and q'd- - q'd+ (Q, K), the loss without

@@ -73,8 +73,9 @@ def random_crops(
 ) -> Tensor:
     """Cut a window of random area and aspect from each image and scale it to `size`: uint8 (B, 3, *size).
 
-    "Random-sized crops" of the classification stage (section 4.1): area in [smallest_area, 1] of the image, aspect
-    ratio within exp(+-0.3) of the image's own; mirrored half of the time if `flip`.
+    "Random-sized crops" of the classification stage (section 4.1): an area in [smallest_area, 1] of the image is drawn,
+    then one side stretched and the other shrunk by exp(+-0.3), each cut at the image's own; mirrored half of the time
+    if `flip`.
     """
     crops = []
     for image in images:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reid.artifacts import Weights
+from reid.artifacts import InputError, Weights
 from reid.functional.transforms import apply_by_size
 from reid.models.backbone import Backbone, load_state, pool
 
@@ -37,8 +37,10 @@ def backbone_of(weights: Weights, what: str) -> Backbone:
 
 
 def embedder_of(weights: Weights, what: str) -> Embedder:
-    """Build the embedder that the weights describe and load them."""
+    """Build the embedder that the weights describe and load them. Raises InputError if they are a backbone's only."""
     about = weights.about
+    if "embedding" not in about:
+        raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
     embedder = Embedder(Backbone(**about["backbone"]), about["embedding"], about["pooling"])
     load_state(embedder, weights.state, what)
     return embedder

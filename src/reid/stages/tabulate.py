@@ -6,7 +6,7 @@ The settings (as YAML); captions, headers and columns of the tables are the pape
     title: Results of the embedded experiment
     command: snakemake --cores all  # what makes the report again
     synthetic: true                 # say under every heading that values do not compare with the paper's
-    commit: null                    # null: ask `git describe --always --dirty`
+    commit: null                    # null: ask git
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     seeds: [0, 1]                   # a cell is the mean over these
     runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
@@ -60,9 +60,14 @@ def tabulate(*, scores: list[Path], paper: Path, settings: Mapping[str, Any], ou
 
 
 def _commit() -> str:
-    """Name the commit of the working folder; "unknown" outside a repository or without git."""
-    command = ["git", "describe", "--always", "--dirty"]
+    """Name the commit of the working folder, "-dirty" if more than reports differ from it; "unknown" without git."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        name = _git("rev-parse", "--short", "HEAD").stdout.strip()
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)reports").stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{name}-dirty" if changed else name
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)

@@ -1,0 +1,287 @@
+"""Losses and schedules by hand; both loops: they learn, they repeat bit by bit, they say when they fail."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import PARAMS
+from torch import Tensor, nn
+
+from reid.functional.losses import triplet_loss
+from reid.functional.schedules import classification_rate, cutout_limit, halving, warm_up
+from reid.models.backbone import Backbone
+from reid.models.embedder import Embedder
+from reid.params import Pretrain, Ranking
+from reid.training.classify import classify
+from reid.training.rank import collapsed, rank
+
+CPU = torch.device("cpu")
+PEOPLE = np.repeat(np.arange(6) * 10 - 10, 5)  # any integers
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Tensor]:
+    """30 images of 6 people, each of a colour of their own, under noise; two sizes."""
+    generator = np.random.default_rng(0)
+    colours = generator.integers(30, 226, (6, 3, 1, 1))
+    noise = [generator.integers(-30, 30, (3, 32, 16 + k % 2 * 4)) for k in range(30)]
+    return [torch.from_numpy((colours[k // 5] + noise[k]).astype(np.uint8)) for k in range(30)]
+
+
+def pretraining(**changes: Any) -> Pretrain:
+    return Pretrain.model_validate(PARAMS["pretrain"] | changes)
+
+
+def ranking(**changes: Any) -> Ranking:
+    settings = {key: value for key, value in PARAMS["train"].items() if key not in ("backbone", "pretrain")}
+    return Ranking.model_validate(settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4} | changes)
+
+
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone("basic", [1, 1, 1, 1], width=4)
+
+
+def embedder() -> Embedder:
+    return Embedder(backbone(), 8, "max")
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> set[str]:
+    return {name for name in first if torch.equal(first[name], second[name])}
+
+
+# --- the loss (Eq. 1)
+
+
+def test_the_triplet_loss_by_hand() -> None:
+    query = torch.tensor([[1.0, 0.0]] * 3)
+    positive = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+    negative = torch.tensor([[0.8, 0.6], [0.6, 0.8], [1.0, 0.0]])
+    losses = triplet_loss(query, positive, negative, 0.1)
+    np.testing.assert_allclose(losses, [0.1 + 0.8 - 0.6, 0.0, 1.1], atol=1e-7)  # the second: 0.1 + 0.6 - 0.8 < 0
+
+
+def test_the_gradient_of_the_triplet_loss_by_hand() -> None:
+    query, positive, negative = (torch.tensor([row], requires_grad=True) for row in ([1.0, 0], [0, 1.0], [0.6, 0.8]))
+    triplet_loss(query, positive, negative, 0.1).sum().backward()
+    np.testing.assert_allclose(query.grad, [[0.6, -0.2]], atol=1e-7)  # d- minus d+
+    np.testing.assert_allclose(positive.grad, [[-1, 0]], atol=1e-7)
+    np.testing.assert_allclose(negative.grad, [[1, 0]], atol=1e-7)
+
+
+def test_a_satisfied_triplet_has_no_gradient() -> None:
+    query, positive, negative = (torch.tensor([row], requires_grad=True) for row in ([1.0, 0], [1.0, 0], [0, 1.0]))
+    triplet_loss(query, positive, negative, 0.1).sum().backward()
+    assert query.grad is not None
+    assert query.grad.tolist() == [[0, 0]]
+
+
+# --- schedules
+
+
+def test_the_rate_halves_every_so_often() -> None:
+    assert [halving(update, 1e-3, 512) for update in (0, 512, 1024, 4096)] == [1e-3, 5e-4, 2.5e-4, 1e-3 / 256]
+    assert halving(256, 1e-3, 512) == pytest.approx(1e-3 / 2**0.5)  # continuously
+
+
+def test_warming_up_is_a_line_to_one() -> None:
+    assert [warm_up(update, 4) for update in (0, 1, 3, 4, 99)] == [0.25, 0.5, 1, 1, 1]
+    assert warm_up(0, 0) == warm_up(0, 0.9) == 1
+    assert warm_up(0, 2.5) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("decay", "rates"),
+    [
+        ("linear", [1.0, 0.7525, 0.505, 0.2575]),
+        ("exponential", [1.0, 0.1**0.5, 0.1, 0.1**1.5]),
+        ("steps", [1.0, 1.0, 0.1, 0.01]),
+    ],
+)
+def test_the_classification_rate_falls_by_two_orders(decay: str, rates: list[float]) -> None:
+    assert [classification_rate(update, 8, 1.0, 0.01, decay) for update in (0, 2, 4, 6)] == pytest.approx(rates)
+
+
+def test_the_noise_grows_from_nothing() -> None:
+    assert [cutout_limit(update, 8, 0.5) for update in (0, 4, 8)] == [0, 0.25, 0.5]
+
+
+# --- the classification loop
+
+
+def test_classification_learns_colours(images: list[Tensor]) -> None:
+    log = classify(backbone(), images, PEOPLE, pretraining(updates=40, batch=15), 0, CPU, iter)
+    assert np.mean([row["accuracy"] for row in log[-5:]]) > 0.8
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert log[0]["loss"] == pytest.approx(np.log(6), abs=0.3)  # six people, no idea yet
+
+
+def test_classification_logs_every_update(images: list[Tensor]) -> None:
+    settings = pretraining(updates=5, warm_up=0.4)
+    log = classify(backbone(), images, PEOPLE, settings, 0, CPU, iter)
+    assert [row["update"] for row in log] == list(range(5))
+    assert set(log[0]) == {"update", "loss", "accuracy", "learning_rate"}
+    rates = [0.1 - 0.099 * k / 5 for k in range(5)]
+    assert [row["learning_rate"] for row in log] == pytest.approx([rates[0] / 2, *rates[1:]])
+
+
+def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
+    runs = []
+    for seed in (3, 3, 4):
+        network = backbone()
+        log = classify(network, images, PEOPLE, pretraining(updates=3), seed, CPU, iter)
+        runs.append((state(network), log))
+    assert runs[0][1] == runs[1][1]
+    assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
+    assert runs[0][1] != runs[2][1]
+    assert "conv1.weight" not in same(runs[0][0], runs[2][0])
+
+
+def test_classification_trains_batch_norm_and_every_layer(images: list[Tensor]) -> None:
+    network = backbone()
+    before = state(network)
+    classify(network, images, PEOPLE, pretraining(updates=3), 0, CPU, iter)
+    assert same(before, state(network)) == set()
+
+
+def test_every_image_is_seen_once_before_any_is_seen_twice(
+    images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reid.training import classify as module
+
+    seen: list[int] = []
+    place = {id(image): k for k, image in enumerate(images)}
+    crops = module.random_crops
+
+    def note(some: list[Tensor], *rest: Any) -> Tensor:
+        seen.extend(place[id(image)] for image in some)
+        return crops(some, *rest)
+
+    monkeypatch.setattr(module, "random_crops", note)
+    classify(backbone(), images, PEOPLE, pretraining(updates=15, batch=8), 0, CPU, iter)
+    assert sorted(seen[:30]) == sorted(seen[30:60]) == sorted(seen[60:90]) == list(range(30))
+    assert seen[:30] != seen[30:60]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_diverging_classifier_is_told(images: list[Tensor]) -> None:
+    with pytest.raises(FloatingPointError, match=r"classification loss is (nan|inf) at update \d+; lower learning_rate"):
+        classify(backbone(), images, PEOPLE, pretraining(updates=20, learning_rate=1e30), 0, CPU, iter)
+
+
+# --- the ranking loop
+
+
+def test_ranking_pulls_people_apart(images: list[Tensor]) -> None:
+    log = rank(embedder(), images, PEOPLE, ranking(updates=60, batch=8, learning_rate=0.2, halve_every=30), 0, CPU, iter)
+    first, last = (np.mean([row["loss"] for row in part]) for part in (log[:10], log[-10:]))
+    assert last < 0.8 * first
+    assert not collapsed(log, 0.1)
+
+
+def test_ranking_logs_every_update(images: list[Tensor]) -> None:
+    log = rank(embedder(), images, PEOPLE, ranking(halve_every=4), 0, CPU, iter)
+    assert [row["update"] for row in log] == list(range(8))
+    assert set(log[0]) >= {"loss", "active", "mined_active", "crowding", "learning_rate", "cutout"}
+    assert [row["cutout"] for row in log] == [0.5 * update / 8 for update in range(8)]
+    assert log[4]["learning_rate"] == pytest.approx(log[0]["learning_rate"] / 2)
+    assert all(0 <= row[name] <= 1 for row in log for name in ("active", "mined_active"))
+
+
+def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
+    runs = []
+    for seed in (3, 3, 4):
+        network = embedder()
+        log = rank(network, images, PEOPLE, ranking(flip=True, crop=0.8), seed, CPU, iter)
+        runs.append((state(network), log))
+    assert runs[0][1] == runs[1][1]
+    assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
+    assert runs[0][1] != runs[2][1]
+    assert "fc.weight" not in same(runs[0][0], runs[2][0])
+
+
+def test_ranking_leaves_batch_norm_and_changes_the_rest(images: list[Tensor]) -> None:
+    network = embedder().train()
+    before = state(network)
+    rank(network, images, PEOPLE, ranking(), 0, CPU, iter)
+    norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert same(before, state(network)) == {name for name in before if name.rpartition(".")[0] in norms}
+
+
+def test_progress_sees_every_update(images: list[Tensor]) -> None:
+    seen: list[int] = []
+
+    def note(steps: Any) -> Iterator[int]:
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    rank(embedder(), images, PEOPLE, ranking(), 0, CPU, note)
+    classify(backbone(), images, PEOPLE, pretraining(updates=3), 0, CPU, note)
+    assert seen == [*range(8), *range(3)]
+
+
+def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: list[Tensor]) -> None:
+    by_mean, by_sum = embedder(), embedder()
+    rank(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, CPU, iter)
+    rank(by_sum, images, PEOPLE, ranking(learning_rate=0.01, reduction="sum"), 0, CPU, iter)
+    assert same(state(by_mean), state(embedder())) != set(state(by_mean))
+    for name, tensor in state(by_mean).items():
+        torch.testing.assert_close(tensor, state(by_sum)[name], rtol=1e-3, atol=1e-5)
+
+
+def test_people_seen_once_cannot_be_ranked(images: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge `pool`"):
+        rank(embedder(), images, np.arange(30), ranking(), 0, CPU, iter)
+
+
+def test_a_diverging_run_is_told(images: list[Tensor]) -> None:
+    broken = embedder()
+    nn.init.constant_(broken.fc.bias, float("nan"))
+    with pytest.raises((FloatingPointError, ValueError), match="triplet loss is nan at update 0; lower learning_rate"):
+        rank(broken, images, PEOPLE, ranking(), 0, CPU, iter)
+
+
+# --- collapse
+
+
+def point() -> Embedder:
+    """Give an embedder that puts every image into one point: its loss is the margin, its gradient zero."""
+    network = deepcopy(embedder())
+    nn.init.zeros_(network.fc.weight)
+    nn.init.ones_(network.fc.bias)
+    return network
+
+
+def test_a_run_forced_into_one_point_is_seen(images: list[Tensor]) -> None:
+    log = rank(point(), images, PEOPLE, ranking(), 0, CPU, iter)
+    assert log[-1]["loss"] == pytest.approx(0.1)
+    assert log[-1]["crowding"] == pytest.approx(1, abs=1e-6)
+    assert collapsed(log, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("crowding", "loss", "expected"),
+    [(1.0, 0.1, True), (0.91, 0.096, True), (0.2, 0.1, False), (1.0, 0.09, False), (0.2, 0.01, False)],
+)
+def test_collapse_is_crowding_at_the_loss_of_the_margin(crowding: float, loss: float, expected: bool) -> None:
+    healthy = [{"crowding": 0.3, "loss": 0.05}] * 70
+    end = [{"crowding": crowding, "loss": loss}] * 10
+    assert collapsed(healthy + end, 0.1) is expected
+    assert not collapsed(end + healthy, 0.1)  # recovered
+    assert collapsed(end[:1], 0.1) is expected
