@@ -205,10 +205,9 @@ def write_weights(path: Path, weights: Weights) -> None:
     """Write weights as safetensors; `about` and provenance go into its metadata."""
     from safetensors.torch import save_file
 
-    metadata = {"about": json.dumps(dict(weights.about)), "provenance": json.dumps(provenance.get())}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata)
+        save_file(state, temporary, _metadata(weights.about))
 
 
 def read_weights(path: Path) -> Weights:
@@ -248,13 +247,12 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     """Write embeddings as safetensors."""
     from safetensors.numpy import save_file
 
-    metadata = {"about": json.dumps(dict(embeddings.about)), "provenance": json.dumps(provenance.get())}
     arrays: dict[str, NDArray[Any]] = {
         "rows": embeddings.rows,
         "embeddings": np.ascontiguousarray(embeddings.embeddings),
     }
     with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        save_file(arrays, temporary, _metadata(embeddings.about))
 
 
 def read_embeddings(path: Path) -> Embeddings:
@@ -278,12 +276,17 @@ def _load(path: Path, load_file: Any) -> dict[str, Any]:
         raise InputError(f"{path}: damaged safetensors ({error}); delete it and run its stage again") from None
 
 
+def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
+    """Give safetensors' metadata, under one key: it writes several in random order, and equal content other bytes."""
+    return {"reid": json.dumps({"about": dict(about), "provenance": provenance.get()})}
+
+
 def _about(path: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as opened:
         metadata = opened.metadata() or {}
-    return dict(json.loads(metadata.get("about", "{}")))
+    return dict(json.loads(metadata.get("reid", "{}")).get("about", {}))
 
 
 def write_log(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
