@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reid.artifacts import InputError, Weights
 from reid.models.backbone import Backbone, freeze_statistics, load_state, pool, set_up
@@ -30,19 +31,43 @@ def saved(about: dict[str, object] | None = None) -> Weights:
 
 @pytest.mark.parametrize(("name", "block", "blocks"), PUBLISHED)
 def test_a_backbone_is_torchvisions_without_its_classifier(name: str, block: str, blocks: Sequence[int]) -> None:
-    theirs, ours = torchvision.models.get_model(name), Backbone(block, blocks)
+    theirs, ours = torchvision.models.get_model(name).double(), Backbone(block, blocks).double()
     state = {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
     assert [(key, value.shape) for key, value in ours.state_dict().items()] == [(k, v.shape) for k, v in state.items()]
     assert ours.features == theirs.fc.in_features
 
     load_state(ours, state, name)
     theirs.fc = nn.Identity()
-    with torch.inference_mode():
-        images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
-        expected = theirs.eval()(images)
-        maps = ours.eval()(images)
-    assert maps.shape == (2, ours.features, 3, 2)
-    torch.testing.assert_close(pool(maps, "average"), expected)
+    images = torch.randn(2, 3, 96, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    # first batch statistics, which change the running ones, then those: the second as if trained, then frozen
+    for train in (True, False):
+        with torch.inference_mode():
+            expected = theirs.train(train)(images)
+            maps = ours.train(train)(images)
+        assert maps.shape == (2, ours.features, 3, 2)
+        torch.testing.assert_close(pool(maps, "average"), expected, rtol=1e-9, atol=1e-9)
+    for key, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[key], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_folding_frozen_batch_norm_leaves_the_gradient_as_it_is(block: str) -> None:
+    kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+    theirs, ours = torchvision.models.ResNet(kind, [1, 1, 1, 1]).double(), Backbone(block, [1, 1, 1, 1]).double()
+    images = torch.randn(2, 3, 64, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    theirs.fc = nn.Identity()
+    theirs(images)  # makes the running statistics other than 0 and 1
+    load_state(ours, theirs.state_dict(), block)
+    for network in (theirs, ours):
+        freeze_statistics(network)
+    theirs(images).square().sum().backward()
+    pool(ours(images), "average").square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.requires_grad}
+    assert len(gradients) > 8
+    for name, parameter in ours.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, gradients.pop(name), rtol=1e-9, atol=1e-12)
+    assert gradients == {}
 
 
 @pytest.mark.parametrize(
@@ -148,8 +173,8 @@ def test_frozen_statistics_leave_convolutions_free() -> None:
     assert len(free) + 2 * len(norms) == len(list(network.parameters()))
 
 
-def test_setting_up_fixes_threads_and_order() -> None:
-    device = set_up(1)
-    assert device.type in ("cpu", "cuda")
+def test_setting_up_fixes_the_threads() -> None:
+    assert set_up(2).type in ("cpu", "cuda")
+    assert torch.get_num_threads() == 2
+    set_up(1)
     assert torch.get_num_threads() == 1
-    assert torch.are_deterministic_algorithms_enabled()
