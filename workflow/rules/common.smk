@@ -1,6 +1,7 @@
-# What every rule needs: the plan of the jobs, the environment, the resources. No science here.
+# What all the rules need: the plan of the jobs, the environment, the resources. No science here.
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,25 +16,22 @@ SOURCE = Path(workflow.basedir) / "src"
 
 def choose_environment():
     """Run `reid` from this checkout: in each rule's conda environment if asked for and there is conda, else in ours."""
-    methods = workflow.deployment_settings.deployment_method
-    if DeploymentMethod.CONDA in methods and shutil.which("conda") is None:
-        workflow.deployment_settings.deployment_method = set(methods) - {
+    deployment = workflow.deployment_settings
+    with_conda = DeploymentMethod.CONDA in deployment.deployment_method
+    if with_conda and shutil.which("conda") is None:
+        with_conda = False
+        deployment.deployment_method = set(deployment.deployment_method) - {
             DeploymentMethod.CONDA
         }
         if workflow.is_main_process:
             logger.warning(
                 "--use-conda: there is no conda here, so all rules run in the present environment."
             )
-        methods = workflow.deployment_settings.deployment_method
-    if DeploymentMethod.CONDA in methods:
-        shell.prefix(
-            f'export PYTHONPATH="{SOURCE}"; reid() {{ python -m reid "$@"; }}; '
-        )
-    else:
-        os.environ["PYTHONPATH"] = str(SOURCE)
-        os.environ["PATH"] = (
-            f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        )
+    python = "python" if with_conda else shlex.quote(sys.executable)
+    shell.prefix(
+        f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
+        f'reid() {{{{ {python} -m reid "$@"; }}}}; '
+    )
 
 
 def make_plan():
@@ -46,7 +44,7 @@ def make_plan():
         text=True,
     )
     if planned.returncode:
-        raise WorkflowError(planned.stderr.strip())
+        sys.exit(planned.stderr)
     return json.loads(planned.stdout)
 
 

@@ -26,8 +26,8 @@ rule tabulate:
         mem_mb=ask("tabulate", "mem_mb"),
         runtime=ask("tabulate", "runtime"),
     params:
-        scores=f"results/{E}/evaluate",
-        out=f"reports/{E}",
+        scores=lambda w, input: os.path.dirname(input.scores[0]),
+        out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid tabulate --settings {input.settings} --scores {params.scores} --paper {input.paper}"
         " --out {params.out} > {log} 2>&1"
@@ -61,10 +61,10 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=f"results/{E}/distract",
-        logs=f"results/{E}/train",
-        scores=f"results/{E}/evaluate",
-        out=f"reports/{E}",
+        curves=lambda w, input: os.path.dirname(input.curves[0]),
+        logs=lambda w, input: os.path.dirname(input.logs[0]),
+        scores=lambda w, input: os.path.dirname(input.scores[0]),
+        out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
         " --scores {params.scores} --paper {input.paper} --out {params.out} > {log} 2>&1"
