@@ -1,0 +1,85 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("REID_", "PYTEST_"))}
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """Copy what git knows of the project, with a repository of its own, so that a test can change it and run it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@localhost commit -qm copy"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    return folder
+
+
+class Checkout:
+    """A copy of the project to run commands in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **ENVIRONMENT,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(folder / "src"),
+        }
+
+    def start(self, command: str, **environment: str) -> "subprocess.Popen[str]":
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            shell=True,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, command: str, status: int = 0, **environment: str) -> str:
+        """Run a command, check its exit status, give what it printed."""
+        started = self.start(command, **environment)
+        printed, _ = started.communicate(timeout=900)
+        assert started.returncode == status, f"{command}: exit status {started.returncode}\n{printed[-6000:]}"
+        return printed
+
+    def objects(self) -> set[str]:
+        """Give what the store holds, a "stage/key" each: a computation adds one."""
+        made = (self.folder / ".store").glob("*/??/*")
+        return {f"{path.parts[-3]}/{path.name}" for path in made}
+
+    def computed(self, action: Callable[[], object]) -> list[str]:
+        """Do something and give the stages that were computed meanwhile, sorted."""
+        before = self.objects()
+        action()
+        return sorted(entry.split("/")[0] for entry in self.objects() - before)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace a text, which must be there once, in a file."""
+        path = self.folder / name
+        content = path.read_text()
+        assert content.count(old) == 1, f"{name}: {content.count(old)} times {old!r}"
+        path.write_text(content.replace(old, new))
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(copy_of_the_project(tmp_path_factory.mktemp("checkout")))
