@@ -179,7 +179,11 @@ def evaluation(folder: Path, repeats: int) -> dict[str, float]:
                 sweep()
             work["sweep"] = sweep
         seconds = in_turn(repeats, **work)
-        found |= {f"seconds_{name}": seconds["rank"], f"mAP_{name}": float(scores["mAP"]), f"extra_gib_{name}": peak.gib}
+        found |= {
+            f"seconds_{name}": seconds["rank"],
+            f"mAP_{name}": float(scores["mAP"]),
+            f"extra_gib_{name}": peak.gib,
+        }
         found[f"ratio_to_matmul_{name}"] = seconds["rank"] / seconds["matmul"]
     found |= {"sweep_ratio": seconds["sweep"] / seconds["rank"], "sweep_extra_gib": sweep_peak.gib}
 

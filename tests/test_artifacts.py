@@ -172,7 +172,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         temporary.write_text("half")
         raise KeyError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["t.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
 
 
 def test_a_write_makes_its_folder_and_replaces_a_read_only_link(tmp_path: Path) -> None:
@@ -187,7 +187,12 @@ def test_a_write_makes_its_folder_and_replaces_a_read_only_link(tmp_path: Path) 
 
 # --- files that are not what they should be
 
-READERS = {"i.parquet": read_index, "w.safetensors": read_weights, "e.safetensors": read_embeddings, "s.json": read_json}
+READERS = {
+    "i.parquet": read_index,
+    "w.safetensors": read_weights,
+    "e.safetensors": read_embeddings,
+    "s.json": read_json,
+}
 
 
 @pytest.mark.parametrize("name", READERS)

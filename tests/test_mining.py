@@ -100,7 +100,7 @@ def test_drawn_triplets_are_among_the_hardest_of_their_query(
     assert triplets.shape == (wanted, 3)
     for (query, positive, negative), value in zip(triplets.tolist(), values.tolist(), strict=True):
         oracle = all_triplets(embeddings, person_id, query)
-        limit = sorted(oracle.values())[::-1][: hardest][-1]
+        limit = sorted(oracle.values())[::-1][:hardest][-1]
         assert oracle[positive, negative] == pytest.approx(value, abs=1e-6)
         assert value >= limit - 1e-6
     drawn = [(triplets[:, 0] == place).sum() for place in able]

@@ -71,7 +71,8 @@ def test_folding_frozen_batch_norm_leaves_the_gradient_as_it_is(block: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("block", "last_stride", "shape"), [("basic", 2, (32, 3, 2)), ("basic", 1, (32, 6, 4)), ("bottleneck", 1, (128, 6, 4))]
+    ("block", "last_stride", "shape"),
+    [("basic", 2, (32, 3, 2)), ("basic", 1, (32, 6, 4)), ("bottleneck", 1, (128, 6, 4))],
 )
 def test_width_and_last_stride_shape_the_maps(block: str, last_stride: int, shape: tuple[int, ...]) -> None:
     backbone = Backbone(block, [1, 1, 1, 1], width=4, last_stride=last_stride)

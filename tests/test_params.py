@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
-from tiny import MISSING, PARAMS, changed
 
 from reid.artifacts import InputError
 from reid.params import Params, Train, load
+from tiny import MISSING, PARAMS, changed
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
@@ -119,7 +119,9 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "line"), MISTAKES, ids=lambda value: ", ".join(value) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("changes", "line"), MISTAKES, ids=lambda value: ", ".join(value) if isinstance(value, dict) else ""
+)
 def test_a_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     assert mistake(tmp_path, changes) == line
 
@@ -179,5 +181,5 @@ def test_a_missing_file_or_a_folder_is_a_line(tmp_path: Path) -> None:
 
 def test_broken_json_on_standard_input_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("{"))
-    with pytest.raises(InputError, match="^-: not valid YAML: "):
+    with pytest.raises(InputError, match=r"^-: not valid YAML: "):
         load(Path("-"))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import MISSING, changed
 
 from reid import plan as planning
 from reid import store
 from reid.artifacts import InputError
 from reid.params import STAGES, Params, load
 from reid.plan import fingerprint, lists, lists_text, plan, write_settings
+from tiny import MISSING, changed
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
@@ -28,7 +28,9 @@ def jobs_of(changes: dict[str, Any] | None = None) -> dict[str, planning.Jobs]:
 def touched(changes: dict[str, Any], tmp_path: Path) -> set[str]:
     """Give the jobs, group/name, whose settings files a change writes; two stand for both seeds."""
     write_settings(jobs_of(), tmp_path)
-    return {path.relative_to(tmp_path).with_suffix("").as_posix() for path in write_settings(jobs_of(changes), tmp_path)}
+    return {
+        path.relative_to(tmp_path).with_suffix("").as_posix() for path in write_settings(jobs_of(changes), tmp_path)
+    }
 
 
 def seeds(*names: str) -> set[str]:
@@ -94,7 +96,9 @@ def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
 def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
     jobs = plan(load(path))
     results = f"results/{load(path).experiment}"
-    written = {f"{results}/{group}/{job}.safetensors" for group in ("initialise", "pretrain", "train") for job in jobs[group]}
+    written = {
+        f"{results}/{group}/{job}.safetensors" for group in ("initialise", "pretrain", "train") for job in jobs[group]
+    }
     for group, members in jobs.items():
         for job in members.values():
             assert {job[key] for key in ("weights", "embedder") if key in job} <= written, group
@@ -102,13 +106,18 @@ def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
 
 
 def test_imagenet_weights_are_those_of_the_published_network() -> None:
-    published = {"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": {"block": "bottleneck", "blocks": [3, 4, 23, 3]}}
+    published = {
+        "initialise": {"imagenet": "IMAGENET1K_V1"},
+        "backbones/shallow": {"block": "bottleneck", "blocks": [3, 4, 23, 3]},
+    }
     without_deep = {"variants/deep": MISSING, "distract/variants": ["default"], "report/table3": []}
     jobs = jobs_of(published | without_deep)
     assert jobs["initialise"]["shallow"]["parameters"]["architecture"] == "resnet101"
 
 
-@pytest.mark.parametrize("changes", [{}, {"backbones/shallow": {"block": "basic", "blocks": [2, 2, 2, 2], "width": 32}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"backbones/shallow": {"block": "basic", "blocks": [2, 2, 2, 2], "width": 32}}]
+)
 def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"backbones\.shallow: torchvision publishes no ImageNet weights for it; use"):
         jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, **changes})
@@ -117,7 +126,9 @@ def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> 
 def test_two_runs_of_one_name_are_told() -> None:
     both = changed({"variants/hard-flip": {"margin": 0.2}})
     both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}
-    with pytest.raises(InputError, match="train market-hard-flip-seed0: two jobs of this name; rename a dataset, a backbone or"):
+    with pytest.raises(
+        InputError, match="train market-hard-flip-seed0: two jobs of this name; rename a dataset, a backbone or"
+    ):
         plan(Params.model_validate(both))
 
 
@@ -164,7 +175,9 @@ def test_a_further_seed_touches_only_itself_and_the_report(tmp_path: Path) -> No
 
 
 def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
-    renamed = changed({"variants/mirror": {"flip": True}, "variants/flip": MISSING, "report/table1/0/variant": "mirror"})
+    renamed = changed(
+        {"variants/mirror": {"flip": True}, "variants/flip": MISSING, "report/table1/0/variant": "mirror"}
+    )
     old, new = jobs_of(), plan(Params.model_validate(renamed))
     for group in ("train", "embed"):
         assert old[group]["market-flip-seed0"] == new[group]["market-mirror-seed0"]

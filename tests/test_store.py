@@ -219,7 +219,7 @@ def test_a_failing_stage_leaves_the_former_output() -> None:
         raise ValueError
 
     ask(Writer(text="former"))
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         ask(fail, parameters={"k": 2})
     assert Path("out.txt").read_text() == "former"
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import PARAMS
 from torch import Tensor, nn
 
 from reid.functional.losses import triplet_loss
@@ -17,6 +16,7 @@ from reid.models.embedder import Embedder, embed
 from reid.params import Pretrain, Ranking
 from reid.training.classify import classify
 from reid.training.rank import collapsed, rank
+from tiny import PARAMS
 
 CPU = torch.device("cpu")
 PEOPLE = np.repeat(np.arange(6) * 10 - 10, 5)  # any integers
@@ -181,7 +181,9 @@ def test_every_image_is_seen_once_before_any_is_seen_twice(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_diverging_classifier_is_told(images: list[Tensor]) -> None:
-    with pytest.raises(FloatingPointError, match=r"classification loss is (nan|inf) at update \d+; lower learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"classification loss is (nan|inf) at update \d+; lower learning_rate"
+    ):
         classify(backbone(), images, PEOPLE, pretraining(updates=20, learning_rate=1e30), 0, CPU, iter)
 
 
@@ -269,7 +271,9 @@ def test_triplets_at_a_time_are_a_matter_of_memory(images: list[Tensor], at_once
 
 
 def test_people_seen_once_cannot_be_ranked(images: list[Tensor]) -> None:
-    with pytest.raises(ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge `pool`"):
+    with pytest.raises(
+        ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge `pool`"
+    ):
         rank(embedder(), images, np.arange(30), ranking(), 0, CPU, iter)
 
 

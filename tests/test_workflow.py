@@ -10,12 +10,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+
 from conftest import ROOT, Checkout, copy_of_the_project
+from reid import store
 
 pytestmark = pytest.mark.workflow
 
@@ -158,8 +161,8 @@ def test_dvc_shows_the_experiment(ran: Checkout) -> None:
 def planned(checkout: Checkout, experiment: str) -> set[str]:
     """Give Snakemake's commands, without the redirection to their logs."""
     configfile = f"--configfile {EXPERIMENTS[experiment]}/params.yaml" if experiment != "embedded" else ""
-    printed = checkout.run(f"snakemake --forceall --dry-run --printshellcmds {configfile}")
-    found = re.findall(r"^\s+(reid .*)$", printed, re.MULTILINE)
+    printed = checkout.run(f"snakemake --cores 64 --forceall --dry-run --printshellcmds {configfile}")
+    found = re.findall(r"^Shell command: (reid .*)$", printed, re.MULTILINE)
     return {" ".join(command.split(" > ")[0].split()) for command in found}
 
 
@@ -215,7 +218,9 @@ def test_a_mistake_in_the_parameters_is_one_line_before_anything_runs(checkout: 
 
 
 def test_without_conda_the_present_environment_serves(checkout: Checkout) -> None:
-    path = os.pathsep.join(p for p in checkout.environment["PATH"].split(os.pathsep) if not (Path(p) / "conda").exists())
+    path = os.pathsep.join(
+        p for p in checkout.environment["PATH"].split(os.pathsep) if not (Path(p) / "conda").exists()
+    )
     printed = checkout.run(f"{SNAKEMAKE} --use-conda --dry-run", PATH=path)
     assert printed.count("there is no conda here") == 1
 
@@ -229,7 +234,7 @@ if asked[:1] == ["info"]:
 elif asked == ["--version"]:
     print("conda 25.1.0")
 elif asked[:1] == ["config"]:
-    print(json.dumps({{"channel_priority": "strict"}}))
+    print(json.dumps({{"get": {{"channel_priority": "strict"}}}}))
 elif asked[:2] == ["env", "create"]:
     prefix = pathlib.Path(next(later for word, later in zip(asked, asked[1:]) if word in ("--prefix", "-p")))
     (prefix / "bin").mkdir(parents=True)
@@ -243,8 +248,6 @@ elif asked[:2] == ["env", "create"]:
 
 def test_with_conda_reid_runs_from_the_checkout_in_the_rules_environment(ran: Checkout, tmp_path: Path) -> None:
     """With a stand-in for conda: its environments hold a python that writes down that it was used."""
-    import sys
-
     (tmp_path / "bin").mkdir()
     log = tmp_path / "used.txt"
     conda = tmp_path / "bin/conda"
@@ -262,8 +265,6 @@ NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def test_each_environment_names_what_its_stages_import() -> None:
-    from reid import store
-
     for rules in (ROOT / "workflow/rules").glob("*.smk"):
         for block in rules.read_text().split("\nrule ")[1:]:
             environment = re.search(r"envs/(\w+)\.yaml", block)
@@ -272,24 +273,29 @@ def test_each_environment_names_what_its_stages_import() -> None:
             listed = yaml.safe_load((ROOT / f"workflow/envs/{environment[1]}.yaml").read_text())["dependencies"]
             flat = [name for entry in listed for name in (entry["pip"] if isinstance(entry, dict) else [entry])]
             have = {re.split(r"[=<>]", name)[0] for name in flat}
-            need: set[str] = set()
-            waiting, seen = [f"reid.stages.{stage[1]}", "reid.cli", "reid.plan"], set()
-            while waiting:
-                module = waiting.pop()
-                if module in seen:
-                    continue
-                seen.add(module)
-                waiting.extend(store._tree(module)[1])
-                source = store._source(module)
-                assert source is not None
-                for node in ast.walk(ast.parse(source.read_text())):
-                    if isinstance(node, ast.Import):
-                        need |= {alias.name.split(".")[0] for alias in node.names}
-                    elif isinstance(node, ast.ImportFrom) and node.module:
-                        need.add(node.module.split(".")[0])
-            need = {NAMES.get(name, name) for name in need - set(__import__("sys").stdlib_module_names) - {"reid"}}
-            # torch stands for the imports of modules that only other stages' branches reach
+            need = {NAMES.get(name, name) for name in imported(f"reid.stages.{stage[1]}") | imported("reid.cli")}
             assert need <= have, f"{environment[1]}.yaml lacks {sorted(need - have)} for {stage[1]}"
+
+
+def imported(module: str) -> set[str]:
+    """Give the packages of others that importing a module of ours imports."""
+    packages, waiting, seen = set(), [module], set()
+    while waiting:
+        name = waiting.pop()
+        source = store._source(name)
+        if source is None or name in seen:
+            continue
+        seen.add(name)
+        for node in ast.parse(source.read_text()).body:
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            waiting += [each for each in names if each.startswith("reid.")]
+            packages |= {each.split(".")[0] for each in names[:1]}
+    return packages - set(sys.stdlib_module_names) - {"reid"}
 
 
 def test_nothing_to_do_is_said_soon(ran: Checkout) -> None:

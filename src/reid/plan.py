@@ -80,7 +80,8 @@ def plan(params: Params) -> dict[str, Jobs]:
                 "dataset": distract.dataset,
             }
 
-    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **params.report.model_dump(exclude={"contact_sheet"})}
+    tables = params.report.model_dump(exclude={"contact_sheet"})
+    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
     jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
@@ -144,7 +145,7 @@ def fingerprint(folder: Path) -> str:
     files = []
     for parent, _, names in os.walk(folder):
         for name in names:
-            found = os.stat(f"{parent}/{name}")
+            found = Path(parent, name).stat()
             files.append([f"{parent}/{name}".removeprefix(f"{folder}/"), found.st_size, found.st_mtime_ns])
     return digest(sorted(files))
 
