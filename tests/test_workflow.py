@@ -176,9 +176,9 @@ def test_the_engines_agree_on_every_command(checkout: Checkout, experiment: str)
     commands = {" ".join(stage.cmd.split()) for stage in stages if stage.name != "plan"}
     assert commands == planned(checkout, experiment)
     assert len(stages) == len(commands) + 1
-    for stage in stages:
+    for stage in (stage for stage in stages if stage.name != "plan"):
         files = {dep.def_path.removeprefix("../../") for dep in stage.deps}
-        assert all(file in stage.cmd or stage.name == "plan" for file in files), stage.name
+        assert all(file in stage.cmd for file in files), stage.name
         made = {out.def_path.removeprefix("../../") for out in stage.outs}
         assert all(any(part in stage.cmd for part in (out, str(Path(out).parent))) for out in made), stage.name
 
