@@ -86,15 +86,15 @@ def expand(query, gallery, k_query, k_database, alpha, self_counts, order):
     return expanded, augmented
 
 
-def k_reciprocal(query, gallery, k1=20, k2=6, lambda_value=0.3, half=None, squared_twice=False, kind="stable"):
+def k_reciprocal(query, gallery, k1=20, k2=6, lambda_value=0.3, half=None, squared_twice=False):
     """The textbook algorithm with dense N x N matrices: final distances (Q, G).
 
-    `half` is the size of the half neighbourhoods, by default the one of the original MATLAB code; `kind` the sort.
+    `half` is the size of the half neighbourhoods, by default the one of the original MATLAB code.
     """
     half = int(np.floor((k1 + 1) / 2 + 0.5)) if half is None else half
     items = np.concatenate([query, gallery])
     distance = np.maximum(2 - 2 * items @ items.T, 0)
-    order = np.argsort(distance, axis=1, kind=kind)
+    order = np.argsort(distance, axis=1, kind="stable")
     distance = distance**2 if squared_twice else distance
     distance /= distance.max(axis=1, keepdims=True)
 
@@ -113,12 +113,12 @@ def k_reciprocal(query, gallery, k1=20, k2=6, lambda_value=0.3, half=None, squar
         vectors[a, expanded] = weight / weight.sum()
     if k2 != 1:
         vectors = np.stack([vectors[order[a, :k2]].mean(axis=0) for a in range(len(items))])
-    columns = np.ascontiguousarray(vectors[len(query) :].T)
-    holders = [np.flatnonzero(column) for column in columns]
+    across = vectors[len(query) :]
+    holders = [np.flatnonzero(across[:, e]) for e in range(len(items))]
     jaccard = np.empty((len(query), len(gallery)), dtype=distance.dtype)
     for a in range(len(query)):
         shared = np.zeros(len(gallery), dtype=distance.dtype)
         for e in np.flatnonzero(vectors[a]):
-            shared[holders[e]] += np.minimum(vectors[a, e], columns[e, holders[e]])
+            shared[holders[e]] += np.minimum(vectors[a, e], across[holders[e], e])
         jaccard[a] = 1 - shared / (2 - shared)
     return (1 - lambda_value) * jaccard + lambda_value * distance[: len(query), len(query) :]

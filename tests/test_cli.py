@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from reid.cli import app
 
-COMMANDS = {name: command for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def reid(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -41,7 +41,7 @@ def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["plan", "none.yaml"], "none.yaml: no such file; give the path of a params.yaml"),
+        (["plan", "none.yaml"], "none.yaml: No such file or directory; give the path of a params.yaml"),
         (["index", "--settings", "none.json", "--manifest", "m.json", "--out", "i.parquet"], "none.json: no such file"),
         (["index", "--settings", "other.json", "--manifest", "m.json", "--out", "i.parquet"], "other.json: settings of 'train'"),
         (["index", "--settings", "index.json", "--manifest", "m.json", "--out", "i.parquet"], "m.json: No such file"),
