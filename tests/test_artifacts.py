@@ -247,3 +247,11 @@ def test_an_index_of_unequal_columns_or_unknown_splits_is_refused() -> None:
         index(camera_id=np.zeros(5, np.int64))
     with pytest.raises(InputError, match=r"index of data/market: unknown split test, expected one of train, query"):
         index(split=np.array(["test", *SPLITS[1:]]))
+
+
+def test_a_view_of_rows_is_written_as_it_reads(tmp_path: Path) -> None:
+    rows = np.arange(6, dtype=np.int64)[::3]
+    write_embeddings(tmp_path / "e", Embeddings(rows, np.eye(2, 3, dtype=np.float32)[:, ::-1]))
+    read = read_embeddings(tmp_path / "e")
+    assert read.rows.tolist() == [0, 3]
+    assert read.embeddings.tolist() == [[0, 0, 1], [0, 1, 0]]

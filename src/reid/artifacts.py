@@ -248,7 +248,7 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     from safetensors.numpy import save_file
 
     arrays: dict[str, NDArray[Any]] = {
-        "rows": embeddings.rows,
+        "rows": np.ascontiguousarray(embeddings.rows),  # safetensors writes the memory of a strided view as it lies
         "embeddings": np.ascontiguousarray(embeddings.embeddings),
     }
     with replacing(path) as temporary:

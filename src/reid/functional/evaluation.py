@@ -1,7 +1,7 @@
 """Evaluation of anybody's embeddings in one call: a protocol, a re-ranking, arrays in, ranking out."""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ def evaluate(
     rule: Rule,
     *,
     rerank: Rerank = "none",
+    options: Mapping[str, Any] | None = None,
     lists: Sequence[NDArray[np.int64]] | None = None,
     threads: int | None = None,
 ) -> Ranking:
@@ -36,6 +37,7 @@ def evaluate(
         gallery_labels: G rows.
         rule: who counts for whom, one of `protocols.RULES` or your own.
         rerank: ``none``, ``qe-dba`` (the paper's re-ranking, `expansion`) or ``k-reciprocal`` (`reciprocal`).
+        options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal`, if not their defaults.
         lists: for each query, the gallery rows that are its gallery (Person Search).
         threads: how many work at once, besides the matrix products.
 
@@ -51,9 +53,9 @@ def evaluate(
         raise ValueError(f"{rerank} would mix the galleries of different queries; rank gallery lists plainly")
     check_pair(query, query_labels, gallery, gallery_labels, rule)
     if rerank == "qe-dba":
-        query, gallery = expand(query, gallery, threads=threads)
+        query, gallery = expand(query, gallery, **(options or {}), threads=threads)
         return rank(query, query_labels, gallery, gallery_labels, rule, threads=threads)
-    reranked = k_reciprocal(query, gallery, threads=threads)
+    reranked = k_reciprocal(query, gallery, **(options or {}), threads=threads)
     return rank_by(reranked.score, query_labels, gallery_labels, rule, threads=threads)
 
 

@@ -189,7 +189,8 @@ def check_labels(query: Labels, gallery: Labels, rule: Rule) -> None:
     if len(junk.items):
         raise ValueError(
             "no query has a match: every gallery item of a query's person is from the query's own camera, hence "
-            "excluded; for data of one camera switch same-camera exclusion off (same_camera_is_junk=False)"
+            "excluded; for data of one camera switch same-camera exclusion off "
+            "(same_camera_is_junk=False, or --same-camera-counts)"
         )
     raise ValueError("no query has a match: no person_id of the queries occurs in the gallery")
 

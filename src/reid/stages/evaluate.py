@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid.artifacts import Embeddings, Index, InputError, read_embeddings, read_index, replacing, write_json
-from reid.functional.expansion import expand
+from reid.functional.evaluation import Rerank
+from reid.functional.evaluation import evaluate as rank_gallery
 from reid.functional.protocols import RULES, Labels, Rule, pool_queries, pool_tracklets
-from reid.functional.ranking import Ranking, rank, rank_by
-from reid.functional.reciprocal import k_reciprocal
+from reid.functional.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,22 @@ def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ran
 
     Person Search is only ranked plainly: expansion would mix the images of other queries' galleries.
     """
-    labels = (task.query_labels, task.gallery_labels)
-    threads = settings["threads"]
-    yield "none", rank(task.query, labels[0], task.gallery, labels[1], task.rule, lists=task.lists, threads=threads)
-    if task.lists is not None:
-        return
-    query, gallery = expand(task.query, task.gallery, **settings["qe_dba"], threads=threads)
-    yield "qe-dba", rank(query, labels[0], gallery, labels[1], task.rule, threads=threads)
-    reranked = k_reciprocal(task.query, task.gallery, **settings["k_reciprocal"], threads=threads)
-    yield "k-reciprocal", rank_by(reranked.score, *labels, task.rule, threads=threads)
+    options = {"none": {}, "qe-dba": settings["qe_dba"], "k-reciprocal": settings["k_reciprocal"]}
+    for rerank in get_args(Rerank) if task.lists is None else ("none",):
+        yield (
+            rerank,
+            rank_gallery(
+                task.query,
+                task.query_labels,
+                task.gallery,
+                task.gallery_labels,
+                task.rule,
+                rerank=rerank,
+                options=options[rerank],
+                lists=task.lists,
+                threads=settings["threads"],
+            ),
+        )
 
 
 def _select(index: Index, embedded: Embeddings, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], Labels]:

@@ -1,0 +1,446 @@
+"""From rendering to Figure 7 through the stages' own functions, at the settings that a plan gives; scores by hand."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torchvision
+from numpy.typing import NDArray
+
+from reid import cli
+from reid.artifacts import (
+    Embeddings,
+    Index,
+    InputError,
+    Weights,
+    read_embeddings,
+    read_index,
+    read_json,
+    read_weights,
+    write_embeddings,
+    write_index,
+    write_json,
+    write_weights,
+)
+from reid.models.backbone import Backbone
+from reid.params import Params
+from reid.plan import plan
+from reid.stages import embed as embed_module
+from reid.stages.dataset import dataset
+from reid.stages.distract import distract
+from reid.stages.embed import embed
+from reid.stages.evaluate import evaluate
+from reid.stages.index import index
+from reid.stages.initialise import initialise
+from reid.stages.pretrain import pretrain
+from reid.stages.train import train
+from tiny import changed
+
+JOBS = plan(Params.model_validate(changed({})))
+RUN = "market-default-seed0"
+
+
+def settings(group: str, job: str) -> dict[str, Any]:
+    return JOBS[group][job]["parameters"]  # type: ignore[no-any-return]
+
+
+# --- the whole chain on a rendered release
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A folder in which every stage of one run has written its outputs."""
+
+    folder: Path
+
+    def __getitem__(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    made = Chain(tmp_path_factory.mktemp("chain"))
+    for name in ("market", "crowd"):
+        described = {**settings("dataset", name), "root": str(made[name])}
+        dataset(settings=described, images=made[name], out=made[f"{name}.json"])
+        index(settings=settings("index", name), manifest=made[f"{name}.json"], out=made[f"{name}.parquet"])
+    market = made["market.parquet"]
+    initialise(settings=settings("initialise", "shallow"), out=made["first"])
+    pretrain(
+        settings=settings("pretrain", "market-shallow-seed0"),
+        index=market,
+        weights=made["first"],
+        out=made["classifier"],
+        log=made["classifier.csv"],
+    )
+    train(
+        settings=settings("train", RUN),
+        index=market,
+        weights=made["classifier"],
+        out=made["embedder"],
+        log=made["embedder.csv"],
+    )
+    embed(settings=settings("embed", RUN), index=market, embedder=made["embedder"], out=made["embedded"])
+    for shard in range(3):
+        embed(
+            settings=settings("shard", f"{RUN}-{shard}"),
+            index=made["crowd.parquet"],
+            embedder=made["embedder"],
+            out=made[f"shard{shard}"],
+        )
+    evaluate(
+        settings=settings("evaluate", RUN),
+        index=market,
+        embeddings=made["embedded"],
+        out=made["scores.json"],
+        queries=made["queries.parquet"],
+    )
+    distract(
+        settings=settings("distract", RUN),
+        index=market,
+        embeddings=made["embedded"],
+        shards=[made[f"shard{shard}"] for shard in range(3)],
+        out=made["curve.json"],
+    )
+    return made
+
+
+def test_weights_are_handed_on_and_changed(chain: Chain) -> None:
+    first, classifier, embedder = (read_weights(chain[name]) for name in ("first", "classifier", "embedder"))
+    assert set(first.state) == set(classifier.state)
+    assert set(embedder.state) == {f"backbone.{name}" for name in first.state} | {"fc.weight", "fc.bias"}
+    assert not torch.equal(first.state["conv1.weight"], classifier.state["conv1.weight"])
+    assert not torch.equal(classifier.state["conv1.weight"], embedder.state["backbone.conv1.weight"])
+    # batch norm is frozen in the ranking stage
+    assert torch.equal(classifier.state["bn1.running_var"], embedder.state["backbone.bn1.running_var"])
+    assert {name: value for name, value in embedder.about.items() if name != "collapsed"} == {
+        "backbone": {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 2},
+        "embedding": 8,
+        "pooling": "max",
+        "largest_side": 32,
+    }
+
+
+def test_logs_have_a_row_an_update(chain: Chain) -> None:
+    assert len(chain["classifier.csv"].read_text().splitlines()) == 1 + 2
+    assert len(chain["embedder.csv"].read_text().splitlines()) == 1 + 4
+
+
+def test_every_test_image_is_embedded_and_no_training_image(chain: Chain) -> None:
+    rows, embedded = read_index(chain["market.parquet"]), read_embeddings(chain["embedded"])
+    assert embedded.rows.tolist() == rows.rows("query", "gallery", "boxes").tolist()
+    assert embedded.embeddings.shape == (len(embedded.rows), 8)
+    np.testing.assert_allclose(np.linalg.norm(embedded.embeddings, axis=1), 1, atol=1e-6)
+
+
+def test_shards_are_the_distractors_dealt_out(chain: Chain, tmp_path: Path) -> None:
+    embed(settings={"threads": 1}, index=chain["crowd.parquet"], embedder=chain["embedder"], out=tmp_path / "whole")
+    whole, shards = read_embeddings(tmp_path / "whole"), [read_embeddings(chain[f"shard{k}"]) for k in range(3)]
+    assert [shard.rows.tolist() for shard in shards] == [[0, 3], [1, 4], [2, 5]]
+    for shard in shards:
+        np.testing.assert_allclose(shard.embeddings, whole.of(shard.rows), atol=1e-6)
+
+
+def test_chunks_change_no_embedding(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        embed_module if hasattr(embed_module, "CHUNK") else sys.modules["reid.stages.embed"], "CHUNK", 3
+    )
+    embed(settings={"threads": 1}, index=chain["market.parquet"], embedder=chain["embedder"], out=tmp_path / "chunked")
+    whole, chunked = read_embeddings(chain["embedded"]), read_embeddings(tmp_path / "chunked")
+    assert np.array_equal(whole.rows, chunked.rows)
+    np.testing.assert_allclose(whole.embeddings, chunked.embeddings, atol=1e-6)
+
+
+def test_every_protocol_and_re_ranking_is_scored(chain: Chain) -> None:
+    scores = read_json(chain["scores.json"])
+    assert scores["run"] == {"dataset": "market", "variant": "default", "backbone": "shallow", "seed": 0}
+    assert scores["collapsed"] is read_weights(chain["embedder"]).about["collapsed"]
+    names = [(result["protocol"], result["rerank"]) for result in scores["results"]]
+    reranks = ("none", "qe-dba", "k-reciprocal")
+    assert names == [(protocol, rerank) for protocol in ("single-query", "multi-query") for rerank in reranks]
+    queries = len(read_index(chain["market.parquet"]).query)
+    assert all(result["queries"] == queries for result in scores["results"])
+
+
+def test_the_rows_of_the_queries_average_to_the_scores(chain: Chain) -> None:
+    by_query = pq.read_table(chain["queries.parquet"]).to_pandas()
+    for result in read_json(chain["scores.json"])["results"]:
+        chosen = by_query[(by_query.protocol == result["protocol"]) & (by_query.rerank == result["rerank"])]
+        assert len(chosen) == result["queries"]
+        assert chosen.ap.mean() == pytest.approx(result["mAP"])
+        assert chosen.ap_step.mean() == pytest.approx(result["mAP_step"])
+        assert (chosen.first_hit_rank == 1).mean() == pytest.approx(result["rank1"])
+
+
+def test_the_curve_starts_at_the_plain_score_and_falls(chain: Chain) -> None:
+    curve = read_json(chain["curve.json"])
+    plain = read_json(chain["scores.json"])["results"][0]
+    average_precision = np.array(curve["mAP"])
+    assert (curve["sizes"], average_precision.shape) == ([0, 3, 6], (3, 2))
+    assert average_precision[0] == pytest.approx([plain["mAP"]] * 2)
+    assert np.array(curve["rank1"])[0] == pytest.approx([plain["rank1"]] * 2)
+    assert (np.diff(average_precision, axis=0) <= 1e-12).all()
+    assert average_precision[2, 0] == pytest.approx(average_precision[2, 1])  # all distractors: the draw is no matter
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain, tmp_path: Path) -> None:
+    def again(name: str, **changes: Any) -> tuple[bytes, bytes]:
+        train(
+            settings=settings("train", RUN) | changes,
+            index=chain["market.parquet"],
+            weights=chain["classifier"],
+            out=tmp_path / name,
+            log=tmp_path / f"{name}.csv",
+        )
+        return (tmp_path / name).read_bytes(), (tmp_path / f"{name}.csv").read_bytes()
+
+    first = chain["embedder"].read_bytes(), chain["embedder.csv"].read_bytes()
+    assert again("same") == first
+    other = again("other", seed=1)
+    assert other[0] != first[0]
+    assert other[1] != first[1]
+
+
+def test_what_a_stage_cannot_use_is_named(chain: Chain, tmp_path: Path) -> None:
+    outputs = {"out": tmp_path / "out", "log": tmp_path / "log"}
+    market = {"settings": settings("train", RUN), "index": chain["market.parquet"]}
+    with pytest.raises(InputError, match=r"embedder: weights do not fit the network: missing conv1\.weight;"):
+        train(**market, weights=chain["embedder"], **outputs)
+    with pytest.raises(InputError, match="classifier: weights of a backbone, not of an embedder"):
+        embed(
+            settings={"threads": 1},
+            index=chain["market.parquet"],
+            embedder=chain["classifier"],
+            out=tmp_path / "out",
+        )
+    with pytest.raises(InputError, match=r"scores\.json: damaged safetensors"):
+        train(**market, weights=chain["scores.json"], **outputs)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- first weights
+
+
+def test_first_weights_depend_on_their_settings_alone(chain: Chain, tmp_path: Path) -> None:
+    described = settings("initialise", "shallow")
+    initialise(settings=described, out=tmp_path / "same")
+    initialise(settings=described | {"seed": 1}, out=tmp_path / "other")
+    assert (tmp_path / "same").read_bytes() == chain["first"].read_bytes()
+    assert (tmp_path / "other").read_bytes() != chain["first"].read_bytes()
+
+
+def test_imagenet_weights_come_verified_and_without_their_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = torchvision.models.resnet18().state_dict()
+    asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    def fetch(url: str, **options: Any) -> Mapping[str, torch.Tensor]:
+        asked.append((url, options))
+        return published
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    layers = {"block": "basic", "blocks": [2, 2, 2, 2], "width": 64, "last_stride": 2}
+    described = {"backbone": layers, "imagenet": "IMAGENET1K_V1", "architecture": "resnet18", "seed": 0, "threads": 1}
+    initialise(settings=described, out=tmp_path / "first")
+    assert asked[0][0].endswith("resnet18-f37072fd.pth")
+    assert asked[0][1] == {"check_hash": True, "weights_only": True}
+    written = read_weights(tmp_path / "first").state
+    assert set(written) == {name for name in published if not name.startswith("fc.")}
+    assert all(torch.equal(tensor, published[name]) for name, tensor in written.items())
+
+
+# --- evaluation by hand: everybody on a circle, the query at 0 degrees
+
+
+def on_a_circle(degrees: list[float]) -> NDArray[np.float32]:
+    angle = np.radians(degrees)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+
+def benchmark(
+    folder: Path,
+    rows: list[tuple[str, int, int, int, float]],
+    lists: Mapping[str, list[NDArray[np.int64]]] | None = None,
+    **about: Any,
+) -> dict[str, Path]:
+    """Write an index and embeddings of rows (split, person, camera, tracklet, degrees)."""
+    split, person, camera, tracklet, degrees = zip(*rows, strict=True)
+    count = len(rows)
+    made = Index(
+        root=Path("data"),
+        path=np.array([f"{k}.jpg" for k in range(count)]),
+        person_id=np.array(person),
+        camera_id=np.array(camera),
+        tracklet_id=np.array(tracklet),
+        split=np.array(split),
+        box=np.zeros((count, 4), np.int32),
+        gallery_lists=lists,
+    )
+    write_index(folder / "index", made)
+    write_embeddings(folder / "embedded", Embeddings(np.arange(count), on_a_circle(list(degrees)), about))
+    return {"index": folder / "index", "embeddings": folder / "embedded"}
+
+
+def scored(folder: Path, form: str, inputs: Mapping[str, Path]) -> dict[tuple[str, str], dict[str, Any]]:
+    described = settings("evaluate", RUN) | {"format": form}
+    evaluate(settings=described, **inputs, out=folder / "s.json", queries=folder / "q.parquet")
+    return {(result["protocol"], result["rerank"]): result for result in read_json(folder / "s.json")["results"]}
+
+
+MARKET = [
+    ("query", 1, 1, 0, 0.0),
+    ("gallery", 1, 1, 0, 1.0),  # the same camera: deleted
+    ("gallery", -1, 2, 0, 5.0),  # junk: deleted
+    ("gallery", 0, 3, 0, 8.0),  # a distractor: rank 1
+    ("gallery", 1, 2, 0, 20.0),  # rank 2, the only relevant one
+    ("gallery", 2, 2, 0, 30.0),
+]
+
+
+def test_junk_is_deleted_and_distractors_count(tmp_path: Path) -> None:
+    results = scored(tmp_path, "market1501", benchmark(tmp_path, MARKET))
+    assert {protocol for protocol, _ in results} == {"single-query"}
+    plain = results["single-query", "none"]
+    assert plain["mAP"] == pytest.approx(0.25)  # trapezoid from precision 0 at rank 1 to 1/2 at rank 2
+    assert plain["mAP_step"] == pytest.approx(0.5)
+    assert (plain["rank1"], plain["rank5"]) == (0, 1)
+
+
+def test_boxes_make_multiple_queries(tmp_path: Path) -> None:
+    boxes = [("boxes", 1, 1, 0, 20.0), ("boxes", 1, 1, 0, 24.0), ("boxes", 1, 2, 0, 300.0), ("boxes", 2, 1, 0, 300.0)]
+    results = scored(tmp_path, "market1501", benchmark(tmp_path, [*MARKET, *boxes]))
+    assert results["single-query", "none"]["rank1"] == 0
+    assert results["multi-query", "none"]["rank1"] == 1  # their mean, at 22 degrees, is nearest to the one at 20
+
+
+def test_mars_ranks_tracklets(tmp_path: Path) -> None:
+    rows = [
+        ("query+gallery", 1, 1, 4, 350.0),
+        ("query+gallery", 1, 1, 4, 10.0),  # its mean is at 0 degrees
+        ("gallery", 1, 2, 5, 90.0),
+        ("gallery", 1, 2, 5, 290.0),  # mean at 10 degrees
+        ("gallery", 2, 2, 6, 20.0),
+        ("gallery", 2, 2, 6, 30.0),
+    ]
+    plain = scored(tmp_path, "mars", benchmark(tmp_path, rows))["tracklet", "none"]
+    assert (plain["queries"], plain["rank1"], plain["mAP"]) == (1, 1, pytest.approx(1))
+
+
+def test_person_search_ranks_within_the_list_of_each_query(tmp_path: Path) -> None:
+    rows = [
+        ("train", 9, 0, 0, 0.0),
+        ("gallery", 2, 0, 0, 1.0),  # nearest, but in neither list
+        ("query", 1, 0, 0, 0.0),
+        ("query", 2, 0, 0, 0.0),
+        ("gallery", -1, 0, 0, 5.0),  # an unlabelled pedestrian is a negative
+        ("gallery", 1, 0, 0, 10.0),
+        ("gallery", 2, 0, 0, 15.0),
+    ]
+    lists = {"100": [np.array([4, 5, 6]), np.array([5, 6])], "50": [np.array([5]), np.array([6])]}
+    results = scored(tmp_path, "person-search", benchmark(tmp_path, rows, lists))
+    assert list(results) == [("gallery-100", "none")]
+    plain = results["gallery-100", "none"]
+    assert (plain["queries"], plain["rank1"], plain["rank5"]) == (2, 0, 1)
+    assert plain["mAP"] == pytest.approx(0.5)  # both at rank 2, by the step rule
+
+
+def test_an_index_that_cannot_be_scored_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="index of data: 0 queries, 5 gallery rows to score"):
+        scored(tmp_path, "market1501", benchmark(tmp_path, MARKET[1:]))
+    with pytest.raises(InputError, match="index of data: no gallery lists of size 100; it has 50"):
+        lists = {"50": [np.array([1])]}
+        scored(tmp_path, "person-search", benchmark(tmp_path, MARKET, lists))
+    inputs = benchmark(tmp_path, MARKET)
+    write_embeddings(inputs["embeddings"], Embeddings(np.arange(3), on_a_circle([0, 0, 0])))
+    with pytest.raises(InputError, match="index row 3 has no embedding; run `reid embed` again"):
+        scored(tmp_path, "market1501", inputs)
+
+
+def test_a_collapsed_run_stays_marked(tmp_path: Path) -> None:
+    inputs = benchmark(tmp_path, MARKET, collapsed=True)
+    scored(tmp_path, "market1501", inputs)
+    assert read_json(tmp_path / "s.json")["collapsed"] is True
+    assert sweep(tmp_path, inputs, shards=1)["collapsed"] is True
+
+
+# --- distractors by hand
+
+
+def sweep(folder: Path, inputs: Mapping[str, Path], shards: int, sizes: list[int] | None = None) -> dict[str, Any]:
+    """Add six distractors at 10 degrees, in so many shards."""
+    files = []
+    for shard in range(shards):
+        rows = np.arange(6)[shard::shards]
+        files.append(folder / f"shard{shard}")
+        write_embeddings(files[-1], Embeddings(rows, on_a_circle([10.0] * len(rows))))
+    described = settings("distract", RUN) | {"sizes": sizes or [0, 2, 6], "draws": 3}
+    distract(settings=described, **inputs, shards=files, out=folder / "c.json")
+    return read_json(folder / "c.json")
+
+
+def test_each_distractor_before_the_relevant_one_costs_a_rank(tmp_path: Path) -> None:
+    curve = sweep(tmp_path, benchmark(tmp_path, MARKET), shards=1)
+    # the relevant one is at rank 2 + the number of distractors
+    np.testing.assert_allclose(curve["mAP_step"], [[1 / 2] * 3, [1 / 4] * 3, [1 / 8] * 3])
+    np.testing.assert_allclose(curve["mAP"], [[1 / 4] * 3, [1 / 8] * 3, [1 / 16] * 3])
+    assert curve["rank1"] == [[0] * 3] * 3
+    assert curve["gallery"] == 5
+
+
+def test_the_number_of_shards_changes_nothing(tmp_path: Path) -> None:
+    inputs = benchmark(tmp_path, MARKET)
+    assert sweep(tmp_path, inputs, shards=1) == sweep(tmp_path, inputs, shards=4)
+
+
+def test_too_few_distractors_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"6 distractors, but distract\.sizes asks for 7"):
+        sweep(tmp_path, benchmark(tmp_path, MARKET), shards=2, sizes=[0, 7])
+
+
+# --- through the command line and the store
+
+
+def test_a_command_computes_once_then_finds(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REID_STORE", raising=False)
+    described = {"stage": "evaluate", "job": RUN, "parameters": settings("evaluate", RUN)}
+    write_json(Path("settings.json"), described)
+    inputs = ["--index", str(chain["market.parquet"]), "--embeddings", str(chain["embedded"])]
+    command = ["reid", "evaluate", "--settings", "settings.json", *inputs, "--out", "s.json", "--queries", "q.parquet"]
+    for how in ("computed in ", "found in the store"):
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        assert capsys.readouterr().err.startswith(f"evaluate {RUN}: {how}")
+    assert json.loads(Path("s.json").read_text())["provenance"]["stage"] == "evaluate"
+    assert {**read_json(Path("s.json")), "provenance": 0} == {**read_json(chain["scores.json"]), "provenance": 0}
+
+
+def test_a_network_that_diverges_is_one_line(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REID_STORE", raising=False)
+    state = Backbone("basic", [1, 1, 1, 1], width=4).state_dict()
+    state["conv1.weight"][:] = float("nan")
+    write_weights(Path("nan"), Weights(state, read_weights(chain["first"]).about))
+    write_json(Path("settings.json"), {"stage": "train", "job": RUN, "parameters": settings("train", RUN)})
+    inputs = ["--index", str(chain["market.parquet"]), "--weights", "nan"]
+    command = ["reid", "train", "--settings", "settings.json", *inputs, "--out", "embedder", "--log", "log.csv"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("reid: error: ")
+    assert {path.name for path in Path().iterdir()} == {"nan", "settings.json", ".store"}
