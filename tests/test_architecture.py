@@ -2,6 +2,7 @@
 
 import ast
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from conftest import ROOT
 from reid import params
 from reid.params import Section
+from reid.stages.dataset import WRITERS
 
 SOURCE = ROOT / "src/reid"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -19,7 +21,7 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "params": {"artifacts"},
     "data": {"artifacts", "params", "functional"},
     "models": {"artifacts", "params", "functional"},
-    "training": {"artifacts", "params", "functional", "data", "models"},
+    "training": {"artifacts", "params", "functional", "models"},
     "reporting": {"artifacts", "functional"},
     "store": {"artifacts"},
     "plan": {"artifacts", "params", "store", "data"},
@@ -54,6 +56,23 @@ def test_imports_go_downwards(path: Path) -> None:
         assert target == own or target in ALLOWED[own], f"{path} imports reid.{name}"
         if own == "stages" and target == "stages":
             raise AssertionError(f"{path}: a stage never calls a stage")
+
+
+def test_no_import_is_relative() -> None:
+    """The store follows imports by their full names to know a stage's code; a relative one would go unseen."""
+    for path in MODULES:
+        nodes = ast.walk(ast.parse(path.read_text()))
+        assert not [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level], path
+
+
+def test_the_command_line_imports_stages_when_it_runs_them() -> None:
+    top = [node.module for node in ast.parse((SOURCE / "cli.py").read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert [name for name in top if name and name.startswith("reid")] == ["reid.artifacts"]
+
+
+def test_nothing_is_pickled() -> None:
+    for path in MODULES:
+        assert not re.search(r"import pickle|torch\.(load|save)\(|allow_pickle=True", path.read_text()), path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -92,4 +111,5 @@ def test_no_setting_is_called_what_dvc_drops() -> None:
     """DVC leaves keys of these names out when it hashes parameters, so that changes of them would go unseen."""
     sections = [kind for kind in vars(params).values() if isinstance(kind, type) and issubclass(kind, Section)]
     assert len(sections) > 10
-    assert not {name for section in sections for name in section.model_fields} & {"size", "nfiles"}
+    rendering = {name for writer in WRITERS.values() for name in signature(writer).parameters}
+    assert not (rendering | {name for section in sections for name in section.model_fields}) & {"size", "nfiles"}

@@ -108,6 +108,14 @@ def test_embeddings_come_back_and_are_found_by_row(tmp_path: Path) -> None:
     assert read.of(np.array([3, 5, 3, 1])).tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
 
 
+def test_embeddings_may_be_views_of_other_arrays(tmp_path: Path) -> None:
+    every_third, transposed = np.arange(9)[1::3], np.arange(9, dtype=np.float32).reshape(3, 3).T
+    write_embeddings(tmp_path / "e.safetensors", Embeddings(every_third, transposed))
+    read = read_embeddings(tmp_path / "e.safetensors")
+    assert read.rows.tolist() == [1, 4, 7]
+    assert read.embeddings.tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+
+
 @pytest.mark.parametrize("row", [0, 2, 6])
 def test_a_row_without_embedding_is_named(row: int) -> None:
     with pytest.raises(InputError, match=f"index row {row} has no embedding; run"):

@@ -1,67 +1,269 @@
-"""The README's commands run, its tables are the report's, its links lead somewhere, its picture is the workflow."""
+"""README and docs: their commands run, their tables are the report's, their picture is the graph, their changes apply.
 
+`python tests/test_readme.py` pastes the report's tables into the README again.
+"""
+
+import ast
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
-from conftest import ROOT, Checkout
+from conftest import ROOT, Checkout, copy_of_the_project
 
-README = (ROOT / "README.md").read_text()
-ELSEWHERE = {  # run by the CI itself, by tests/test_workflow.py, or a full run
-    "make",
-    "make test",
-    "source .venv/bin/activate",
-    "snakemake --cores all --use-conda --configfile experiments/paper/params.yaml",
-    "snakemake --cores all --configfile experiments/smoke/params.yaml",
-    "dvc repro",
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+TABLES = ("table1", "table2", "table3")
+ELSEWHERE = {
+    "make": "the main job",
+    "make test": "this",
+    ". .venv/bin/activate": "the tests put the environment on PATH",
+    "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",
+    "dvc repro experiments/paper/dvc.yaml": "needs the real datasets",
+    "dvc repro": "the main job through DVC; test_workflow.py runs the smoke experiment so",
+    "dvc metrics show": "test_workflow.py",
+    "dvc params diff": "test_workflow.py",
+    "dvc plots show": "test_workflow.py",
+    "dvc dag --md": "test_workflow.py",
+    "dvc exp run -S train.margin=0.2": "all trainings again",
+    "pip install snakemake-executor-plugin-slurm": "needs a cluster",
+    "snakemake --executor slurm --jobs 8 --resources gpu=8 --configfile experiments/paper/params.yaml "
+    "--default-resources slurm_partition=main": "needs a cluster",
 }
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - ELSEWHERE))
-def test_a_command_runs(checkout: Checkout, command: str) -> None:
-    assert checkout.run(command)
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """Give language and content of a page's fenced blocks in these languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [(language, content) for language, content in found if language in languages]
+
+
+def commands(page: Path) -> list[str]:
+    """Give the lines of its shell blocks, without comments."""
+    return [line.split("#")[0].strip() for _, content in blocks(page, "sh") for line in content.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_run_in_their_order(page: Path, tmp_path: Path) -> None:
+    todo = [entry for entry in blocks(page, "python", "sh") if entry[0] == "python"]
+    todo += [("sh", command) for command in commands(page) if command not in ELSEWHERE]
+    if not todo:
+        return
+    checkout = Checkout(copy_of_the_project(tmp_path))
+    for language, content in todo:
+        if language == "python":
+            subprocess.run([sys.executable, "-c", content], cwd=checkout.folder, check=True)
+        else:
+            assert checkout.run(content), content
 
 
 def test_commands_run_elsewhere_are_still_there() -> None:
-    assert set(COMMANDS) >= ELSEWHERE
+    assert {command for page in PAGES for command in commands(page)} >= set(ELSEWHERE)
 
 
-@pytest.mark.parametrize("table", ["table3"])
+def test_quick_start_is_two_commands() -> None:
+    assert commands(README)[:2] == ["make", "make test"]
+    assert blocks(README, "sh")[0][1].count("\n") == 2
+
+
+def excerpt(table: str) -> str:
+    """Give heading and first table of a report's file."""
+    heading, *lines = (ROOT / f"reports/embedded/{table}.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
+    return "\n".join([heading, "", *lines[start:end]])
+
+
+def section(table: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {table} -->\n)(.*?)(<!-- /{table} -->)", re.DOTALL)
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_a_table_is_the_reports(table: str) -> None:
-    section = re.search(rf"<!-- {table} -->\n(.*?)\n?<!-- /{table} -->", README, re.DOTALL)
-    assert section
-    written = (ROOT / f"reports/embedded/{table}.md").read_text()
-    rows = [line for line in section[1].splitlines() if line.startswith("|")]
-    assert len(rows) > 3
-    assert "\n".join(rows) in written
+    pasted = section(table).search(README.read_text())
+    assert pasted, f"README.md has no section <!-- {table} -->"
+    assert pasted[2].strip() == excerpt(table), "run: python tests/test_readme.py"
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists() and there.is_relative_to(ROOT), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
 
 
-def test_the_picture_shows_the_rules() -> None:
-    drawn = re.search(r"```mermaid\n(.*?)```", README, re.DOTALL)
-    assert drawn
-    nodes = set(re.findall(r"\b[a-z_]{4,}\b", drawn[1])) - {"flowchart"}
-    rules = {
-        name
-        for path in (ROOT / "workflow/rules").glob("*.smk")
-        for name in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)
-    }
-    assert nodes == rules
+def anchors(page: Path) -> set[str]:
+    """Give the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_training_setting_is_explained() -> None:
-    from reid.params import Evaluate, Pretrain, Train
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_are_there(page: Path) -> None:
+    folders = "benchmarks|docs|experiments|profiles|src|tests|workflow"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
 
-    known = (ROOT / "docs/choices.md").read_text() + (ROOT / "params.yaml").read_text()
-    for section in (Train, Pretrain, Evaluate):
-        for name in section.model_fields:
-            assert re.search(rf"\b{name}\b", known), name
+
+def test_the_picture_is_the_graph_of_the_rules(tmp_path: Path) -> None:
+    printed = Checkout(copy_of_the_project(tmp_path)).run("snakemake --rulegraph mermaid-js")
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", printed))
+    graph = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", printed) if names[b] != "all"}
+    (picture,) = (content for _, content in blocks(README, "mermaid"))
+    assert set(re.findall(r"^ +(\w+) --> (\w+)$", picture, re.MULTILINE)) == graph
+    assert set(re.findall(r"^ +(\w+)\[", picture, re.MULTILINE)) == set(names.values()) - {"all"}
+
+
+def test_the_rules_are_described() -> None:
+    rules = set()
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        rules |= set(re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE))
+    stages = (ROOT / "docs/architecture.md").read_text().split("\n## Stages\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", stages, re.MULTILINE)) == rules
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "experiments/paper/params.yaml"])
+def test_numbers_of_jobs_are_the_plans(file: str) -> None:
+    from reid.params import load
+    from reid.plan import plan
+
+    jobs = plan(load(ROOT / file))
+    text = f"{sum(map(len, jobs.values()))} jobs, {len(jobs['train'])} of them trainings"
+    assert text in README.read_text()
+
+
+def test_every_parameter_is_documented_with_its_values() -> None:
+    from reid.params import Params
+
+    lines = [line.split("|") for line in parameters_table().splitlines() if line.startswith("| `")]
+    rows = [(key.strip(" `"), paper, embedded) for _, key, _, paper, embedded, _ in lines]
+    assert {key for key, *_ in rows} == keys(Params)
+    for column, file in ((1, "experiments/paper/params.yaml"), (2, "params.yaml")):
+        content = Params.model_validate(yaml.safe_load((ROOT / file).read_text())).model_dump()
+        for row in rows:
+            if row[column].strip():
+                value: Any = content
+                for part in row[0].split("."):
+                    value = value[part]
+                assert yaml.safe_load(row[column]) == value, f"{row[0]}: docs/choices.md is not {file}"
+
+
+def test_what_sets_a_choice_is_a_parameter() -> None:
+    from reid.params import Params
+
+    page = (ROOT / "docs/choices.md").read_text().replace(parameters_table(), "")
+    sections = "|".join(Params.model_fields)
+    known = keys(Params)
+    for key in re.findall(rf"`((?:{sections})\.[\w.*]+)`", page):
+        assert key in known or any(other.startswith(f"{key}.") for other in known), key
+
+
+def parameters_table() -> str:
+    return (ROOT / "docs/choices.md").read_text().split("\n## Every parameter\n")[1]
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Give the dotted keys of a section of the parameters; * for a name of the user's choice."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        inner = models(field.annotation)
+        place = f"{prefix}{name}" + (".*" if inner and re.search(r"\b(dict|list)\[", str(field.annotation)) else "")
+        if name in ("table2", "table3", "table4"):
+            continue  # as table1
+        if inner and not place.startswith("report.table"):
+            found |= keys(inner[0], f"{place}.")
+        else:
+            found.add(place)
+    return found
+
+
+def models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in models(argument)]
+
+
+def test_the_benchmark_is_described_as_it_is_rendered() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"]
+    page = (ROOT / "docs/benchmark.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\w-]+) \| (\S+) \| (\S+) \| (\S+) \|", page, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(content)
+    for name, *cells in rows:
+        render = content[name]["source"]["render"]
+        cameras = 6 if content[name]["format"] == "distractors" else render.get("cameras", "-")  # its writer's default
+        expected = [content[name]["format"], render.get("train_ids", "-"), render.get("test_ids", "-"), cameras]
+        assert cells == [str(value) for value in expected], name
+
+
+def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
+    from reid.params import load
+    from reid.plan import plan
+    from reid.reporting.paper import parse_paper
+
+    changed: dict[str, str] = {}
+    for _, content in blocks(ROOT / "docs/extending.md", "diff"):
+        _, file, *lines = content.splitlines()
+        name = file.removeprefix("+++ b/")
+        old, new = ("".join(f"{line[1:]}\n" for line in lines if line[0] != left) for left in "+-")
+        text = changed.get(name) or (ROOT / name).read_text()
+        assert f"\n{text}".count(f"\n{old}") == 1, f"{name}:\n{old}"
+        changed[name] = f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]
+    for name, text in changed.items():
+        if name.endswith(".py"):
+            ast.parse(text)
+    (tmp_path / "params.yaml").write_text(changed["params.yaml"])
+    params = load(tmp_path / "params.yaml")
+    assert {"market-wide-margin-seed0", "duke-resnet18-seed1", "campus-default-seed0"} <= set(plan(params)["train"])
+    paper = parse_paper(ROOT / "reports/paper.csv", (ROOT / "reports/paper.csv").read_text())
+    for number in "123":
+        for row in getattr(params.report, f"table{number}"):
+            assert paper.value(number, row.paper, "market", "mAP")
+
+
+def test_what_dvc_exp_run_writes_is_read(tmp_path: Path) -> None:
+    from dvc.utils.serialize import modify_yaml
+
+    from reid.params import load
+
+    copy = tmp_path / "params.yaml"
+    copy.write_text((ROOT / "params.yaml").read_text())
+    with modify_yaml(str(copy)) as content:  # as -S train.margin=0.2 does
+        content["train"]["margin"] = 0.2
+    before = load(ROOT / "params.yaml").model_dump()
+    assert load(copy).model_dump() == {**before, "train": {**before["train"], "margin": 0.2}}
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version and str(citation["version"]) == version[1]
+    assert f"version = {{{version[1]}}}" in README.read_text()
+
+
+def test_what_is_said_of_learning_is_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/learning.json").read_text())
+    assert {"market", "duke"} <= set(measured)
+    for dataset in ("market", "duke"):
+        for seed in measured[dataset].values():
+            assert seed["untrained"] < seed["histogram"] < seed["classifier"] < seed["embedder"]
+
+
+def paste() -> None:
+    text = README.read_text()
+    for table in TABLES:
+        text = section(table).sub(lambda match, table=table: f"{match[1]}{excerpt(table)}\n{match[3]}", text)
+    README.write_text(text)
+
+
+if __name__ == "__main__":
+    paste()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reid.artifacts import InputError
 
@@ -198,6 +198,12 @@ class TableRow(Section):
     label: str
     paper: str
     group: str = ""
+
+    @field_validator("label", "paper", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        """Take a bare yes or no, which YAML reads as a boolean and `dvc exp run -S` writes, as the text it was."""
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 class ContactSheet(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reid.artifacts import InputError, write_json
+from reid.artifacts import InputError, write_text
 from reid.data.manifest import make_manifest
 from reid.data.readers import READERS
 from reid.data.synthetic import releases
@@ -46,7 +47,9 @@ def dataset(*, settings: Mapping[str, Any], images: Path, out: Path, workers: in
         READERS[layout](root)
     progress = partial(tqdm, desc=f"hash {name}", unit="chunk")
     manifest = make_manifest(name, layout, root, threads=workers, progress=progress)
-    write_json(out, {**manifest, "root": settings.get("root", manifest["root"])})
+    described = {**manifest, "root": settings.get("root", manifest["root"])}
+    # without provenance: a folder whose files were only touched gives the same bytes, and re-runs nothing further
+    write_text(out, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
 
 
 def _render(name: str, layout: str, root: Path, arguments: Mapping[str, Any]) -> None:
