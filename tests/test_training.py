@@ -23,9 +23,7 @@ PEOPLE = np.repeat(np.arange(6) * 10 - 10, 5)  # any integers
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    set_up(1)
-    yield
+def one_thread() -> None:
     set_up(1)
 
 
@@ -139,9 +137,7 @@ def test_classification_logs_every_update(images: list[Tensor]) -> None:
     assert [row["learning_rate"] for row in log] == pytest.approx([rates[0] / 2, *rates[1:]])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor], threads: int) -> None:
-    set_up(threads)
+def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = backbone()
@@ -216,9 +212,7 @@ def test_ranking_logs_every_update(images: list[Tensor]) -> None:
     assert all(0 <= row[name] <= 1 for row in log for name in ("active", "mined_active"))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor], threads: int) -> None:
-    set_up(threads)
+def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = embedder()
