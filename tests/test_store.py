@@ -127,6 +127,9 @@ def test_outputs_are_read_only_and_newer_than_their_inputs() -> None:
     ask(Writer())
     assert Path("out.txt").stat().st_mode & 0o777 == 0o444
     assert Path("out.txt").stat().st_mtime >= Path("in.txt").stat().st_mtime
+    os.utime("out.txt", (1, 1))
+    ask(Writer(), "elsewhere/out.txt")  # linked for the first time, from an old object
+    assert Path("elsewhere/out.txt").stat().st_mtime >= Path("in.txt").stat().st_mtime
 
 
 def test_an_edited_output_is_put_right() -> None:

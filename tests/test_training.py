@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.functional.losses import triplet_loss
+from reid.functional.mining import mine
 from reid.functional.schedules import classification_rate, cutout_limit, halving, warm_up
 from reid.models.backbone import Backbone, set_up
 from reid.models.embedder import Embedder, embed
@@ -230,6 +231,20 @@ def test_ranking_leaves_batch_norm_and_changes_the_rest(images: list[Tensor]) ->
     rank(network, images, PEOPLE, ranking(), 0, CPU, iter)
     norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert same(before, state(network)) == {name for name in before if name.rpartition(".")[0] in norms}
+
+
+def test_triplets_are_mined_anew_at_every_refresh(images: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[tuple[Tensor, Any]] = []
+
+    def note(embeddings: Tensor, people: Any, triplets: int, *rest: Any) -> Any:
+        pools.append((embeddings, people))
+        assert (len(embeddings), triplets) == (20, 4 * 4)
+        return mine(embeddings, people, triplets, *rest)
+
+    monkeypatch.setattr("reid.training.rank.mine", note)
+    rank(embedder(), images, PEOPLE, ranking(updates=9), 0, CPU, iter)
+    assert len(pools) == 3
+    assert len({embeddings.numpy().tobytes() for embeddings, _ in pools}) == 3
 
 
 def test_progress_sees_every_update(images: list[Tensor]) -> None:
