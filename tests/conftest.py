@@ -4,8 +4,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -13,7 +15,10 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    """Copy what git knows of the project, with a repository of its own, so that a test can change it and run it."""
+    """Copy what git knows of the project, with a repository of its own, so that a test can change it and run it.
+
+    Copies of the same files have the same commit.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -25,8 +30,9 @@ def copy_of_the_project(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    dated = {**os.environ, "GIT_AUTHOR_DATE": "2018-01-17T00:00:00Z", "GIT_COMMITTER_DATE": "2018-01-17T00:00:00Z"}
     for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@localhost commit -qm copy"):
-        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+        subprocess.run(["git", *command.split()], cwd=folder, env=dated, check=True)
     return folder
 
 
@@ -61,16 +67,15 @@ class Checkout:
         assert started.returncode == status, f"{command}: exit status {started.returncode}\n{printed[-6000:]}"
         return printed
 
-    def objects(self) -> set[str]:
-        """Give what the store holds, a "stage/key" each: a computation adds one."""
-        made = (self.folder / ".store").glob("*/??/*")
-        return {f"{path.parts[-3]}/{path.name}" for path in made}
+    def objects(self) -> set[Path]:
+        """Give the folders of finished results in the store: a computation adds one."""
+        return set((self.folder / ".store").glob("*/??/*"))
 
     def computed(self, action: Callable[[], object]) -> list[str]:
-        """Do something and give the stages that were computed meanwhile, sorted."""
+        """Do something and give what was computed meanwhile, sorted: "stage job", or "stage" if it has one job only."""
         before = self.objects()
         action()
-        return sorted(entry.split("/")[0] for entry in self.objects() - before)
+        return sorted(map(_name, self.objects() - before))
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace a text, which must be there once, in a file."""
@@ -78,6 +83,23 @@ class Checkout:
         content = path.read_text()
         assert content.count(old) == 1, f"{name}: {content.count(old)} times {old!r}"
         path.write_text(content.replace(old, new))
+
+    def change(self, name: str, key: str, value: Any) -> None:
+        """Give a key such as "train/margin" another value in a YAML file."""
+        path = self.folder / name
+        content = yaml.safe_load(path.read_text())
+        *parents, last = key.split("/")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _name(made: Path) -> str:
+    """Name a folder of the store by its stage and, if all its files have one stem, by that."""
+    stage, stems = made.parts[-3], {path.stem for path in made.iterdir()}
+    return f"{stage} {stems.pop()}" if len(stems) == 1 else stage
 
 
 @pytest.fixture(scope="session")
