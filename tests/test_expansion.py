@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from reid.functional import expansion, neighbours
+from reid.functional import expansion, neighbours, screening
 
 
 def embeddings(seed, *rows, size=8):
@@ -66,18 +66,51 @@ def test_too_many_neighbours_are_refused():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 40), st.booleans())
-def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self):
+@given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 40), st.booleans(), st.sampled_from([None, "cpu"]))
+def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self, device):
     """Small whole numbers: products are exact and often equal, and the earlier item must come first."""
     rng = np.random.default_rng(seed)
     query, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (6, 20))
-    across = neighbours.nearest(query, gallery, k, rows=rows, threads=1)
+    across = neighbours.nearest(query, gallery, k, rows=rows, threads=1, device=device)
     assert (across.items == oracles.neighbours(query @ gallery.T, k)).all()
     everyone = np.concatenate([query, gallery])
     similarity = everyone @ everyone.T
-    among = neighbours.nearest_among([query, gallery], k, exclude_self=exclude_self, rows=rows, threads=1)
+    how = {"exclude_self": exclude_self, "rows": rows, "threads": 1, "device": device}
+    among = neighbours.nearest_among([query, gallery], k, **how)
     assert (among.lowest == similarity.min(axis=1)).all()
     if exclude_self:
         np.fill_diagonal(similarity, -np.inf)
     assert (among.items == oracles.neighbours(similarity, k)).all()
     assert (among.similarity == np.take_along_axis(similarity, among.items, axis=1)).all()
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_rounded_screens_let_nothing_slip_through(monkeypatch, crowded):
+    """Neighbours are the same, bit for bit, whatever the screen, the blocks and the threads."""
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((700, 40)) + (30 if crowded else 0)  # crowded: every pair is close to every other
+    gallery = oracles.unit(rows).astype(np.float32)
+    gallery[650:] = gallery[:50]
+    plain = neighbours.nearest_among([gallery], 9, threads=1)
+    monkeypatch.setattr(screening, "_WORTH_IT", 0)
+    for rounds in (True, False):
+        monkeypatch.setattr(screening, "_faster_rounded", lambda exact, rounds=rounds: rounds)
+        for size, threads in ((64, 1), (300, 2), (2048, 2)):
+            found = neighbours.nearest_among([gallery[:100], gallery[100:]], 9, rows=size, threads=threads)
+            assert (found.items == plain.items).all()
+            assert (found.similarity == plain.similarity).all() and (found.lowest == plain.lowest).all()
+            across = neighbours.nearest(gallery, gallery, 9, rows=size, threads=threads)
+            assert (across.items == plain.items).all() and (across.lowest == plain.lowest).all()
+    exact = gallery.astype(np.float64) @ gallery.T.astype(np.float64)
+    assert plain.similarity == pytest.approx(-np.sort(-exact, axis=1)[:, :9], abs=3e-7)
+    assert plain.lowest == pytest.approx(exact.min(axis=1), abs=3e-7)
+
+
+def test_rounded_scores_lie_within_their_bound():
+    left, right = embeddings(3, 60, 90, size=300)
+    right = right * 3
+    screen = screening.Screen(0)
+    screen.rounds = True
+    scores, bound, part = screen.scores(screen.rows(left), screen.rows(right))
+    error = np.abs(left.astype(np.float64) @ right.T.astype(np.float64) - scores)
+    assert error.max() > 0 and (error <= bound + part * np.abs(scores)).all()

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 import oracles
 from reid.functional import distractors, protocols, ranking
 from reid.functional.metrics import average_precision
+from reid.functional.processors import processor
 from reid.functional.protocols import Labels, Rule
 
 
@@ -141,8 +142,9 @@ def test_equals_the_walk_of_the_sorted_list(benchmark, rule, data):
     if data.draw(st.booleans()):
         lists = [data.draw(st.lists(st.integers(0, len(gallery) - 1), unique=True).map(np.array)) for _ in query]
         lists = [each.astype(np.int64) for each in lists]
-    scorer = ranking.dot_scorer(query, gallery)
-    result = ranking.rank_by(scorer, query_labels, gallery_labels, rule, lists=lists, block=block, threads=1)
+    place = processor(threads=1, device=data.draw(st.sampled_from([None, "cpu"])))
+    scorer = ranking.dot_scorer(query, gallery, place)
+    result = ranking.rank_by(scorer, query_labels, gallery_labels, rule, lists=lists, block=block, place=place)
     expected = oracles.evaluate(query @ gallery.T, query_labels, gallery_labels, rule, lists)
     assert ranks(result) == [row["ranks"] for row in expected]
     assert result.first_hit_rank.tolist() == [row["first"] for row in expected]
@@ -202,6 +204,28 @@ def test_rank_checks_its_input():
     gallery[17] = np.nan
     with pytest.raises(ValueError, match="gallery: embedding of row 17"):
         ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
+
+
+def test_a_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():
+    """Scores of both signs, both zeros and equal ones; the sweep's draws too."""
+    query, query_labels, gallery, gallery_labels = benchmark(1)
+    query, gallery = np.rint(query), np.rint(gallery)
+    query[~query.any(axis=1)], gallery[~gallery.any(axis=1)] = 1, 1
+    query[0], gallery[5:9] = -gallery[5], -0.0
+    gallery[5:9, 0] = [0.0, -1, 1, -0.0]
+    gallery[[5, 8], 1] = 1
+    here, there = (
+        ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501, block=3000, device=device)
+        for device in (None, "cpu")
+    )
+    assert ranks(here) == ranks(there)
+    extra = np.rint(np.random.default_rng(2).standard_normal((90, 16))).astype(np.float32)
+    places = distractors.draw_places(90, DRAWS, np.random.default_rng(3))
+    one, other = (
+        distractors.count_beating(query, here, extra, places, [0, 30, 90], block=900, device=device)
+        for device in (None, "cpu")
+    )
+    assert (one == other).all() and one.sum() > 0
 
 
 SIZES, DRAWS = [0, 10, 11, 60, 100], 3

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 import oracles
 from reid.functional import protocols, ranking, reciprocal
+from reid.functional.evaluation import evaluate
 from reid.functional.protocols import Labels
 
 HALF = {"matlab": lambda k1: int(np.floor((k1 + 1) / 2 + 0.5)), "python": lambda k1: int(np.around(k1 / 2)) + 1}
@@ -66,6 +67,20 @@ def test_lambda_one_keeps_the_ranking_and_blocks_feed_the_evaluator():
     assert result.average_precision().mean() > plain.average_precision().mean()
 
 
+def test_on_a_device_of_pytorch_the_same():
+    query, gallery, query_labels, gallery_labels = clustered(6, gallery=300)
+    for variant in ("matlab", "squared-twice"):
+        here = reciprocal.k_reciprocal(query, gallery, k1=6, k2=2, variant=variant)
+        there = reciprocal.k_reciprocal(query, gallery, k1=6, k2=2, variant=variant, device="cpu")
+        assert whole(there).numpy() == pytest.approx(whole(here), abs=1e-6)
+    for rerank in ("none", "qe-dba", "k-reciprocal"):
+        one, other = (
+            evaluate(query, query_labels, gallery, gallery_labels, protocols.MARKET1501, rerank=rerank, device=device)
+            for device in (None, "cpu")
+        )
+        assert (one.ranks == other.ranks).all()
+
+
 def test_identical_items_do_not_divide_by_zero():
     query, gallery = np.ones((2, 1), np.float32), np.ones((5, 1), np.float32)
     assert np.isfinite(whole(reciprocal.k_reciprocal(query, gallery, k1=3, k2=2))).all()
@@ -74,7 +89,8 @@ def test_identical_items_do_not_divide_by_zero():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k1": 80}, "81 neighbours asked for, but there are only 72 items"),
+        ({"k1": 80}, "k1 is 80, but there are only 72 items"),
+        ({"lambda_value": 1.5}, "lambda_value is 1.5, expected 0"),
         ({"k2": 30}, "k2 is 30, expected 1 to k1 \\+ 1 = 21"),
         ({"variant": "half"}, "variant 'half' is unknown"),
     ],

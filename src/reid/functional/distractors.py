@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.functional.counting import count_beaten, cumulate
+from reid.functional.counting import cumulate
 from reid.functional.metrics import ApRule
-from reid.functional.ranking import BLOCK, Ranking, dot_scorer, split
+from reid.functional.processors import processor
+from reid.functional.ranking import BLOCK, Progress, Ranking, dot_scorer, split
 
 
 def draw_places(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -31,6 +32,8 @@ def count_beating(
     *,
     block: int = BLOCK,
     threads: int | None = None,
+    device: str | None = None,
+    progress: Progress = iter,
 ) -> NDArray[np.int32]:
     """How many distractors of a shard beat each relevant item: (P, sizes, draws); sum it over the shards.
 
@@ -45,6 +48,8 @@ def count_beating(
         sizes: ascending numbers of distractors, 0 allowed.
         block: how many scores to hold at a time.
         threads: how many count at once.
+        device: where PyTorch is to compute instead, such as ``cuda``.
+        progress: wraps the list of blocks, as tqdm does.
 
     Raises:
         ValueError: if lengths or dimensions differ, or sizes do not ascend.
@@ -60,13 +65,16 @@ def count_beating(
     cells = (interval * draws + np.arange(draws)).astype(np.uint16)
     counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * draws), dtype=np.int32)
     last = np.zeros(len(ranking.ranks), dtype=np.int64)
-    scorer = dot_scorer(query, shard)
+    place = processor(threads, device)
+    scorer = dot_scorer(query, shard, place)
     everyone = slice(0, len(query))
-    for each in split(slice(0, len(shard)), max(1, block // len(query))):
-        scores = np.empty((len(query), each.stop - each.start), dtype=np.float32)
+    buffer = place.empty(max(block, len(query)))
+    for each in progress(split(slice(0, len(shard)), max(1, block // len(query)))):
+        width = each.stop - each.start
+        scores = buffer[: len(query) * width].reshape(len(query), width)
         scorer(everyone, each, scores)
         items = np.arange(each.start, each.stop)
-        count_beaten(scores, items, ranking.pointers, ranking.similarity, last, cells[each], counts, threads)
+        place.count(scores, items, ranking.pointers, ranking.similarity, last, cells[each], counts)
     total = cumulate(counts, ranking.pointers).astype(np.int32)
     return total.reshape(-1, len(sizes) + 1, draws)[:, :-1]
 

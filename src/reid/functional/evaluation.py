@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from reid.functional.expansion import expand
 from reid.functional.protocols import Labels, Lists, Rule, check_pair, detection_hits
-from reid.functional.ranking import Ranking, rank, rank_by, rank_detections, split
+from reid.functional.ranking import Progress, Ranking, rank, rank_by, rank_detections, split
 from reid.functional.reciprocal import k_reciprocal
 
 Rerank = Literal["none", "qe-dba", "k-reciprocal"]
@@ -27,6 +27,8 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     lists: Sequence[NDArray[np.int64]] | None = None,
     threads: int | None = None,
+    device: str | None = None,
+    progress: Progress = iter,
 ) -> Ranking:
     """Rank the gallery (G, D) for every query (Q, D), all of unit norm; ``.scores(rule.ap_rule)`` are the numbers.
 
@@ -40,6 +42,8 @@ def evaluate(
         options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal`, if not their defaults.
         lists: for each query, the gallery rows that are its gallery (Person Search).
         threads: how many work at once, besides the matrix products.
+        device: where PyTorch is to compute instead, such as ``cuda``; the same ranks.
+        progress: wraps the list of blocks, as tqdm does.
 
     Raises:
         ValueError: naming the row, for embeddings or labels that cannot be evaluated; for a re-ranking with `lists`,
@@ -47,16 +51,17 @@ def evaluate(
     """
     if rerank not in get_args(Rerank):
         raise ValueError(f"re-ranking {rerank!r} is unknown: use one of {', '.join(get_args(Rerank))}")
+    how: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
     if rerank == "none":
-        return rank(query, query_labels, gallery, gallery_labels, rule, lists=lists, threads=threads)
+        return rank(query, query_labels, gallery, gallery_labels, rule, lists=lists, **how)
     if lists is not None:
         raise ValueError(f"{rerank} would mix the galleries of different queries; rank gallery lists plainly")
     check_pair(query, query_labels, gallery, gallery_labels, rule)
     if rerank == "qe-dba":
-        query, gallery = expand(query, gallery, **(options or {}), threads=threads)
-        return rank(query, query_labels, gallery, gallery_labels, rule, threads=threads)
-    reranked = k_reciprocal(query, gallery, **(options or {}), threads=threads)
-    return rank_by(reranked.score, query_labels, gallery_labels, rule, threads=threads)
+        query, gallery = expand(query, gallery, **(options or {}), threads=threads, device=device)
+        return rank(query, query_labels, gallery, gallery_labels, rule, **how)
+    reranked = k_reciprocal(query, gallery, **(options or {}), threads=threads, device=device)
+    return rank_by(reranked.score, query_labels, gallery_labels, rule, place=reranked.place, progress=progress)
 
 
 def evaluate_detections(

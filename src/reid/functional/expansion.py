@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.functional.neighbours import Neighbours, nearest, nearest_among
+from reid.functional.neighbours import Neighbours, check_available, nearest, nearest_among
 from reid.functional.protocols import normalise
 
 Order = Literal["database-first", "query-first"]
@@ -28,6 +28,7 @@ def expand(
     self_counts: bool = False,
     order: Order = "database-first",
     threads: int | None = None,
+    device: str | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Expanded queries (Q, D) and gallery (G, D), float32 of unit norm; compare them by dot product.
 
@@ -46,21 +47,27 @@ def expand(
         self_counts: whether the numbers of neighbours include the item itself.
         order: whether queries see the augmented gallery (``database-first``) or the raw one (``query-first``).
         threads: how many search at once.
+        device: where PyTorch is to search instead, such as ``cuda``; averaging stays here.
 
     Raises:
         ValueError: if there are fewer gallery items than neighbours asked for.
     """
     if order not in get_args(Order):
         raise ValueError(f"order {order!r} is unknown: use one of {', '.join(get_args(Order))}")
+    if min(alpha, query_neighbours, database_neighbours) < 0:
+        raise ValueError(
+            f"alpha {alpha} and neighbours {query_neighbours}, {database_neighbours}: none may be negative"
+        )
     k_query, k_database = (max(0, k - self_counts) for k in (query_neighbours, database_neighbours))
+    check_available(max(1, k_query), len(gallery))
     augmented = np.asarray(gallery, dtype=np.float32)
     if k_database:
-        found = nearest_among([gallery], k_database, exclude_self=True, threads=threads)
+        found = nearest_among([gallery], k_database, exclude_self=True, threads=threads, device=device)
         augmented = _average(gallery, gallery, found, alpha)
     seen = augmented if order == "database-first" else gallery
     expanded = np.asarray(query, dtype=np.float32)
     if k_query:
-        expanded = _average(query, seen, nearest(query, seen, k_query, threads=threads), alpha)
+        expanded = _average(query, seen, nearest(query, seen, k_query, threads=threads, device=device), alpha)
     return expanded, augmented
 
 

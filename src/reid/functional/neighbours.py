@@ -1,4 +1,9 @@
-"""Nearest neighbours of many embeddings, exactly, without the matrix of all similarities."""
+"""Nearest neighbours of many embeddings, exactly, without the matrix of all similarities.
+
+Blocks of approximate scores tell which pairs can matter (`screening`); those, a hundred or so of each item's N, are
+multiplied exactly, each pair alone and in one fixed order. So neighbours depend neither on the blocks nor on the
+number of threads, and equal embeddings are equally near.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +13,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from reid.functional.parallel import over_rows
+from reid.functional.screening import Rows, Screen
 
 _ROWS = 2048
+_STRETCH = 64  # scores looked at together
+_LOOSE = 1 / 16  # of a block's pairs, above which a screen is no help
 
 
 @dataclass(frozen=True)
@@ -31,14 +39,24 @@ def nearest(
     *,
     rows: int = _ROWS,
     threads: int | None = None,
+    device: str | None = None,
 ) -> Neighbours:
-    """The k items of the gallery (G, D) closest to each query (Q, D) by dot product; `rows` by `rows` at a time."""
-    found = _nobody(len(query), k, len(gallery))
-    left = list(_blocks([query], rows))
+    """The k items of the gallery (G, D) closest to each query (Q, D) by dot product; `rows` by `rows` at a time.
+
+    `device` searches with PyTorch there, for instance on ``cuda`` (`device.nearest`); similarities then are those
+    of its matrix products.
+    """
+    if device is not None:
+        from reid.functional import device as on_device
+
+        return on_device.nearest([query], [gallery], k, rows=rows, device=device)
+    search = _Search(len(query), k, len(gallery), len(query) * float(len(gallery)) * query.shape[1], threads)
+    left = [(row, search.screen.rows(block)) for row, block in _blocks([query], rows)]
     for column, items in _blocks([gallery], rows):
+        right = search.screen.rows(items)
         for row, block in left:
-            _offer_rows(block @ items.T, row, column, found, False, threads)
-    return found
+            search.offer(row, block, column, right)
+    return search.found
 
 
 def nearest_among(
@@ -48,67 +66,88 @@ def nearest_among(
     exclude_self: bool = False,
     rows: int = _ROWS,
     threads: int | None = None,
+    device: str | None = None,
 ) -> Neighbours:
     """The k items closest to each of N items by dot product, the items being the rows of all `parts` in turn.
 
-    Each similarity is computed once and offered to both of its items, half the work of N x N. Without
-    `exclude_self` an item is normally its own first neighbour.
+    Each score is computed once and offered to both of its items, half the work of N x N. Without `exclude_self` an
+    item is normally its own first neighbour. `device` as for `nearest`.
     """
+    if device is not None:
+        from reid.functional import device as on_device
+
+        return on_device.nearest(parts, parts, k, rows=rows, device=device, exclude_self=exclude_self)
     total = sum(len(part) for part in parts)
-    found = _nobody(total, k, total - exclude_self)
-    for row, left in _blocks(parts, rows):
-        for column, right in _blocks(parts, rows):
-            if column < row:
-                continue
-            scores = left @ right.T
-            _offer_rows(scores, row, column, found, exclude_self, threads)
-            if column > row:
-                _offer_columns(scores, row, column, found, threads)
-    return found
+    search = _Search(total, k, total - exclude_self, total * float(total) * parts[0].shape[1] / 2, threads)
+    for row, block in _blocks(parts, rows):
+        left = search.screen.rows(block)
+        for column, items in _blocks(parts, rows, first=row):
+            right = left if column == row else search.screen.rows(items)
+            search.offer(row, left, column, right, both=column > row, exclude_self=exclude_self)
+    return search.found
 
 
-def _nobody(rows: int, k: int, available: int) -> Neighbours:
+def check_available(k: int, available: int) -> None:
+    """Raise ValueError if k neighbours cannot be found among the items there are."""
     if not 1 <= k <= available:
         raise ValueError(f"{k} neighbours asked for, but there are only {available} items to choose from")
-    return Neighbours(
-        np.full((rows, k), np.iinfo(np.int64).max),
-        np.full((rows, k), -np.inf, dtype=np.float32),
-        np.full(rows, np.inf, dtype=np.float32),
-    )
 
 
-def _blocks(parts: Sequence[NDArray[np.floating]], rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blocks of float32 rows with the number of their first row, the parts counted in turn."""
+class _Search:
+    """The neighbours found so far, and what a score must reach to be worth an exact product."""
+
+    def __init__(self, rows: int, k: int, available: int, multiplications: float, threads: int | None) -> None:
+        check_available(k, available)
+        self.found = Neighbours(
+            np.full((rows, k), np.iinfo(np.int64).max),
+            np.full((rows, k), -np.inf, dtype=np.float32),
+            np.full(rows, np.inf, dtype=np.float32),
+        )
+        self.floor = np.full(rows, -np.inf, dtype=np.float32)
+        self.ceiling = np.full(rows, np.inf, dtype=np.float32)
+        self.screen = Screen(multiplications)
+        self.threads = threads
+
+    def offer(
+        self, row: int, left: Rows, column: int, right: Rows, *, both: bool = False, exclude_self: bool = False
+    ) -> None:
+        """Offer the items from `column` on to those from `row` on, and the other way round if `both`."""
+        scores, *error = self.screen.scores(left, right)
+        pair = (left.exact, right.exact)
+        found = (self.found.items, self.found.similarity, self.found.lowest)
+        shared = (scores, tuple(error), pair, (row, column), (self.floor, self.ceiling), found)
+        passed = np.zeros(len(scores) + both * scores.shape[1], dtype=np.int64)
+        over_rows(_rows, len(scores), self.threads, *shared, exclude_self, passed)
+        if both:
+            over_rows(_columns, scores.shape[1], self.threads, *shared, passed[len(scores) :])
+        if passed.sum() > _LOOSE * len(passed) * max(scores.shape):
+            self.screen.was_loose()
+
+
+def _blocks(
+    parts: Sequence[NDArray[np.floating]], rows: int, first: int = 0
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Blocks of float32 rows with the number of their first row, from row `first` on, the parts counted in turn."""
     before = 0
     for part in parts:
-        for first in range(0, len(part), rows):
-            yield before + first, np.asarray(part[first : first + rows], dtype=np.float32)
+        for start in range(0, len(part), rows):
+            if before + start >= first:
+                yield before + start, np.require(part[start : start + rows], np.float32, ["C", "W"])
         before += len(part)
 
 
-def _offer_rows(
-    scores: NDArray[np.float32],
-    row: int,
-    column: int,
-    found: Neighbours,
-    exclude_self: bool,
-    threads: int | None,
-) -> None:
-    """Offer the columns of a block, items from `column` on, to its rows, items from `row` on."""
-    state = (found.items, found.similarity, found.lowest)
-    over_rows(_rows, len(scores), threads, scores, row, column, *state, exclude_self)
-
-
-def _offer_columns(scores: NDArray[np.float32], row: int, column: int, found: Neighbours, threads: int | None) -> None:
-    """Offer the rows of a block to its columns."""
-    state = (found.items, found.similarity, found.lowest)
-    over_rows(_columns, scores.shape[1], threads, scores, row, column, *state)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(left, right):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for d in range(len(left)):
+        total += left[d] * right[d]
+    return total
 
 
 @njit(cache=True, nogil=True)
 def _insert(score, item, items, similarity):  # type: ignore[no-untyped-def]
     place = len(items) - 1
-    if score == similarity[place] and item > items[place]:
+    if score < similarity[place] or (score == similarity[place] and item > items[place]):
         return
     while place > 0 and (similarity[place - 1] < score or (similarity[place - 1] == score and items[place - 1] > item)):
         similarity[place], items[place] = similarity[place - 1], items[place - 1]
@@ -117,24 +156,102 @@ def _insert(score, item, items, similarity):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _rows(start, stop, scores, row, column, items, similarity, lowest, exclude_self):  # type: ignore[no-untyped-def]
-    last = items.shape[1] - 1
-    for i in range(start, stop):
-        mine, low = row + i, lowest[row + i]
-        for j in range(scores.shape[1]):
-            score = scores[i, j]
-            low = min(low, score)
-            if score >= similarity[mine, last] and not (exclude_self and column + j == mine):
-                _insert(score, column + j, items[mine], similarity[mine])
-        lowest[mine] = low
+def _extremes(scores, width, bound, part, k):  # type: ignore[no-untyped-def]
+    """For each of `width` columns: what k of its scores certainly reach, and what one certainly stays below.
+
+    The k largest among the maxima of 4k groups of rows belong to k different rows.
+    """
+    most = np.full((4 * k, width), -np.inf, dtype=np.float32)
+    least = np.full(width, np.inf, dtype=np.float32)
+    for i in range(scores.shape[0]):
+        row, group = scores[i], most[i % (4 * k)]
+        for j in range(width):
+            group[j] = row[j] if row[j] > group[j] else group[j]
+            least[j] = row[j] if row[j] < least[j] else least[j]
+    reached = np.empty(width, dtype=np.float32)
+    for j in range(width):
+        reached[j] = np.partition(most[:, j], 3 * k)[3 * k]
+        if reached[j] > -np.inf:
+            reached[j] -= bound + part * abs(reached[j])
+        least[j] += bound + part * abs(least[j])
+    return reached, least
 
 
 @njit(cache=True, nogil=True)
-def _columns(start, stop, scores, row, column, items, similarity, lowest):  # type: ignore[no-untyped-def]
-    last = items.shape[1] - 1
-    for i in range(scores.shape[0]):
-        for j in range(start, stop):
-            score, mine = scores[i, j], column + j
+def _limits(high, low, bound, part):  # type: ignore[no-untyped-def]
+    """Approximate scores between these two cannot stand for exact ones that reach `high` or fall to `low`."""
+    high, low = high - bound, low + bound
+    return high / (1 + np.copysign(part, high)), low / (1 - np.copysign(part, low))
+
+
+@njit(cache=True, nogil=True)
+def _outside(scores, high, low, candidates):  # type: ignore[no-untyped-def]
+    """Collect the places of scores outside their limits; most stretches have none, which vector code sees at once."""
+    number, whole = 0, len(scores) - len(scores) % _STRETCH
+    for start in range(0, len(scores), _STRETCH):
+        some = np.int32(start == whole)
+        if start < whole:
+            stretch, above, below = scores[start:], high[start:], low[start:]
+            for j in range(_STRETCH):
+                some |= np.int32((stretch[j] >= above[j]) | (stretch[j] <= below[j]))
+        if some:
+            for j in range(start, min(start + _STRETCH, len(scores))):
+                if scores[j] >= high[j] or scores[j] <= low[j]:
+                    candidates[number] = j
+                    number += 1
+    return number
+
+
+@njit(cache=True, nogil=True)
+def _rows(start, stop, scores, error, pair, corner, reach, found, exclude_self, passed):  # type: ignore[no-untyped-def]
+    bound, part = error
+    left, right = pair
+    row, column = corner
+    floor, ceiling = reach
+    items, similarity, lowest = found
+    last, width = items.shape[1] - 1, scores.shape[1]
+    high, low, candidates = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.int64)
+    for i in range(start, stop):
+        mine = row + i
+        if similarity[mine, last] == -np.inf:  # nothing yet to compare with: the block itself says what to expect
+            reached, least = _extremes(scores[i].reshape(-1, 1), 1, bound, part, last + 1 + exclude_self)
+            floor[mine], ceiling[mine] = reached[0], least[0]
+        high[:], low[:] = _limits(
+            max(floor[mine], similarity[mine, last]), min(ceiling[mine], lowest[mine]), bound, part
+        )
+        for j in candidates[: _outside(scores[i], high, low, candidates)]:
+            above, below = _limits(similarity[mine, last], lowest[mine], bound, part)
+            if below < scores[i, j] < above:
+                continue
+            passed[i] += 1
+            score = _dot(left[i], right[j])
             lowest[mine] = min(lowest[mine], score)
-            if score >= similarity[mine, last]:
-                _insert(score, row + i, items[mine], similarity[mine])
+            if not (exclude_self and column + j == mine):
+                _insert(score, column + j, items[mine], similarity[mine])
+
+
+@njit(cache=True, nogil=True)
+def _columns(start, stop, scores, error, pair, corner, reach, found, passed):  # type: ignore[no-untyped-def]
+    bound, part = error
+    left, right = pair
+    row, column = corner
+    floor, ceiling = reach
+    items, similarity, lowest = found
+    last, width, mine = items.shape[1] - 1, stop - start, column + start
+    high, low, candidates = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.int64)
+    if (similarity[mine : mine + width, last] == -np.inf).any():
+        reached, least = _extremes(scores[:, start:stop], width, bound, part, last + 1)
+        floor[mine : mine + width], ceiling[mine : mine + width] = reached, least
+    for j in range(width):
+        high[j], low[j] = _limits(
+            max(floor[mine + j], similarity[mine + j, last]), min(ceiling[mine + j], lowest[mine + j]), bound, part
+        )
+    for i in range(scores.shape[0]):
+        for j in candidates[: _outside(scores[i, start:stop], high, low, candidates)]:
+            passed[start + j] += 1
+            score = _dot(left[i], right[start + j])
+            lowest[mine + j] = min(lowest[mine + j], score)
+            _insert(score, row + i, items[mine + j], similarity[mine + j])
+            high[j], low[j] = _limits(
+                max(floor[mine + j], similarity[mine + j, last]), min(ceiling[mine + j], lowest[mine + j]), bound, part
+            )

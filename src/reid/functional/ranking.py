@@ -6,14 +6,16 @@ same matrix product as the items that compete with them, so equal embeddings of 
 whatever the rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.functional.counting import count_beaten, cumulate
+from reid.functional.counting import cumulate
 from reid.functional.metrics import ApRule, average_precision, cmc
+from reid.functional.processors import Processor, processor
 from reid.functional.protocols import (
     Labels,
     Lists,
@@ -25,9 +27,11 @@ from reid.functional.protocols import (
     same_person,
 )
 
-Scorer = Callable[[slice, slice, NDArray[np.float32]], object]
-"""``scorer(queries, items, out)`` writes the scores of a range of queries and gallery items into `out`; higher
-is closer."""
+Scorer = Callable[[slice, slice, Any], object]
+"""``scorer(queries, items, out)`` writes the scores of a range of queries and gallery items into the block `out`;
+higher is closer."""
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 BLOCK = 2**25
 _GAP = 1024
@@ -88,6 +92,8 @@ def rank(
     lists: Sequence[NDArray[np.int64]] | None = None,
     block: int = BLOCK,
     threads: int | None = None,
+    device: str | None = None,
+    progress: Progress = iter,
 ) -> Ranking:
     """Rank the gallery for every query by dot product.
 
@@ -100,21 +106,24 @@ def rank(
         lists: for each query, the gallery rows that are its gallery (Person Search); all rows if absent.
         block: how many scores to hold at a time (4 bytes each).
         threads: how many count at once. The matrix products are numpy's and use what BLAS is set to.
+        device: where PyTorch is to compute instead, such as ``cuda``; the gallery passes through it block by block.
+        progress: wraps the list of blocks, as tqdm does.
 
     Raises:
         ValueError: naming the row, for embeddings or labels that cannot be evaluated (`protocols.check_pair`).
     """
     check_pair(query, query_labels, gallery, gallery_labels, rule)
-    score = dot_scorer(query, gallery)
-    return rank_by(score, query_labels, gallery_labels, rule, lists=lists, block=block, threads=threads)
+    place = processor(threads, device)
+    score = dot_scorer(query, gallery, place)
+    return rank_by(score, query_labels, gallery_labels, rule, lists=lists, block=block, place=place, progress=progress)
 
 
-def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating]) -> Scorer:
+def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating], place: Processor) -> Scorer:
     """Dot products of queries (Q, D) and gallery (G, D), float32."""
-    left = np.ascontiguousarray(query, dtype=np.float32)
+    left = place.held(query)
 
-    def score(rows: slice, columns: slice, out: NDArray[np.float32]) -> None:
-        np.matmul(left[rows], np.asarray(gallery[columns], dtype=np.float32).T, out=out)
+    def score(rows: slice, columns: slice, out: Any) -> None:
+        place.multiply(left[rows], place.held(gallery[columns]), out)
 
     return score
 
@@ -127,9 +136,10 @@ def rank_by(
     *,
     lists: Sequence[NDArray[np.int64]] | None = None,
     block: int = BLOCK,
-    threads: int | None = None,
+    place: Processor | None = None,
+    progress: Progress = iter,
 ) -> Ranking:
-    """Rank by the scores of any `scorer`; otherwise as `rank`.
+    """Rank by the scores of any `scorer`, which are in `place` (the host, if absent); otherwise as `rank`.
 
     The gallery is cut into ranges. Those *near* hold somebody's relevant or junk items: all of them are scored
     together, for as many queries as fit into a block. In the others every item is a negative of every query,
@@ -142,37 +152,34 @@ def rank_by(
         relevant = _within(relevant, lists)
     near, far = _ranges(query_labels, gallery_labels, rule, lists is not None, max(1, block // len(query_labels)))
     columns = np.concatenate([np.arange(each.start, each.stop) for each in near])
-    board = _Board.empty(relevant, threads)
-    full = _Board.empty(relevant, threads) if rule.cut is not None else None
-    buffer = np.empty(max(block, len(columns), len(query_labels)), dtype=np.float32)
+    place = place or processor()
+    board = _Board.empty(relevant, place)
+    full = _Board.empty(relevant, place) if rule.cut is not None else None
+    buffer = place.empty(max(block, len(columns), len(query_labels)))
+    groups = split(slice(0, len(query_labels)), max(1, block // max(1, len(columns))))
 
-    for rows in split(slice(0, len(query_labels)), max(1, block // max(1, len(columns)))):
-        scores = _shaped(buffer, rows.stop - rows.start, len(columns))
-        first = 0
-        for each in near:
-            width = each.stop - each.start
-            scorer(rows, each, scores[:, first : first + width])
-            first += width
+    for rows, ranges in progress(
+        [*((rows, near) for rows in groups), *((slice(0, len(query_labels)), [each]) for each in far)]
+    ):
+        height, width = rows.stop - rows.start, sum(each.stop - each.start for each in ranges)
+        scores = buffer[: height * width].reshape(height, width)
+        columns = np.concatenate([np.arange(each.start, each.stop) for each in ranges])
+        for each in ranges:
+            first = int(np.searchsorted(columns, each.start))
+            scorer(rows, each, scores[:, first : first + each.stop - each.start])
         if lists is not None:
-            _strike_out(scores, columns, lists[rows], len(gone))
-        board.seat(rows, columns, scores)
+            _strike_out(scores, columns, lists[rows], len(gone), place)
+        if ranges is near:
+            board.seat(rows, columns, scores)
+            if full is not None:
+                full.seat(rows, columns, scores)
         if full is not None:
-            full.seat(rows, columns, scores)
             full.count(rows, columns, scores)
-        scores[:, gone[columns]] = -np.inf
-        own = junk.part(rows)
-        scores[own.rows, np.searchsorted(columns, own.items)] = -np.inf
+        place.delete(scores, slice(None), np.flatnonzero(gone[columns]))
+        if ranges is near:
+            own = junk.part(rows)
+            place.delete(scores, own.rows, np.searchsorted(columns, own.items))
         board.count(rows, columns, scores)
-
-    everyone = slice(0, len(query_labels))
-    for each in far:
-        scores = _shaped(buffer, len(query_labels), each.stop - each.start)
-        scorer(everyone, each, scores)
-        columns = np.arange(each.start, each.stop)
-        if full is not None:
-            full.count(everyone, columns, scores)
-        scores[:, gone[columns]] = -np.inf
-        board.count(everyone, columns, scores)
 
     found = np.full(len(relevant.items), True) if full is None else full.ranks() <= (rule.cut or 0)
     kept = relevant.keep(found)
@@ -209,28 +216,28 @@ class _Board:
     items: NDArray[np.int64]
     thresholds: NDArray[np.float32]
     counts: NDArray[np.int32]
-    threads: int | None
+    place: Processor
 
     @classmethod
-    def empty(cls, relevant: Lists, threads: int | None) -> "_Board":
+    def empty(cls, relevant: Lists, place: Processor) -> "_Board":
         size = len(relevant.items)
         counts = np.zeros((size, 1), dtype=np.int32)
-        return cls(relevant.pointers, relevant.items.copy(), np.empty(size, np.float32), counts, threads)
+        return cls(relevant.pointers, relevant.items.copy(), np.empty(size, np.float32), counts, place)
 
-    def seat(self, rows: slice, columns: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+    def seat(self, rows: slice, columns: NDArray[np.int64], scores: Any) -> None:
         """Read the scores of the relevant items out of the block and sort them, best first."""
         part = slice(self.pointers[rows.start], self.pointers[rows.stop])
         row = Lists(self.pointers, self.items).part(rows).rows
         items = self.items[part]
-        thresholds = scores[row, np.searchsorted(columns, items)]
+        thresholds = self.place.read(scores, row, np.searchsorted(columns, items))
         order = np.lexsort((items, -thresholds, row))
         self.items[part], self.thresholds[part] = items[order], thresholds[order]
 
-    def count(self, rows: slice, columns: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+    def count(self, rows: slice, columns: NDArray[np.int64], scores: Any) -> None:
         """Count the items of a block against the relevant items of its queries."""
         pointers = self.pointers[rows.start : rows.stop + 1]
         cells = np.zeros((len(columns), 1), dtype=np.uint16)
-        count_beaten(scores, columns, pointers, self.thresholds, self.items, cells, self.counts, self.threads)
+        self.place.count(scores, columns, pointers, self.thresholds, self.items, cells, self.counts)
 
     def ranks(self) -> NDArray[np.int64]:
         """(P,) one more than the number of items that beat each relevant item."""
@@ -254,10 +261,6 @@ def split(span: slice, width: int) -> list[slice]:
     return [slice(first, min(first + width, span.stop)) for first in range(span.start, span.stop, width)]
 
 
-def _shaped(buffer: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
-    return buffer[: rows * columns].reshape(rows, columns)
-
-
 def _within(relevant: Lists, lists: Sequence[NDArray[np.int64]]) -> Lists:
     """Only the relevant items that are in their query's gallery list."""
     inside = [np.isin(relevant.items[a:b], each) for a, b, each in _spans(relevant, lists)]
@@ -269,10 +272,10 @@ def _spans(table: Lists, lists: Sequence[NDArray[np.int64]]) -> list[tuple[int, 
 
 
 def _strike_out(
-    scores: NDArray[np.float32], columns: NDArray[np.int64], lists: Sequence[NDArray[np.int64]], gallery: int
+    scores: Any, columns: NDArray[np.int64], lists: Sequence[NDArray[np.int64]], gallery: int, place: Processor
 ) -> None:
     """Delete what is not in the query's own gallery list."""
-    for row, items in zip(scores, lists, strict=True):
+    for row, items in enumerate(lists):
         outside = np.full(gallery, True)
         outside[items] = False
-        row[outside[columns]] = -np.inf
+        place.delete(scores, row, np.flatnonzero(outside[columns]))

@@ -15,7 +15,7 @@ sparse correction, which `ranking.rank_by` takes as its scorer.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numba import njit
@@ -24,6 +24,7 @@ from scipy import sparse
 
 from reid.functional.neighbours import Neighbours, nearest_among
 from reid.functional.parallel import over_rows
+from reid.functional.processors import Processor, processor
 from reid.functional.protocols import Lists, check_unit_norm
 
 Variant = Literal["matlab", "python", "squared-twice"]
@@ -44,22 +45,27 @@ class Reciprocal:
     """(Q, G) m / (2 - m), the complement of the Jaccard distance."""
     lambda_value: float
     power: int
+    place: Processor
 
-    def distance(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Final distances of a range of queries and of gallery items."""
-        out = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
+    def distance(self, rows: slice, columns: slice) -> Any:
+        """Final distances of a range of queries and of gallery items, a block in `place`."""
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        out = self.place.empty(height * width).reshape(height, width)
         self.score(rows, columns, out)
         return -out
 
-    def score(self, rows: slice, columns: slice, out: NDArray[np.float32]) -> None:
+    def score(self, rows: slice, columns: slice, out: Any) -> None:
         """Write minus the final distances into `out`: a `ranking.Scorer`."""
-        left = np.asarray(self.query[rows], dtype=np.float32)
-        np.matmul(left, np.asarray(self.gallery[columns], dtype=np.float32).T, out=out)
-        _to_distance(out, self.power)
-        out *= -self.lambda_value / self.farthest[rows, None]
+        self.place.multiply(self.place.held(self.query[rows]), self.place.held(self.gallery[columns]), out)
+        out *= -2
+        out += 2
+        self.place.clip(out)
+        if self.power == 2:
+            out *= out
+        out *= self.place.column(-np.float32(self.lambda_value) / self.farthest[rows])
         out -= 1 - self.lambda_value
         near = self.overlap[rows, columns].tocoo()
-        out[near.row, near.col] += (1 - self.lambda_value) * near.data
+        self.place.add(out, near.row, near.col, np.float32(1 - self.lambda_value) * near.data)
 
 
 def k_reciprocal(
@@ -71,6 +77,7 @@ def k_reciprocal(
     lambda_value: float = 0.3,
     variant: Variant = "matlab",
     threads: int | None = None,
+    device: str | None = None,
 ) -> Reciprocal:
     """Re-rank queries (Q, D) and gallery (G, D), both of unit norm.
 
@@ -84,19 +91,24 @@ def k_reciprocal(
             neighbourhood is one larger for k1 = 3 (mod 4). ``squared-twice`` is that port fed with squared
             distances, which it squares again (torchreid's engine by default, and layumi's code).
         threads: how many work at once.
+        device: where PyTorch is to multiply instead, such as ``cuda``; sets and overlaps stay on the CPU.
 
     Raises:
-        ValueError: if there are not more items than `k1`, if k2 > k1 + 1, or if a row is not of unit norm.
+        ValueError: if there are not more items than `k1`, if k2 or lambda is out of range, if a row is not of unit norm.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"variant {variant!r} is unknown: use one of {', '.join(get_args(Variant))}")
     if not 1 <= k2 <= k1 + 1:
         raise ValueError(f"k2 is {k2}, expected 1 to k1 + 1 = {k1 + 1}")
+    if not 0 <= lambda_value <= 1:
+        raise ValueError(f"lambda_value is {lambda_value}, expected 0 (Jaccard distance) to 1 (original ranking)")
+    if k1 >= len(query) + len(gallery):
+        raise ValueError(f"k1 is {k1}, but there are only {len(query) + len(gallery)} items: it must be smaller")
     check_unit_norm(query, "query")
     check_unit_norm(gallery, "gallery")
     power = 2 if variant == "squared-twice" else 1
     half = (k1 + 2) // 2 if variant == "matlab" else round(k1 / 2) + 1  # half away from zero; half to even
-    near = nearest_among([query, gallery], k1 + 1, threads=threads)
+    near = nearest_among([query, gallery], k1 + 1, threads=threads, device=device)
     farthest = np.maximum(_distance(near.lowest, power), np.finfo(np.float32).tiny)
     sets, similarity = _expanded_sets(near, half, threads)
     unknown = np.flatnonzero(np.isnan(similarity))
@@ -108,23 +120,13 @@ def k_reciprocal(
         first = Lists.of(list(near.items[:, :k2]))
         vectors = _table(np.full(len(first.items), 1 / k2, dtype=np.float32), first, len(farthest)) @ vectors
     overlap = _overlap(vectors[: len(query)], vectors[len(query) :], threads)
-    return Reciprocal(query, gallery, farthest[: len(query)], overlap, lambda_value, power)
+    return Reciprocal(query, gallery, farthest[: len(query)], overlap, lambda_value, power, processor(threads, device))
 
 
 def _distance(similarity: NDArray[np.float32], power: int) -> NDArray[np.float32]:
     """Squared Euclidean distance of unit vectors, clipped at 0, to a power."""
-    distance = similarity.copy()
-    _to_distance(distance, power)
+    distance: NDArray[np.float32] = np.maximum(2 - 2 * similarity, 0) ** power
     return distance
-
-
-def _to_distance(similarity: NDArray[np.float32], power: int) -> None:
-    """`_distance` in place."""
-    similarity *= -2
-    similarity += 2
-    np.maximum(similarity, 0, out=similarity)
-    if power == 2:
-        np.square(similarity, out=similarity)
 
 
 def _table(values: NDArray[np.float32], where: Lists, columns: int) -> sparse.csr_array:
@@ -141,9 +143,7 @@ def _dots(
     result = np.empty(len(left), dtype=np.float32)
     for first in range(0, len(left), _ROWS):
         pairs = slice(first, first + _ROWS)
-        np.einsum(
-            "nd,nd->n", _take(query, gallery, left[pairs]), _take(query, gallery, right[pairs]), out=result[pairs]
-        )
+        result[pairs] = np.vecdot(_take(query, gallery, left[pairs]), _take(query, gallery, right[pairs]))
     return result
 
 
