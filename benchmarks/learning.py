@@ -22,8 +22,8 @@ from reid.data.images import load
 from reid.functional.protocols import MARKET1501, Labels, normalise
 from reid.functional.ranking import rank
 from reid.functional.transforms import resize
-from reid.models.backbone import Backbone, pool
-from reid.models.embedder import backbone_of, embed, embedder_of
+from reid.models.backbone import Backbone, build
+from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
 
 RESULTS = Path("results/embedded")
 CPU = torch.device("cpu")
@@ -54,16 +54,8 @@ def score(
 
 def features(backbone: Backbone) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
     """Extract max-pooled features of a backbone at the default size."""
-    network = torch.nn.Sequential(backbone, Pool())
+    network = Embedder(backbone, 0, "max")
     return lambda images: embed(network, resize(images, 64), CPU)
-
-
-class Pool(torch.nn.Module):
-    """Max pooling as a module."""
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Pool (B, F, h, w) to (B, F)."""
-        return pool(maps, "max")
 
 
 def measure(dataset: str, seed: int) -> dict[str, float]:
@@ -75,7 +67,7 @@ def measure(dataset: str, seed: int) -> dict[str, float]:
     initial = read_weights(RESULTS / "initialise/resnet10.safetensors")
     torch.manual_seed(seed)
     kinds = {
-        "untrained": features(Backbone(**initial.about["backbone"])),
+        "untrained": features(build(initial.about["backbone"])),
         "objects": features(backbone_of(initial, "resnet10")),
         "histogram": lambda some: np.stack([histogram(image) for image in some]),
         "classifier": features(backbone_of(read_weights(classifier), str(classifier))),

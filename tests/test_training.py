@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from reid.functional.losses import triplet_loss
 from reid.functional.mining import mine
 from reid.functional.schedules import classification_rate, cutout_limit, halving, warm_up
-from reid.models.backbone import Backbone, set_up
+from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, embed
+from reid.models.resnet import ResNet
 from reid.params import Pretrain, Ranking
 from reid.training.classify import classify
 from reid.training.rank import collapsed, rank
@@ -46,9 +47,9 @@ def ranking(**changes: Any) -> Ranking:
     return Ranking.model_validate(settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4} | changes)
 
 
-def backbone() -> Backbone:
+def backbone() -> ResNet:
     torch.manual_seed(0)
-    return Backbone("basic", [1, 1, 1, 1], width=4)
+    return ResNet("basic", [1, 1, 1, 1], width=4)
 
 
 def embedder() -> Embedder:

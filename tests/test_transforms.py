@@ -19,8 +19,9 @@ from reid.functional.transforms import (
     random_crops,
     resize,
 )
-from reid.models.backbone import Backbone, freeze_statistics
+from reid.models.backbone import freeze_statistics
 from reid.models.embedder import Embedder, embed
+from reid.models.resnet import ResNet
 
 torch.set_num_threads(1)
 SIZES = [(32, 16), (32, 20), (32, 16), (24, 32), (32, 20), (32, 16), (40, 16)]
@@ -91,7 +92,7 @@ def test_places_are_grouped_by_size_in_order() -> None:
 
 def network(dtype: torch.dtype = torch.float64) -> Embedder:
     torch.manual_seed(0)
-    made = Embedder(Backbone("basic", [1, 1, 1, 1], width=4), 6, "max").to(dtype)
+    made = Embedder(ResNet("basic", [1, 1, 1, 1], width=4), 6, "max").to(dtype)
     freeze_statistics(made)
     return made
 

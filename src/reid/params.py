@@ -61,12 +61,40 @@ class Dataset(Section):
 
 
 class Backbone(Section):
-    """A residual network in torchvision's layout; width 64 and last_stride 2 make the published ones."""
+    """A residual network in torchvision's layout, or one of another family by torchvision's name.
 
-    block: Literal["basic", "bottleneck"]
-    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)]
+    Width 64 and last_stride 2 make the published residual networks; of these, groups 32 and width_per_group 4 or 8 make
+    ResNeXt.
+    """
+
+    family: Literal["densenet121", "densenet161", "inception_v3"] | None = None
+    block: Literal["basic", "bottleneck"] | None = None
+    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)] | None = None
     width: Positive = 64
     last_stride: Literal[1, 2] = 2
+    groups: Positive = 1
+    width_per_group: Positive = 64
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.family is not None and self.model_fields_set != {"family"}:
+            shaped = ", ".join(sorted(self.model_fields_set - {"family"}))
+            raise ValueError(f"{self.family} has a shape of its own; remove {shaped}")
+        if self.family is None and (self.block is None or self.blocks is None):
+            raise ValueError("give block: and blocks: of a residual network, or family: of another")
+        if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
+            raise ValueError("groups and width_per_group are for block: bottleneck")
+        if self.width * self.width_per_group < 64:
+            raise ValueError(
+                f"width_per_group {self.width_per_group} leaves no channel at width {self.width}; enlarge one"
+            )
+        return self
+
+    def described(self) -> dict[str, Any]:
+        """Give what the network is built from, as `reid.models.backbone.build` takes it."""
+        if self.family is not None:
+            return {"family": self.family}
+        return self.model_dump(exclude={"family"})
 
 
 class Objects(Section):
@@ -117,14 +145,15 @@ class Pretrain(Section):
 class Ranking(Section):
     """The ranking stage: architecture, triplet loss, mining, schedule, augmentation (sections 3 and 4.1)."""
 
-    pooling: Literal["max", "average"]
-    embedding: Positive
+    pooling: Literal["max", "average", "gem"]
+    embedding: Natural
     largest_side: Annotated[int, Field(ge=16)]
     margin: Rate
     updates: Positive
     batch: Positive
     at_once: Positive
     reduction: Literal["mean", "sum"]
+    batch_norm: Literal["frozen", "affine"] = "frozen"
     learning_rate: Rate
     halve_every: Positive
     warm_up: Fraction

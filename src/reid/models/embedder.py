@@ -1,4 +1,4 @@
-"""The paper's architecture: backbone -> max | average pooling -> fully-connected layer -> l2 (section 3.1)."""
+"""The paper's architecture: backbone -> global pooling -> fully-connected layer -> l2 (section 3.1)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,47 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid.artifacts import InputError, Weights
-from reid.functional.transforms import apply_by_size
-from reid.models.backbone import Backbone, load_state, pool
+from reid.functional.transforms import normalise
+from reid.models.backbone import Backbone, build, load_state
+from reid.models.padding import batches, mask_of, pad
+from reid.models.pooling import Pool
 
 
 class Embedder(nn.Module):
-    """Images of any size to unit-norm embeddings: (B, 3, H, W) -> (B, D)."""
+    """Images of any size to unit-norm embeddings: (B, 3, H, W) -> (B, D).
+
+    embedding  D, outputs of the fully-connected layer; 0 = no such layer, D = the backbone's channels
+    pooling    max, average or gem
+    """
 
     def __init__(self, backbone: Backbone, embedding: int, pooling: str) -> None:
         super().__init__()
         self.backbone = backbone
-        self.pooling = pooling
-        self.fc = nn.Linear(backbone.features, embedding)
+        self.pool = Pool(pooling)
+        self.fc = nn.Linear(backbone.channels, embedding) if embedding else nn.Identity()
+        self.dimension = embedding or backbone.channels
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised images of one size."""
-        return F.normalize(self.fc(pool(self.backbone(images), self.pooling)), dim=1)
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        """Embed normalised images (B, 3, H, W).
+
+        extent  (B, 2) height and width of each image, which lies in the top-left corner of its grid; what the grid
+                holds beside it has no effect on embeddings and gradients. None: every image fills the grid
+        Raises ValueError for an extent where batch norm learns statistics, or the backbone takes one size at a time.
+        """
+        mask = None
+        if extent is not None:
+            if self.training or not self.backbone.pads:
+                why = "in training mode" if self.training else "with this backbone"
+                raise ValueError(f"images of mixed sizes cannot share a batch {why}; batch images of one size")
+            mask = mask_of(extent, *images.shape[2:])
+            images = images * mask
+        maps, mask = self.backbone(images, mask)
+        return F.normalize(self.fc(self.pool(maps, mask)), dim=1)
 
 
 def backbone_of(weights: Weights, what: str) -> Backbone:
     """Build the backbone that the weights describe and load them. Raises InputError listing keys that do not fit."""
-    backbone = Backbone(**weights.about["backbone"])
+    backbone = build(weights.about["backbone"])
     load_state(backbone, weights.state, what)
     return backbone
 
@@ -41,14 +61,21 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
     about = weights.about
     if "embedding" not in about:
         raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
-    embedder = Embedder(Backbone(**about["backbone"]), about["embedding"], about["pooling"])
+    embedder = Embedder(build(about["backbone"]), about["embedding"], about["pooling"])
     load_state(embedder, weights.state, what)
     return embedder
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, images: Sequence[Tensor], device: torch.device) -> NDArray[np.float32]:
-    """Run a network in evaluation mode over uint8 images (3, h, w) of mixed sizes; give (N, D) in their order."""
-    network.eval()
-    rows = apply_by_size(lambda batch: network(batch.to(device)), images)
-    return rows.cpu().numpy().astype(np.float32)
+def embed(
+    embedder: Embedder, images: Sequence[Tensor], device: torch.device, at_once: int = 256
+) -> NDArray[np.float32]:
+    """Embed uint8 images (3, h, w) of mixed sizes in evaluation mode, `at_once` at a time; (N, D) in their order."""
+    embedder.eval()
+    sizes = np.array([image.shape[1:] for image in images], np.int64).reshape(-1, 2)
+    rows = np.empty((len(images), embedder.dimension), np.float32)
+    for batch in batches(sizes, at_once, embedder.backbone.pads, embedder.backbone.smallest):
+        grid, extent = pad([images[place] for place in batch])
+        found = embedder(normalise(grid.to(device)), None if extent is None else extent.to(device))
+        rows[batch] = found.float().cpu().numpy()
+    return rows

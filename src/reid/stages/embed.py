@@ -36,6 +36,6 @@ def embed(*, settings: Mapping[str, Any], index: Path, embedder: Path, out: Path
         for chunk in chunks:
             parts.append(run(network, resize(load(rows, chunk), weights.about["largest_side"]), device))
             bar.update(len(chunk))
-    empty = np.empty((0, weights.about["embedding"]), np.float32)
+    empty = np.empty((0, network.dimension), np.float32)
     about = {key: weights.about[key] for key in ("collapsed", "largest_side", "pooling")}
     write_embeddings(out, Embeddings(wanted, np.concatenate([empty, *parts]), about))

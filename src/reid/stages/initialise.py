@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from reid.artifacts import Weights, write_weights
 from reid.data.synthetic.objects import object_images
-from reid.models.backbone import Backbone, load_state, set_up
+from reid.models.backbone import build, set_up
 from reid.params import Objects, Pretrain
 from reid.training.classify import classify
 
@@ -19,20 +19,19 @@ from reid.training.classify import classify
 def initialise(*, settings: Mapping[str, Any], out: Path) -> None:
     """Write initial backbone weights.
 
-    settings: {"backbone": its layers, "seed", "threads"} and either {"objects": ...}: learn procedural object classes,
-    which share nothing with people; or {"imagenet": "IMAGENET1K_V1", "architecture": "resnet101"}: torchvision's file,
-    verified by the SHA-256 in its name and kept in torch's hub folder.
+    settings: {"backbone": its description, "seed", "threads"} and either {"objects": ...}: learn procedural object
+    classes, which share nothing with people; or {"imagenet": "IMAGENET1K_V1", "architecture": "resnet101"}:
+    torchvision's file, verified by the SHA-256 in its name and kept in torch's hub folder.
     """
     device = set_up(settings["threads"])
     torch.manual_seed(settings["seed"])
-    backbone = Backbone(**settings["backbone"])
+    backbone = build(settings["backbone"])
     if "imagenet" in settings:
         from torchvision.models import get_model_weights
 
         source = get_model_weights(settings["architecture"])[settings["imagenet"]]
         state = torch.hub.load_state_dict_from_url(source.url, check_hash=True, weights_only=True)
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-        load_state(backbone, state, source.url)
+        backbone.load_published(state, source.url)
     else:
         objects = Objects.model_validate(settings["objects"])
         images, label = object_images(

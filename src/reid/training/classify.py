@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from reid.functional.schedules import classification_rate, warm_up
 from reid.functional.transforms import normalise, random_crops
-from reid.models.backbone import Backbone, pool
+from reid.models.backbone import Backbone
+from reid.models.pooling import Pool
 from reid.params import Pretrain
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -35,9 +36,10 @@ def classify(
     generator = np.random.default_rng((seed, 1))
     torch.manual_seed(seed)
     classes, target = np.unique(label, return_inverse=True)
-    head = nn.Linear(backbone.features, len(classes))
+    head = nn.Linear(backbone.channels, len(classes))
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
+    pool = Pool(settings.pooling)
     network = nn.ModuleList([backbone, head]).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
@@ -57,7 +59,8 @@ def classify(
         rows, order = order[: settings.batch], order[settings.batch :]
         size = (settings.crop_height, settings.crop_width)
         crops = random_crops([images[i] for i in rows], size, settings.crop_area, settings.flip, generator)
-        scores = head(pool(backbone(normalise(crops.to(device))), settings.pooling))
+        maps, _ = backbone(normalise(crops.to(device)))
+        scores = head(pool(maps))
         wanted = torch.from_numpy(target[rows]).to(device)
         loss = F.cross_entropy(scores, wanted)
         optimiser.zero_grad(set_to_none=True)

@@ -32,13 +32,13 @@ def rank(
 
     images  N uint8 tensors (3, h, w), their largest side already M; person_id (N,)
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
-    from the hardest of each query. Batch norm is frozen, so same-size batches give the gradient of the paper's
-    triplet-by-triplet accumulation; gradients of `at_once` triplets at a time are accumulated to the batch.
+    from the hardest of each query. Batch norm's statistics are frozen, so same-size batches give the gradient of the
+    paper's triplet-by-triplet accumulation; gradients of `at_once` triplets at a time are accumulated to the batch.
     """
     generator = np.random.default_rng((seed, 2))
     embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    freeze_statistics(embedder)
+    freeze_statistics(embedder, settings.batch_norm)
     optimiser = torch.optim.SGD(
         [parameter for parameter in embedder.parameters() if parameter.requires_grad],
         settings.learning_rate,
