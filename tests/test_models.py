@@ -18,7 +18,7 @@ from reid.models.backbone import build, freeze_statistics, load_state, set_up
 from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
 from reid.models.pooling import Pool
 from reid.models.resnet import ResNet
-from reid.params import Backbone
+from reid.params import SMALLEST, Backbone
 from reid.plan import PUBLISHED, architecture
 
 torch.set_num_threads(1)
@@ -169,7 +169,7 @@ def test_width_stride_and_groups_shape_the_maps(changes: Mapping[str, Any], shap
     assert backbone.channels == shape[0]
 
 
-@pytest.mark.parametrize(("family", "smallest"), [("densenet121", 29), ("inception_v3", 75)])
+@pytest.mark.parametrize(("family", "smallest"), SMALLEST.items())
 def test_images_too_small_for_a_family_are_told(family: str, smallest: int) -> None:
     backbone = build({"family": family}).eval()
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reid.models import densenet, padding, resnet
 from reid.models.backbone import Backbone, build, freeze_statistics
 from reid.models.densenet import DenseNet
-from reid.models.embedder import Embedder, embed
+from reid.models.embedder import PIXELS, Embedder, embed
 from reid.models.padding import WASTE, batches, halve, halve_down, mask_of, pad, zero_
 from reid.models.resnet import ResNet
 
@@ -253,11 +253,15 @@ def pixels(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 @pytest.mark.parametrize("at_once", [1, 3, 256])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_embedding_many_is_embedding_each(family: str, at_once: int) -> None:
+def test_embedding_many_is_embedding_each(family: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, some = embedder(family).float(), pixels([(64, 30 + k % 5) for k in range(12)] + SIZES)
     alone = np.concatenate([embed(made, [image], CPU) for image in some])
-    np.testing.assert_allclose(embed(made, some, CPU, at_once), alone, atol=2e-6)
-    np.testing.assert_allclose(embed(made, some[::-1], CPU, at_once), alone[::-1], atol=2e-6)
+    monkeypatch.setitem(PIXELS, "cpu", at_once * 64 * 50)
+    seen: list[int] = []
+    made.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    np.testing.assert_allclose(embed(made, some, CPU), alone, atol=2e-6)
+    assert max(seen) <= at_once and sum(seen) == len(some)
+    np.testing.assert_allclose(embed(made, some[::-1], CPU), alone[::-1], atol=2e-6)
 
 
 def test_inception_takes_one_size_at_a_time_exactly() -> None:

@@ -117,6 +117,7 @@ def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
 )
 def test_imagenet_weights_are_those_of_the_published_network(backbone: dict[str, Any], architecture: str) -> None:
     published = {"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": backbone}
+    published |= {"train/largest_side": 96, "pretrain/crop_height": 96, "pretrain/crop_width": 96}
     without_deep = {"variants/deep": MISSING, "distract/variants": ["default"], "report/table3": []}
     parameters = jobs_of(published | without_deep)["initialise"]["shallow"]["parameters"]
     assert parameters["architecture"] == architecture

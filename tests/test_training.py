@@ -270,6 +270,21 @@ def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: list[Ten
         torch.testing.assert_close(tensor, state(by_sum)[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
+def test_scale_and_bias_train_if_asked_statistics_never(images: list[Tensor], batch_norm: str) -> None:
+    torch.manual_seed(0)
+    network = Embedder(ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 0, "gem")  # maps of more than one cell
+    before = state(network)
+    settings = ranking(batch_norm=batch_norm, learning_rate=0.1)
+    rank(network, images, PEOPLE, settings, 0, CPU, iter)
+    kept = same(before, state(network))
+    norms = {name for name in before if ".bn" in name or ".downsample.1." in name}
+    affine = {name for name in norms if name.endswith(("weight", "bias"))}
+    assert kept == (norms if batch_norm == "frozen" else norms - affine)
+    assert len(affine) > 10
+    assert "pool.p" not in kept
+
+
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_triplets_at_a_time_are_a_matter_of_memory(images: list[Tensor], at_once: int) -> None:
     together, apart = embedder(), embedder()

@@ -97,6 +97,10 @@ class Backbone(Section):
         return self.model_dump(exclude={"family"})
 
 
+SMALLEST = {"densenet121": 29, "densenet161": 29, "inception_v3": 75}
+"""Sides in pixels of the smallest image that a family takes; residual networks take any."""
+
+
 class Objects(Section):
     """Procedural object classification, which stands for ImageNet where nothing can be downloaded."""
 
@@ -291,6 +295,20 @@ class Params(Section):
         """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
         return Train.model_validate(self.train.model_dump() | self.variants[name])
 
+    def _large_enough(self, key: str, variant: Train) -> None:
+        """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
+        family = self.backbones[variant.backbone].family
+        if family is None:
+            return
+        sides = {f"{key}.largest_side": variant.largest_side}
+        if variant.pretrain:
+            sides |= {f"pretrain.{side}": getattr(self.pretrain, side) for side in ("crop_height", "crop_width")}
+        if self.initialise.objects is not None:
+            sides["initialise.objects.crop"] = self.initialise.objects.crop
+        for side, pixels in sides.items():
+            if pixels < SMALLEST[family]:
+                raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {SMALLEST[family]} or more")
+
     def variants_of(self, dataset: str) -> list[str]:
         """Give the names of the variants that are trained on a dataset."""
         names = self.datasets[dataset].variants
@@ -313,6 +331,7 @@ class Params(Section):
             _known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
+            self._large_enough(f"variants.{name}", variant)
         for name, dataset in self.datasets.items():
             if dataset.variants != "all":
                 _known(f"datasets.{name}.variants", dataset.variants, self.variants)

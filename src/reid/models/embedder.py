@@ -16,6 +16,9 @@ from reid.models.backbone import Backbone, build, load_state
 from reid.models.padding import batches, mask_of, pad
 from reid.models.pooling import Pool
 
+PIXELS = {"cpu": 2**18, "cuda": 2**22}
+"""Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""
+
 
 class Embedder(nn.Module):
     """Images of any size to unit-norm embeddings: (B, 3, H, W) -> (B, D).
@@ -67,12 +70,15 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
 
 
 @torch.inference_mode()
-def embed(
-    embedder: Embedder, images: Sequence[Tensor], device: torch.device, at_once: int = 256
-) -> NDArray[np.float32]:
-    """Embed uint8 images (3, h, w) of mixed sizes in evaluation mode, `at_once` at a time; (N, D) in their order."""
+def embed(embedder: Embedder, images: Sequence[Tensor], device: torch.device) -> NDArray[np.float32]:
+    """Embed uint8 images (3, h, w) of mixed sizes in evaluation mode; (N, D) in their order.
+
+    Memory is bounded by `PIXELS`; which images share a batch changes an embedding by rounding only.
+    Raises ValueError if an image is too small for the backbone.
+    """
     embedder.eval()
     sizes = np.array([image.shape[1:] for image in images], np.int64).reshape(-1, 2)
+    at_once = max(1, PIXELS[device.type] // int(sizes.prod(1).max(initial=1)))
     rows = np.empty((len(images), embedder.dimension), np.float32)
     for batch in batches(sizes, at_once, embedder.backbone.pads, embedder.backbone.smallest):
         grid, extent = pad([images[place] for place in batch])

@@ -49,7 +49,7 @@ def batches(sizes: NDArray[np.int64], at_once: int, pads: bool, smallest: int = 
 def too_small(height: int, width: int, smallest: int) -> str:
     """Say that a backbone cannot take an image."""
     least = f"this backbone takes {smallest} x {smallest} or more"
-    return f"an image is {height} x {width} pixels, {least}; enlarge `largest_side` or choose another backbone"
+    return f"an image is {height} x {width} pixels, {least}; enlarge images or crops, or choose another backbone"
 
 
 def pad(images: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -75,7 +75,7 @@ def mask_of(extent: Tensor, height: int, width: int) -> Tensor:
 
 
 def zero_(maps: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero the padding of feature maps (B, C, H, W) in place; no operation before a ReLU keeps its output for later."""
+    """Zero the padding of feature maps (B, C, H, W) in place; convolutions, sums and max pooling do not need theirs."""
     return maps if mask is None else maps.mul_(mask)
 
 

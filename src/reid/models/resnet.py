@@ -47,7 +47,7 @@ class Basic(nn.Module):
         mask = mask if self.conv1.stride == (1, 1) else halve(mask)
         short = maps if self.downsample is None else self.downsample(maps)
         maps = F.relu(zero_(conv_norm(self.conv1, self.bn1, maps), mask), inplace=True)
-        return F.relu(zero_(conv_norm(self.conv2, self.bn2, maps) + short, mask), inplace=True), mask
+        return F.relu(zero_(conv_norm(self.conv2, self.bn2, maps).add_(short), mask), inplace=True), mask
 
 
 class Bottleneck(nn.Module):
@@ -71,7 +71,7 @@ class Bottleneck(nn.Module):
         maps = F.relu(zero_(conv_norm(self.conv1, self.bn1, maps), mask), inplace=True)
         maps = F.relu(conv_norm(self.conv2, self.bn2, maps), inplace=True)
         mask = mask if self.conv2.stride == (1, 1) else halve(mask)
-        return F.relu(conv_norm(self.conv3, self.bn3, maps) + short, inplace=True), mask
+        return F.relu(conv_norm(self.conv3, self.bn3, maps).add_(short), inplace=True), mask
 
 
 BLOCKS: dict[str, type[Basic] | type[Bottleneck]] = {"basic": Basic, "bottleneck": Bottleneck}
