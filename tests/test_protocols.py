@@ -42,7 +42,7 @@ def test_same_camera_exclusion_can_be_switched_off():
         ([1, 1.5], [1, 1], "person_id of row 1 is 1.5, not a whole number"),
         ([1, np.nan], [1, 1], "person_id of row 1 is nan, not a whole number"),
         (np.float32([1, 2**24]), [1, 1], "person_id of row 1 is 16777216.0, not a whole number that float32 holds"),
-        (["a", "b"], [1, 1], r"person_id is <U1 of shape \(2,\), expected integers"),
+        (["a", "b"], [1, 1], "person_id holds text, such as .*a.*, expected integers"),
         ([True], [1], r"person_id is bool of shape \(1,\), expected integers"),
         (np.int64(1), [1], r"person_id is int64 of shape \(\), expected integers"),
         ([[1]], [1], r"person_id is int64 of shape \(1, 1\)"),
@@ -118,7 +118,7 @@ def test_other_pairs_that_cannot_be_evaluated():
         check(labels((7, 1), (0, 1)), GALLERY)
     with pytest.raises(ValueError, match="gallery: row 1 has person_id -7, which is nobody's: junk is -1"):
         check(labels((7, 1)), labels((7, 2), (-7, 1)))
-    with pytest.raises(ValueError, match="embeddings of query have 3 dimensions, those of gallery 2"):
+    with pytest.raises(ValueError, match="query embeddings have 3 dimensions, those of the gallery 2"):
         check(labels((7, 1)), GALLERY, query_size=3)
 
 
@@ -127,9 +127,8 @@ def test_gallery_that_is_the_query_set_is_refused():
     with pytest.raises(ValueError, match="the gallery is the query set"):
         protocols.check_pair(embeddings, both, embeddings, both, protocols.MARKET1501)
     protocols.check_pair(embeddings, both, embeddings, both, protocols.MARS)  # its gallery holds the queries
-    with pytest.raises(ValueError, match="every query of a would meet itself in b"):
-        met = replace(protocols.MARS, same_camera_is_junk=False)
-        protocols.check_pair(embeddings, both, embeddings, both, met, ("a", "b"))
+    with pytest.raises(ValueError, match="every query would meet itself"):
+        protocols.check_pair(embeddings, both, embeddings, both, replace(protocols.MARS, same_camera_is_junk=False))
 
 
 def test_multi_query_pools_same_person_and_camera_after_normalising():

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.functional.expansion import expand
-from reid.functional.protocols import Labels, Lists, Rule, check_pair, detection_hits
+from reid.functional.protocols import Labels, Lists, Rule, check_pair, check_unit_norm, detection_hits
 from reid.functional.ranking import Ranking, rank, rank_by, rank_detections, split
 from reid.functional.reciprocal import k_reciprocal
 
@@ -42,11 +42,15 @@ def evaluate(
         threads: how many work at once, besides the matrix products.
 
     Raises:
-        ValueError: naming the row, for embeddings or labels that cannot be evaluated; for a re-ranking with `lists`,
-            which would mix the galleries of different queries.
+        ValueError: naming the row, for embeddings or labels that cannot be evaluated, also those not of unit norm; for
+            a re-ranking with `lists`, which would mix the galleries of different queries.
     """
     if rerank not in get_args(Rerank):
         raise ValueError(f"re-ranking {rerank!r} is unknown: use one of {', '.join(get_args(Rerank))}")
+    if rerank == "none" and options:
+        raise ValueError(f"options {', '.join(options)} belong to a re-ranking, but there is none")
+    check_unit_norm(query, "query")
+    check_unit_norm(gallery, "gallery")
     if rerank == "none":
         return rank(query, query_labels, gallery, gallery_labels, rule, lists=lists, threads=threads)
     if lists is not None:
@@ -80,7 +84,16 @@ def evaluate_detections(
         truth: for each query, the rows of the next two that show its person in its gallery.
         truth_boxes: (P, 4) true boxes.
         truth_image: (P,) image of each.
+
+    Raises:
+        ValueError: for embeddings of different dimensions or not of unit norm.
     """
+    if query.shape[1] != detections.shape[1]:
+        raise ValueError(
+            f"query embeddings have {query.shape[1]} dimensions, those of detections {detections.shape[1]}"
+        )
+    check_unit_norm(query, "query")
+    check_unit_norm(detections, "detections")
     similarity, hits = [], []
     for rows in split(slice(0, len(query)), _QUERIES):
         scores = query[rows] @ detections.T

@@ -215,7 +215,8 @@ def check_labels(query: Labels, gallery: Labels, rule: Rule, names: tuple[str, s
         row = int(np.argmax(marked))
         raise ValueError(
             f"{names[0]}: row {row} has person_id {query.person_id[row]}, which marks junk or distractors; "
-            "a query must show a person of the benchmark"
+            "a query must show a person; number people from 1 on, or change the rule (distractor_id=None, or "
+            "--distractor-id none)"
         )
     relevant, junk = relevant_and_junk(query, gallery, rule)
     if len(relevant.items):
@@ -235,22 +236,19 @@ def check_pair(
     gallery: NDArray[np.floating],
     gallery_labels: Labels,
     rule: Rule,
-    names: tuple[str, str] = ("query", "gallery"),
 ) -> None:
     """Everything that must hold of queries (Q, D) and gallery (G, D) before they are ranked; raises ValueError."""
-    check_embeddings(query, query_labels, names[0])
-    check_embeddings(gallery, gallery_labels, names[1])
+    check_embeddings(query, query_labels, "query")
+    check_embeddings(gallery, gallery_labels, "gallery")
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"embeddings of {names[0]} have {query.shape[1]} dimensions, those of {names[1]} {gallery.shape[1]}"
-        )
-    check_labels(query_labels, gallery_labels, rule, names)
+        raise ValueError(f"query embeddings have {query.shape[1]} dimensions, those of the gallery {gallery.shape[1]}")
+    check_labels(query_labels, gallery_labels, rule)
     if rule.queries_in_gallery and rule.same_camera_is_junk:
         return
     if query.shape == gallery.shape and np.array_equal(query, gallery):
         raise ValueError(
-            f"the gallery is the query set: every query of {names[0]} would meet itself in {names[1]}; choose some "
-            "images as queries and leave them out of the gallery"
+            "the gallery is the query set: every query would meet itself; choose some images as queries and leave them "
+            "out of the gallery"
         )
 
 
@@ -379,6 +377,8 @@ def integers(values: object, name: str) -> NDArray[np.int64]:
     """
     array = np.asarray(values)
     numbers = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+    if array.dtype.kind in "SU":
+        raise ValueError(f"{name} holds text, such as {array.flat[0]!r}, expected integers: number them")
     if array.ndim != 1 or not (numbers or array.size == 0):
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, expected integers of shape (N,)")
     if np.issubdtype(array.dtype, np.floating):
