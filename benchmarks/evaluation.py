@@ -16,10 +16,16 @@ process and in turn; peak anonymous memory above what was there before. The embe
 | k_reciprocal_ratio_to_matmul | the same | what it must multiply: every pair once, and query x gallery |
 | qe_dba_ratio_to_matmul | `expansion.expand` | the products gallery x gallery and query x gallery |
 | dense_speedup_15k, _difference_15k | `ranking.rank` | sorting the dense Q x G matrix, as torchreid does (written here) |
+| torchreid_speedup_15k, _difference_15k | `ranking.rank` | torchreid's own evaluator in Python, with `--torchreid` only |
+| float16_score_error, _mAP_difference | a gallery stored in float16, 15.9K items | the same in float32 |
+
+torchreid 0.2.5 is no wheel and not needed: `pip install --no-deps --target FOLDER torchreid==0.2.5`, then
+`--torchreid FOLDER`. Its compiled evaluator is not built that way.
 """
 
 import argparse
 import csv
+import importlib.util
 import json
 import os
 import statistics
@@ -29,6 +35,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +159,35 @@ def dense_scores(
     return float(np.mean(precision))
 
 
-def evaluation(folder: Path, repeats: int) -> dict[str, float]:
+def module(path: Path) -> ModuleType:
+    """Load one file of a package without the rest of it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def torchreid_scores(
+    folder: Path,
+    query: NDArray[np.float32],
+    query_labels: Labels,
+    gallery: NDArray[np.float32],
+    gallery_labels: Labels,
+) -> float:
+    """Give mAP by torchreid's own cosine distance and evaluator."""
+    import torch
+
+    metrics = folder / "torchreid/reid/metrics"
+    left, right = torch.from_numpy(query), torch.from_numpy(np.array(gallery))
+    distance = module(metrics / "distance.py").compute_distance_matrix(left, right, "cosine").numpy()
+    people, cameras = (
+        [getattr(each, name) for each in (query_labels, gallery_labels)] for name in ("person_id", "camera_id")
+    )
+    return float(module(metrics / "rank.py").evaluate_rank(distance, *people, *cameras, use_cython=False)[1])
+
+
+def evaluation(folder: Path, repeats: int, torchreid: Path | None) -> dict[str, float]:
     """Rank at three gallery sizes, and sweep distractors."""
     query_labels, market_labels = market()
     query = embed(query_labels, seed=-1 % 2**32)
@@ -194,6 +229,17 @@ def evaluation(folder: Path, repeats: int) -> dict[str, float]:
     )
     found["dense_speedup_15k"] = dense["dense"] / found["seconds_15k"]
     found["dense_difference_15k"] = abs(found["dense_mAP_step_15k"] - evaluate(base).average_precision("step").mean())
+    if torchreid is not None:
+        theirs: dict[str, float] = {}
+        spent = in_turn(
+            1, torchreid=lambda: theirs.update(mAP=torchreid_scores(torchreid, query, query_labels, kept, kept_labels))
+        )
+        found["torchreid_speedup_15k"] = spent["torchreid"] / found["seconds_15k"]
+        found["torchreid_difference_15k"] = abs(theirs["mAP"] - found["dense_mAP_step_15k"])
+    half = np.asarray(gallery[:base]).astype(np.float16)
+    halved = ranking.rank(query, query_labels, half, market_labels, MARKET1501).scores()
+    found["float16_score_error"] = float(np.abs(query @ (half[first:].astype(np.float32) - kept).T).max())
+    found["float16_mAP_difference"] = abs(float(halved["mAP"]) - found["mAP_15k"])
     return found | re_ranking(query, kept, repeats)
 
 
@@ -248,9 +294,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="where to write the figures")
     parser.add_argument("--repeats", type=int, default=3, help="how often to take each time")
     parser.add_argument("--folder", type=Path, help="folder for the 4 GiB of embeddings; a temporary one if absent")
+    parser.add_argument("--torchreid", type=Path, help="folder that holds the package torchreid 0.2.5")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        found = evaluation(Path(folder), options.repeats)
+        found = evaluation(Path(folder), options.repeats, options.torchreid)
     machine = {"cores": len(os.sched_getaffinity(0)), "numpy": np.__version__, "repeats": options.repeats}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({**machine, **found}, indent=1) + "\n")

@@ -1,9 +1,11 @@
 """The command line: help that names every option, mistakes in one line, no heavy imports."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -47,6 +49,8 @@ def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
         (["index", "--settings", "index.json", "--manifest", "m.json", "--out", "i.parquet"], "m.json: No such file"),
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json"], "q.npz: no such file"),
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--sizes", "1,x"], "--sizes '1,x'"),
+        (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--lambda", "1"], "--lambda belongs to --rerank k-reciprocal"),
+        (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--junk-id", "x"], "--junk-id 'x': expected a whole number or none"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path, arguments: list[str], line: str) -> None:
@@ -58,3 +62,24 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path, arguments: lis
     assert result.stderr.startswith(f"reid: error: {line}")
     assert result.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_scores_are_printed_with_what_was_asked_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    person, camera = np.arange(20) % 5 + 1, np.arange(20) % 3 + 1
+    gallery = {"embeddings": rng.normal(size=(20, 4)), "person_id": person, "camera_id": camera}
+    np.savez(tmp_path / "g.npz", **gallery)
+    query = {"embeddings": rng.normal(size=(6, 4)), "person_id": [1, 2, 3, 4, 5, 9], "camera_id": [1] * 6}
+    np.savez(tmp_path / "q.npz", **query)
+    rules = ["--same-camera-counts", "--junk-id", "none", "--ap-rule", "step", "--ranks", "2"]
+    extra = ["--distractors", "g.npz", "--sizes", "0,20", "--draws", "2"]
+    files = ["--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--per-query", "r.parquet"]
+    result = reid("score", *files, *rules, *extra, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["rule"]["junk_id"] is None and not found["rule"]["same_camera_is_junk"]
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"mAP {100 * found['mAP']:.2f}  mAP_step {100 * found['mAP']:.2f}  rank1")
+    assert f"rank2 {100 * found['rank2']:.2f}" in lines[0]
+    assert lines[2].startswith(f"20 distractors: mAP {100 * np.mean(found['distractors']['mAP'][1]):.2f}")
+    assert "1 of them have no match" in result.stderr and "wrote s.json and r.parquet" in result.stderr

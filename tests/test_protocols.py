@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,12 +39,17 @@ def test_same_camera_exclusion_can_be_switched_off():
     ("person", "camera", "message"),
     [
         ([1, 2], [1], "2 person_id but 1 camera_id"),
-        ([1.5], [1], r"person_id is float64 of shape \(1,\), expected integers"),
+        ([1, 1.5], [1, 1], "person_id of row 1 is 1.5, not a whole number"),
+        ([1, np.nan], [1, 1], "person_id of row 1 is nan, not a whole number"),
+        (np.float32([1, 2**24]), [1, 1], "person_id of row 1 is 16777216.0, not a whole number that float32 holds"),
+        (["a", "b"], [1, 1], "person_id holds text, such as .*a.*, expected integers"),
+        ([True], [1], r"person_id is bool of shape \(1,\), expected integers"),
+        (np.int64(1), [1], r"person_id is int64 of shape \(\), expected integers"),
         ([[1]], [1], r"person_id is int64 of shape \(1, 1\)"),
         (
             np.array([1, 2**63], dtype=np.uint64),
             [1, 1],
-            "person_id of row 1 is 9223372036854775808, which does not fit",
+            "person_id of row 1 is 9223372036854775808, too large for a signed integer",
         ),
     ],
 )
@@ -51,8 +58,17 @@ def test_labels_that_are_not_two_lists_of_integers_are_refused(person, camera, m
         Labels(np.asarray(person), np.asarray(camera))
 
 
-def test_unsigned_labels_do_not_wrap_around():
-    assert Labels(np.array([3], np.uint8), np.array([1], np.uint8)).person_id.dtype == np.int64
+@pytest.mark.parametrize("kind", ["u1", "u2", ">i4", "f2", "f4", ">f8"])
+def test_whole_numbers_of_any_type_are_labels(kind):
+    person = Labels(np.array([3, 200], kind), np.array([1, 2], kind)).person_id
+    assert person.dtype == np.int64 and person.tolist() == [3, 200]
+
+
+def test_rules_that_rank_nothing_are_refused():
+    with pytest.raises(ValueError, match="cut is 0, expected a place from 1 on"):
+        Rule(cut=0)
+    with pytest.raises(ValueError, match="AP rule 'area' is unknown: use one of trapezoid, step"):
+        Rule(ap_rule="area")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -68,8 +84,11 @@ def test_zero_rows_and_wrong_lengths_are_refused():
         protocols.check_embeddings(np.array([[1.0, 0], [0, 0]]), GALLERY[:2], "query")
     with pytest.raises(ValueError, match="query: 3 embeddings but 2 labels"):
         protocols.check_embeddings(np.ones((3, 2)), GALLERY[:2], "query")
-    with pytest.raises(ValueError, match="expected floats of shape"):
-        protocols.check_embeddings(np.ones((2, 2), int), GALLERY[:2], "query")
+    for odd in (np.ones((2, 2), int), np.ones((2, 0)), np.ones((2, 2, 1)), np.ones(2), np.array(1.0)):
+        with pytest.raises(ValueError, match="expected floats of shape"):
+            protocols.check_embeddings(odd, GALLERY[:2], "query")
+    with pytest.raises(ValueError, match="row 1 is too long or too short for 32-bit floats"):
+        protocols.check_embeddings(np.array([[1.0, 0], [1e200, 0]]), GALLERY[:2], "query")
     with pytest.raises(ValueError, match="no rows"):
         protocols.check_embeddings(np.ones((0, 2)), GALLERY[:0], "query")
 
@@ -93,10 +112,12 @@ def test_data_of_one_camera_is_told_what_to_switch_off():
 
 
 def test_other_pairs_that_cannot_be_evaluated():
-    with pytest.raises(ValueError, match="no person_id of the queries occurs in the gallery"):
+    with pytest.raises(ValueError, match="no person_id of query occurs in gallery"):
         check(labels((1, 1)), labels((2, 1)))
     with pytest.raises(ValueError, match="query: row 1 has person_id 0"):
         check(labels((7, 1), (0, 1)), GALLERY)
+    with pytest.raises(ValueError, match="gallery: row 1 has person_id -7, which is nobody's: junk is -1"):
+        check(labels((7, 1)), labels((7, 2), (-7, 1)))
     with pytest.raises(ValueError, match="query embeddings have 3 dimensions, those of the gallery 2"):
         check(labels((7, 1)), GALLERY, query_size=3)
 
@@ -105,7 +126,9 @@ def test_gallery_that_is_the_query_set_is_refused():
     both, embeddings = labels((7, 1), (7, 2)), np.eye(2)
     with pytest.raises(ValueError, match="the gallery is the query set"):
         protocols.check_pair(embeddings, both, embeddings, both, protocols.MARKET1501)
-    protocols.check_pair(embeddings[:1], both[:1], embeddings, both, protocols.MARS)  # the gallery may hold the queries
+    protocols.check_pair(embeddings, both, embeddings, both, protocols.MARS)  # its gallery holds the queries
+    with pytest.raises(ValueError, match="every query would meet itself"):
+        protocols.check_pair(embeddings, both, embeddings, both, replace(protocols.MARS, same_camera_is_junk=False))
 
 
 def test_multi_query_pools_same_person_and_camera_after_normalising():

@@ -280,3 +280,9 @@ def test_sweep_says_what_is_wrong_with_its_input():
 def test_average_precision_is_the_same_from_ranks_alone():
     base, _, _ = swept(shards=1)
     assert average_precision(base.ranks, base.pointers) == pytest.approx(base.average_precision())
+
+
+def test_a_device_that_is_not_there_is_named():
+    for device in ("cuda:99", "abacus"):
+        with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
+            processor(device=device)

@@ -46,21 +46,29 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 
 def commands(page: Path) -> list[str]:
     """Give the lines of its shell blocks, without comments."""
-    return [line.split("#")[0].strip() for _, content in blocks(page, "sh") for line in content.splitlines()]
+    return [line for _, content in blocks(page, "sh") for line in lines_to_run(content)]
+
+
+def lines_to_run(content: str) -> list[str]:
+    return [line.split("#")[0].strip() for line in content.splitlines()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run_in_their_order(page: Path, tmp_path: Path) -> None:
-    todo = [entry for entry in blocks(page, "python", "sh") if entry[0] == "python"]
-    todo += [("sh", command) for command in commands(page) if command not in ELSEWHERE]
+    todo = [
+        (language, part)
+        for language, content in blocks(page, "python", "sh")
+        for part in ([content] if language == "python" else lines_to_run(content))
+        if part not in ELSEWHERE
+    ]
     if not todo:
         return
     checkout = Checkout(copy_of_the_project(tmp_path))
-    for language, content in todo:
+    for language, part in todo:
         if language == "python":
-            subprocess.run([sys.executable, "-c", content], cwd=checkout.folder, check=True)
+            subprocess.run([sys.executable, "-c", part], cwd=checkout.folder, check=True)
         else:
-            assert checkout.run(content), content
+            assert checkout.run(part), part
 
 
 def test_commands_run_elsewhere_are_still_there() -> None:

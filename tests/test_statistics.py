@@ -13,6 +13,27 @@ def test_interval_agrees_with_the_normal_approximation():
     assert found.high == pytest.approx(values.mean() + spread, abs=spread / 10)
 
 
+def test_interval_equals_plain_resampling():
+    values = np.random.default_rng(0).random(40) ** 3  # skewed, as AP is
+    found = mean_interval(values, np.random.default_rng(1), level=0.9, resamples=20000)
+    rng = np.random.default_rng(2)
+    means = [values[rng.integers(0, 40, 40)].mean() for _ in range(20000)]
+    assert (found.low, found.high) == pytest.approx(np.percentile(means, [5, 95]), abs=0.005)
+    assert found.high - found.mean > found.mean - found.low  # skewed too: not mean plus or minus the same
+
+
+def test_one_query_says_nothing_about_others_and_equal_ones_leave_no_doubt():
+    alone = mean_interval(np.array([0.5]), np.random.default_rng(0))
+    assert alone.mean == 0.5 and np.isnan([alone.low, alone.high]).all()
+    equal = mean_interval(np.full(9, 0.25), np.random.default_rng(0))
+    assert (equal.mean, equal.low, equal.high) == (0.25, 0.25, 0.25)
+
+
+def test_values_that_are_not_finite_are_named():
+    with pytest.raises(ValueError, match="value of query 2 is not finite"):
+        mean_interval(np.array([1, 0, np.nan]), np.random.default_rng(0))
+
+
 def test_interval_is_seeded():
     values = np.random.default_rng(0).random(50)
     assert mean_interval(values, np.random.default_rng(1)) == mean_interval(values, np.random.default_rng(1))

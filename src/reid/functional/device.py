@@ -6,8 +6,7 @@ and then for an earlier place, so that one comparison orders items exactly, ties
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid.functional.neighbours import Neighbours, check_available
+from reid.functional.neighbours import Neighbours, Progress, blocks, check_available
 
 _LAST = 2**31 - 1
 
 
 class Device:
-    """A `processors.Processor`: blocks are tensors on a device of PyTorch."""
+    """A `processors.Processor`: blocks are tensors on a device of PyTorch. Raises ValueError if there is none."""
 
     def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
+        try:
+            self.device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"device {device!r} cannot be used here ({reason}): try cuda, or none for the CPU"
+            ) from None
         torch.backends.cuda.matmul.allow_tf32 = False
 
     def empty(self, size: int) -> Tensor:
@@ -108,6 +113,7 @@ def nearest(
     rows: int,
     device: str,
     exclude_self: bool = False,
+    progress: Progress = iter,
 ) -> Neighbours:
     """The k items of the gallery closest to each query, both in parts counted in turn; see `neighbours.nearest`.
 
@@ -116,10 +122,12 @@ def nearest(
     place = Device(device)
     check_available(k, sum(len(part) for part in gallery) - exclude_self)
     items, similarity, lowest = [], [], []
-    for row, left in _blocks(query, rows, place):
+    for row, load in progress(blocks(query, rows)):
+        left = place.held(load())
         best = torch.empty((len(left), 0), dtype=torch.int64, device=place.device)
         least = torch.full((len(left),), torch.inf, device=place.device)
-        for column, right in _blocks(gallery, rows, place):
+        for column, load_other in blocks(gallery, rows):
+            right = place.held(load_other())
             scores = left @ right.T
             least = torch.minimum(least, scores.amin(1))
             if exclude_self and column == row:
@@ -131,11 +139,3 @@ def nearest(
         similarity.append(score.cpu().numpy())
         lowest.append(least.cpu().numpy())
     return Neighbours(np.concatenate(items), np.concatenate(similarity), np.concatenate(lowest))
-
-
-def _blocks(parts: Sequence[NDArray[np.floating]], rows: int, place: Device) -> Iterator[tuple[int, Tensor]]:
-    """Blocks of rows on the device, with the number of their first row."""
-    starts = np.cumsum([0, *map(len, parts)])
-    for part, (start, _) in zip(parts, pairwise(starts), strict=True):
-        for first in range(0, len(part), rows):
-            yield int(start) + first, place.held(part[first : first + rows])

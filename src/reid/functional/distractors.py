@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from reid.functional.counting import cumulate
 from reid.functional.metrics import ApRule
+from reid.functional.neighbours import Progress
 from reid.functional.processors import processor
-from reid.functional.ranking import BLOCK, Progress, Ranking, dot_scorer, split
+from reid.functional.ranking import BLOCK, Ranking, dot_scorer, split
 
 
 def draw_places(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -61,6 +62,8 @@ def count_beating(
     if list(sizes) != sorted(set(sizes)) or min(sizes, default=-1) < 0:
         raise ValueError(f"sizes are {list(sizes)}, expected ascending numbers of distractors from 0 on")
     draws = places.shape[1]
+    if (len(sizes) + 1) * draws >= 2**16:
+        raise ValueError(f"{len(sizes)} sizes x {draws} draws: expected fewer than {2**16 // draws} sizes")
     interval = np.searchsorted(np.asarray(sizes), places, side="right")
     cells = (interval * draws + np.arange(draws)).astype(np.uint16)
     counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * draws), dtype=np.int32)

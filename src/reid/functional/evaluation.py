@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.functional.expansion import expand
-from reid.functional.protocols import Labels, Lists, Rule, check_pair, detection_hits
-from reid.functional.ranking import Progress, Ranking, rank, rank_by, rank_detections, split
+from reid.functional.neighbours import Progress
+from reid.functional.protocols import Labels, Lists, Rule, check_pair, check_unit_norm, detection_hits
+from reid.functional.ranking import Ranking, rank, rank_by, rank_detections, split
 from reid.functional.reciprocal import k_reciprocal
 
 Rerank = Literal["none", "qe-dba", "k-reciprocal"]
@@ -46,11 +47,15 @@ def evaluate(
         progress: wraps the list of blocks, as tqdm does.
 
     Raises:
-        ValueError: naming the row, for embeddings or labels that cannot be evaluated; for a re-ranking with `lists`,
-            which would mix the galleries of different queries.
+        ValueError: naming the row, for embeddings or labels that cannot be evaluated, also those not of unit norm; for
+            a re-ranking with `lists`, which would mix the galleries of different queries.
     """
     if rerank not in get_args(Rerank):
         raise ValueError(f"re-ranking {rerank!r} is unknown: use one of {', '.join(get_args(Rerank))}")
+    if rerank == "none" and options:
+        raise ValueError(f"options {', '.join(options)} belong to a re-ranking, but there is none")
+    check_unit_norm(query, "query")
+    check_unit_norm(gallery, "gallery")
     how: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
     if rerank == "none":
         return rank(query, query_labels, gallery, gallery_labels, rule, lists=lists, **how)
@@ -58,9 +63,9 @@ def evaluate(
         raise ValueError(f"{rerank} would mix the galleries of different queries; rank gallery lists plainly")
     check_pair(query, query_labels, gallery, gallery_labels, rule)
     if rerank == "qe-dba":
-        query, gallery = expand(query, gallery, **(options or {}), threads=threads, device=device)
+        query, gallery = expand(query, gallery, **(options or {}), **how)
         return rank(query, query_labels, gallery, gallery_labels, rule, **how)
-    reranked = k_reciprocal(query, gallery, **(options or {}), threads=threads, device=device)
+    reranked = k_reciprocal(query, gallery, **(options or {}), **how)
     return rank_by(reranked.score, query_labels, gallery_labels, rule, place=reranked.place, progress=progress)
 
 
@@ -85,7 +90,16 @@ def evaluate_detections(
         truth: for each query, the rows of the next two that show its person in its gallery.
         truth_boxes: (P, 4) true boxes.
         truth_image: (P,) image of each.
+
+    Raises:
+        ValueError: for embeddings of different dimensions or not of unit norm.
     """
+    if query.shape[1] != detections.shape[1]:
+        raise ValueError(
+            f"query embeddings have {query.shape[1]} dimensions, those of detections {detections.shape[1]}"
+        )
+    check_unit_norm(query, "query")
+    check_unit_norm(detections, "detections")
     similarity, hits = [], []
     for rows in split(slice(0, len(query)), _QUERIES):
         scores = query[rows] @ detections.T

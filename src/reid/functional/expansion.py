@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.functional.neighbours import Neighbours, check_available, nearest, nearest_among
+from reid.functional.neighbours import Neighbours, Progress, check_available, nearest, nearest_among
 from reid.functional.protocols import normalise
 
 Order = Literal["database-first", "query-first"]
@@ -29,6 +29,7 @@ def expand(
     order: Order = "database-first",
     threads: int | None = None,
     device: str | None = None,
+    progress: Progress = iter,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Expanded queries (Q, D) and gallery (G, D), float32 of unit norm; compare them by dot product.
 
@@ -48,6 +49,7 @@ def expand(
         order: whether queries see the augmented gallery (``database-first``) or the raw one (``query-first``).
         threads: how many search at once.
         device: where PyTorch is to search instead, such as ``cuda``; averaging stays here.
+        progress: wraps the lists of blocks, as tqdm does.
 
     Raises:
         ValueError: if there are fewer gallery items than neighbours asked for.
@@ -62,12 +64,16 @@ def expand(
     check_available(max(1, k_query), len(gallery))
     augmented = np.asarray(gallery, dtype=np.float32)
     if k_database:
-        found = nearest_among([gallery], k_database, exclude_self=True, threads=threads, device=device)
+        found = nearest_among(
+            [gallery], k_database, exclude_self=True, threads=threads, device=device, progress=progress
+        )
         augmented = _average(gallery, gallery, found, alpha)
     seen = augmented if order == "database-first" else gallery
     expanded = np.asarray(query, dtype=np.float32)
     if k_query:
-        expanded = _average(query, seen, nearest(query, seen, k_query, threads=threads, device=device), alpha)
+        expanded = _average(
+            query, seen, nearest(query, seen, k_query, threads=threads, device=device, progress=progress), alpha
+        )
     return expanded, augmented
 
 

@@ -5,8 +5,11 @@ multiplied exactly, each pair alone and in one fixed order. So neighbours depend
 number of threads, and equal embeddings are equally near.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -14,6 +17,9 @@ from numpy.typing import NDArray
 
 from reid.functional.parallel import over_rows
 from reid.functional.screening import Rows, Screen
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
+"""Wraps a list of blocks that are worked on in turn, as tqdm does."""
 
 _ROWS = 2048
 _STRETCH = 64  # scores looked at together
@@ -40,20 +46,21 @@ def nearest(
     rows: int = _ROWS,
     threads: int | None = None,
     device: str | None = None,
+    progress: Progress = iter,
 ) -> Neighbours:
     """The k items of the gallery (G, D) closest to each query (Q, D) by dot product; `rows` by `rows` at a time.
 
     `device` searches with PyTorch there, for instance on ``cuda`` (`device.nearest`); similarities then are those
-    of its matrix products.
+    of its matrix products. `progress` wraps the list of blocks, as tqdm does.
     """
     if device is not None:
         from reid.functional import device as on_device
 
-        return on_device.nearest([query], [gallery], k, rows=rows, device=device)
+        return on_device.nearest([query], [gallery], k, rows=rows, device=device, progress=progress)
     search = _Search(len(query), k, len(gallery), len(query) * float(len(gallery)) * query.shape[1], threads)
-    left = [(row, search.screen.rows(block)) for row, block in _blocks([query], rows)]
-    for column, items in _blocks([gallery], rows):
-        right = search.screen.rows(items)
+    left = [(row, search.screen.rows(load())) for row, load in blocks([query], rows)]
+    for column, load in progress(blocks([gallery], rows)):
+        right = search.screen.rows(load())
         for row, block in left:
             search.offer(row, block, column, right)
     return search.found
@@ -67,23 +74,27 @@ def nearest_among(
     rows: int = _ROWS,
     threads: int | None = None,
     device: str | None = None,
+    progress: Progress = iter,
 ) -> Neighbours:
     """The k items closest to each of N items by dot product, the items being the rows of all `parts` in turn.
 
     Each score is computed once and offered to both of its items, half the work of N x N. Without `exclude_self` an
-    item is normally its own first neighbour. `device` as for `nearest`.
+    item is normally its own first neighbour. `device` and `progress` as for `nearest`.
     """
     if device is not None:
         from reid.functional import device as on_device
 
-        return on_device.nearest(parts, parts, k, rows=rows, device=device, exclude_self=exclude_self)
+        search_there = partial(on_device.nearest, exclude_self=exclude_self, progress=progress)
+        return search_there(parts, parts, k, rows=rows, device=device)
     total = sum(len(part) for part in parts)
     search = _Search(total, k, total - exclude_self, total * float(total) * parts[0].shape[1] / 2, threads)
-    for row, block in _blocks(parts, rows):
-        left = search.screen.rows(block)
-        for column, items in _blocks(parts, rows, first=row):
-            right = left if column == row else search.screen.rows(items)
-            search.offer(row, left, column, right, both=column > row, exclude_self=exclude_self)
+    everyone = blocks(parts, rows)
+    for (row, load), (column, load_other) in progress(list(combinations_with_replacement(everyone, 2))):
+        if column == row:
+            right = left = search.screen.rows(load())
+        else:
+            right = search.screen.rows(load_other())
+        search.offer(row, left, column, right, both=column > row, exclude_self=exclude_self)
     return search.found
 
 
@@ -124,16 +135,14 @@ class _Search:
             self.screen.was_loose()
 
 
-def _blocks(
-    parts: Sequence[NDArray[np.floating]], rows: int, first: int = 0
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blocks of float32 rows with the number of their first row, from row `first` on, the parts counted in turn."""
-    before = 0
-    for part in parts:
-        for start in range(0, len(part), rows):
-            if before + start >= first:
-                yield before + start, np.require(part[start : start + rows], np.float32, ["C", "W"])
-        before += len(part)
+def blocks(parts: Sequence[NDArray[np.floating]], rows: int) -> list[tuple[int, Callable[[], NDArray[np.float32]]]]:
+    """Blocks of rows: the number of the first, the parts counted in turn, and how to get them as float32."""
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+    return [
+        (start + first, partial(np.require, part[first : first + rows], np.float32, ["C", "W"]))
+        for start, part in zip(starts, parts, strict=False)
+        for first in range(0, len(part), rows)
+    ]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})

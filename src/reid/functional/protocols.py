@@ -33,6 +33,15 @@ class Rule:
     """Ranks beyond this place, counted before junk is deleted, add nothing to AP or CMC."""
     ap_rule: ApRule = "trapezoid"
     """The AP that the benchmark's code computes."""
+    queries_in_gallery: bool = False
+    """The gallery may hold the very images of the queries, which are junk by their own camera."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a cut that leaves nothing and for an AP rule that is unknown."""
+        if self.cut is not None and self.cut < 1:
+            raise ValueError(f"cut is {self.cut}, expected a place from 1 on")
+        if self.ap_rule not in get_args(ApRule):
+            raise ValueError(f"AP rule {self.ap_rule!r} is unknown: use one of {', '.join(get_args(ApRule))}")
 
 
 MARKET1501 = Rule()
@@ -40,8 +49,8 @@ MARKET_500K = MARKET1501
 DUKEMTMC = Rule()
 DUKEMTMC_OFFICIAL = Rule(cut=4000)
 """As `evaluation_res_duke_fast.m`, which ranks only the first 4,000 gallery items."""
-MARS = Rule()
-"""On tracklets; the gallery holds the queries, which their own camera makes junk."""
+MARS = Rule(queries_in_gallery=True)
+"""On tracklets; the gallery holds the queries."""
 PERSON_SEARCH = Rule(same_camera_is_junk=False, junk_id=None, distractor_id=-1, ap_rule="step")
 """No cameras; boxes of unlabelled pedestrians (-1) are negatives; each query has its own gallery list."""
 
@@ -65,7 +74,7 @@ class Labels:
     def __post_init__(self) -> None:
         """Cast to int64; raise for anything that is not two equally long lists of integers."""
         for name in ("person_id", "camera_id"):
-            object.__setattr__(self, name, _integers(getattr(self, name), name))
+            object.__setattr__(self, name, integers(getattr(self, name), name))
         if len(self.person_id) != len(self.camera_id):
             raise ValueError(f"{len(self.person_id)} person_id but {len(self.camera_id)} camera_id")
 
@@ -142,9 +151,12 @@ def deleted(gallery: Labels, rule: Rule) -> NDArray[np.bool_]:
     return gallery.person_id == rule.junk_id if rule.junk_id is not None else np.full(len(gallery), False)
 
 
-def check_embeddings(embeddings: NDArray[np.floating], labels: Labels, name: str) -> None:
-    """Raise ValueError naming `name` and the first bad row of embeddings (N, D) that cannot be compared."""
-    if embeddings.ndim != 2 or not np.issubdtype(embeddings.dtype, np.floating):
+def check_embeddings(embeddings: NDArray[np.floating], labels: Labels, name: str) -> NDArray[np.float32]:
+    """Raise ValueError naming `name` and the first bad row of embeddings (N, D) that cannot be compared.
+
+    Returns their norms (N,).
+    """
+    if embeddings.ndim != 2 or 0 in embeddings.shape[1:] or not np.issubdtype(embeddings.dtype, np.floating):
         raise ValueError(
             f"{name}: embeddings are {embeddings.dtype} of shape {embeddings.shape}, expected floats of shape (N, D)"
         )
@@ -152,20 +164,31 @@ def check_embeddings(embeddings: NDArray[np.floating], labels: Labels, name: str
         raise ValueError(f"{name}: {len(embeddings)} embeddings but {len(labels)} labels")
     if len(labels) == 0:
         raise ValueError(f"{name}: no rows")
+    squared = np.empty(len(embeddings), dtype=np.float32)
     for first in range(0, len(embeddings), _ROWS):
-        block = np.asarray(embeddings[first : first + _ROWS], dtype=np.float32)
-        squared = np.einsum("nd,nd->n", block, block)
-        bad = ~(np.isfinite(squared) & (squared > 0))
+        with np.errstate(over="ignore"):
+            block = np.asarray(embeddings[first : first + _ROWS], dtype=np.float32)
+            np.einsum("nd,nd->n", block, block, out=squared[first : first + _ROWS])
+        bad = ~(np.isfinite(squared[first : first + _ROWS]) & (squared[first : first + _ROWS] > 0))
         if bad.any():
-            row = int(np.argmax(bad))
-            fault = "is all zeros" if squared[row] == 0 else "holds a value that is not finite"
-            raise ValueError(f"{name}: embedding of row {first + row} {fault}; embed that image again or leave it out")
+            row = first + int(np.argmax(bad))
+            raise ValueError(f"{name}: embedding of row {row} {_fault(embeddings[row])}")
+    return np.sqrt(squared)
+
+
+def _fault(embedding: NDArray[np.floating]) -> str:
+    if not np.isfinite(embedding).all():
+        return "holds a value that is not finite; embed that image again or leave it out"
+    if not embedding.any():
+        return "is all zeros; embed that image again or leave it out"
+    return "is too long or too short for 32-bit floats; normalise the rows first"
 
 
 def check_unit_norm(embeddings: NDArray[np.floating], name: str) -> None:
     """Raise ValueError naming the first row of embeddings (N, D) whose norm is not 1."""
     for first in range(0, len(embeddings), _ROWS):
-        norm = np.linalg.norm(np.asarray(embeddings[first : first + _ROWS], dtype=np.float32), axis=1)
+        block = np.asarray(embeddings[first : first + _ROWS], dtype=np.float32)
+        norm = np.sqrt(np.einsum("nd,nd->n", block, block))
         bad = ~(np.abs(norm - 1) < 1e-2)
         if bad.any():
             row = int(np.argmax(bad))
@@ -174,25 +197,38 @@ def check_unit_norm(embeddings: NDArray[np.floating], name: str) -> None:
             )
 
 
-def check_labels(query: Labels, gallery: Labels, rule: Rule) -> None:
-    """Raise ValueError if a query is nobody, or if no query at all has anything to find."""
-    nobody = np.isin(query.person_id, [i for i in (rule.junk_id, rule.distractor_id) if i is not None])
-    if nobody.any():
-        row = int(np.argmax(nobody))
+def check_labels(query: Labels, gallery: Labels, rule: Rule, names: tuple[str, str] = ("query", "gallery")) -> None:
+    """Raise ValueError if an id is nobody's, if a query is nobody, or if no query at all has anything to find.
+
+    `names` are what messages call the two sides, such as their files.
+    """
+    nobody = [each for each in (rule.junk_id, rule.distractor_id) if each is not None]
+    for name, labels in zip(names, (query, gallery), strict=True):
+        unknown = (labels.person_id < -1) & ~np.isin(labels.person_id, nobody)
+        if unknown.any():
+            row = int(np.argmax(unknown))
+            raise ValueError(
+                f"{name}: row {row} has person_id {labels.person_id[row]}, which is nobody's: junk is {rule.junk_id}, "
+                f"a distractor {rule.distractor_id}, and people have positive numbers"
+            )
+    marked = np.isin(query.person_id, nobody)
+    if marked.any():
+        row = int(np.argmax(marked))
         raise ValueError(
-            f"query: row {row} has person_id {query.person_id[row]}, which marks junk or distractors; "
-            "a query must show a person of the benchmark"
+            f"{names[0]}: row {row} has person_id {query.person_id[row]}, which marks junk or distractors; "
+            "a query must show a person; number people from 1 on, or change the rule (distractor_id=None, or "
+            "--distractor-id none)"
         )
     relevant, junk = relevant_and_junk(query, gallery, rule)
     if len(relevant.items):
         return
     if len(junk.items):
         raise ValueError(
-            "no query has a match: every gallery item of a query's person is from the query's own camera, hence "
-            "excluded; for data of one camera switch same-camera exclusion off "
+            f"no query of {names[0]} has a match: every item of {names[1]} that shows a query's person is from the "
+            "query's own camera, hence excluded; for data of one camera switch same-camera exclusion off "
             "(same_camera_is_junk=False, or --same-camera-counts)"
         )
-    raise ValueError("no query has a match: no person_id of the queries occurs in the gallery")
+    raise ValueError(f"no query has a match: no person_id of {names[0]} occurs in {names[1]}")
 
 
 def check_pair(
@@ -208,8 +244,13 @@ def check_pair(
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f"query embeddings have {query.shape[1]} dimensions, those of the gallery {gallery.shape[1]}")
     check_labels(query_labels, gallery_labels, rule)
+    if rule.queries_in_gallery and rule.same_camera_is_junk:
+        return
     if query.shape == gallery.shape and np.array_equal(query, gallery):
-        raise ValueError("the gallery is the query set: every query would meet itself; give two sets of images")
+        raise ValueError(
+            "the gallery is the query set: every query would meet itself; choose some images as queries and leave them "
+            "out of the gallery"
+        )
 
 
 def normalise(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -329,12 +370,27 @@ def _pairs(labels: Labels) -> NDArray[np.int64]:
     return np.stack([labels.person_id, labels.camera_id], axis=1)
 
 
-def _integers(values: object, name: str) -> NDArray[np.int64]:
+def integers(values: object, name: str) -> NDArray[np.int64]:
+    """(N,) int64 from any whole numbers, also those that came through a table of floats.
+
+    Raises ValueError, naming `name` and the row, for anything else and for numbers that int64 or their own type of
+    float cannot hold exactly.
+    """
     array = np.asarray(values)
-    if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
+    numbers = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+    if array.dtype.kind in "SU":
+        raise ValueError(f"{name} holds text, such as {array.flat[0]!r}, expected integers: number them")
+    if array.ndim != 1 or not (numbers or array.size == 0):
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, expected integers of shape (N,)")
-    if array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"{name} of row {int(array.argmax())} is {array.max()}, which does not fit into 64 signed bits"
+    if np.issubdtype(array.dtype, np.floating):
+        exact = 2.0 ** min(np.finfo(array.dtype).nmant + 1, 63)
+        bad, why = (
+            ~((np.abs(array) < exact) & (array == np.rint(array))),
+            f"not a whole number that {array.dtype} holds",
         )
+    else:
+        bad, why = array > np.iinfo(np.int64).max, "too large for a signed integer of 64 bits"
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{name} of row {row} is {array[row]}, {why}")
     return array.astype(np.int64)

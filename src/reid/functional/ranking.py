@@ -6,7 +6,7 @@ same matrix product as the items that compete with them, so equal embeddings of 
 whatever the rounding.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reid.functional.counting import cumulate
 from reid.functional.metrics import ApRule, average_precision, cmc
+from reid.functional.neighbours import Progress
 from reid.functional.processors import Processor, processor
 from reid.functional.protocols import (
     Labels,
@@ -30,8 +31,6 @@ from reid.functional.protocols import (
 Scorer = Callable[[slice, slice, Any], object]
 """``scorer(queries, items, out)`` writes the scores of a range of queries and gallery items into the block `out`;
 higher is closer."""
-
-Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 BLOCK = 2**25
 _GAP = 1024

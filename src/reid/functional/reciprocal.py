@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
-from reid.functional.neighbours import Neighbours, nearest_among
+from reid.functional.neighbours import Neighbours, Progress, nearest_among
 from reid.functional.parallel import over_rows
 from reid.functional.processors import Processor, processor
 from reid.functional.protocols import Lists, check_unit_norm
@@ -78,6 +78,7 @@ def k_reciprocal(
     variant: Variant = "matlab",
     threads: int | None = None,
     device: str | None = None,
+    progress: Progress = iter,
 ) -> Reciprocal:
     """Re-rank queries (Q, D) and gallery (G, D), both of unit norm.
 
@@ -92,9 +93,10 @@ def k_reciprocal(
             distances, which it squares again (torchreid's engine by default, and layumi's code).
         threads: how many work at once.
         device: where PyTorch is to multiply instead, such as ``cuda``; sets and overlaps stay on the CPU.
+        progress: wraps the list of blocks, as tqdm does.
 
     Raises:
-        ValueError: if there are not more items than `k1`, if k2 or lambda is out of range, if a row is not of unit norm.
+        ValueError: if there are not more items than `k1`, if k2 or lambda is out of range, if a row is not of norm 1.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"variant {variant!r} is unknown: use one of {', '.join(get_args(Variant))}")
@@ -108,7 +110,7 @@ def k_reciprocal(
     check_unit_norm(gallery, "gallery")
     power = 2 if variant == "squared-twice" else 1
     half = (k1 + 2) // 2 if variant == "matlab" else round(k1 / 2) + 1  # half away from zero; half to even
-    near = nearest_among([query, gallery], k1 + 1, threads=threads, device=device)
+    near = nearest_among([query, gallery], k1 + 1, threads=threads, device=device, progress=progress)
     farthest = np.maximum(_distance(near.lowest, power), np.finfo(np.float32).tiny)
     sets, similarity = _expanded_sets(near, half, threads)
     unknown = np.flatnonzero(np.isnan(similarity))

@@ -25,13 +25,18 @@ def mean_interval(
 ) -> Interval:
     """Bootstrap confidence interval (percentile) of the mean of (Q,) values, such as the AP of each query.
 
-    Raises ValueError for no value at all.
+    One query says nothing about others: its interval is NaN. Raises ValueError for no value at all, or one that is not
+    finite.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"values are {values.shape}, expected one per query (Q,)")
+    if not np.isfinite(values).all():
+        raise ValueError(f"value of query {int(np.argmin(np.isfinite(values)))} is not finite")
     mean = float(values.mean())
-    if len(values) == 1 or np.ptp(values) == 0:
+    if len(values) == 1:
+        return Interval(mean, float("nan"), float("nan"))
+    if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
     result = bootstrap(
         (values,), np.mean, n_resamples=resamples, batch=100, confidence_level=level, method="percentile", rng=rng
