@@ -156,6 +156,8 @@ class Ranking(Section):
     updates: Positive
     batch: Positive
     at_once: Positive
+    batching: Literal["padded", "sequential"] = "padded"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     reduction: Literal["mean", "sum"]
     batch_norm: Literal["frozen", "affine"] = "frozen"
     learning_rate: Rate

@@ -115,7 +115,7 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
         _add(jobs, "pretrain", classifier, {"parameters": settings, "dataset": dataset, "weights": start})
         start = f"{results}/pretrain/{classifier}.safetensors"
     settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
-    settings["threads"] = _threads(params, "train")
+    settings |= {"threads": _threads(params, "train"), "workers": max(1, params.resources_of("train").gpu)}
     _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
     jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
     settings = {"run": _about(dataset, variant, backbone, seed), "format": params.datasets[dataset].format}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,10 +106,19 @@ def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:
                 parameter.requires_grad_(batch_norm == "affine")
 
 
-def set_up(threads: int) -> torch.device:
-    """Choose the device and make its arithmetic repeatable; on a CPU a fixed number of threads is enough for that."""
+def set_up(threads: int, tf32: bool = False) -> torch.device:
+    """Choose the device and make its arithmetic repeatable; on a CPU a fixed number of threads is enough for that.
+
+    tf32  let a GPU round the factors of float32 products to 10 bits
+    Raises InputError if torchrun started more processes than there are GPUs.
+    """
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= there:
+        raise InputError(f"process {number + 1} finds {there} GPUs: ask for as many in resources as a machine has")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid.artifacts import InputError, Weights
-from reid.functional.transforms import normalise
+from reid.functional.transforms import Images, render, whole
 from reid.models.backbone import Backbone, build, load_state
-from reid.models.padding import batches, mask_of, pad
+from reid.models.padding import batches, mask_of
 from reid.models.pooling import Pool
 
 PIXELS = {"cpu": 2**18, "cuda": 2**22}
@@ -49,7 +47,8 @@ class Embedder(nn.Module):
             mask = mask_of(extent, *images.shape[2:])
             images = images * mask
         maps, mask = self.backbone(images, mask)
-        return F.normalize(self.fc(self.pool(maps, mask)), dim=1)
+        embeddings = self.fc(self.pool(maps, mask))
+        return F.normalize(embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings, dim=1)
 
 
 def backbone_of(weights: Weights, what: str) -> Backbone:
@@ -70,18 +69,16 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
 
 
 @torch.inference_mode()
-def embed(embedder: Embedder, images: Sequence[Tensor], device: torch.device) -> NDArray[np.float32]:
-    """Embed uint8 images (3, h, w) of mixed sizes in evaluation mode; (N, D) in their order.
+def embed(embedder: Embedder, images: Images, places: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
+    """Embed the images at `places` (B,), clean, at largest side M, in evaluation mode; (B, D) in their order.
 
     Memory is bounded by `PIXELS`; which images share a batch changes an embedding by rounding only.
     Raises ValueError if an image is too small for the backbone.
     """
     embedder.eval()
-    sizes = np.array([image.shape[1:] for image in images], np.int64).reshape(-1, 2)
-    at_once = max(1, PIXELS[device.type] // int(sizes.prod(1).max(initial=1)))
-    rows = np.empty((len(images), embedder.dimension), np.float32)
-    for batch in batches(sizes, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-        grid, extent = pad([images[place] for place in batch])
-        found = embedder(normalise(grid.to(device)), None if extent is None else extent.to(device))
-        rows[batch] = found.float().cpu().numpy()
+    views = whole(images.sizes[places], largest_side)
+    at_once = max(1, PIXELS[images.device.type] // int(views.size.prod(1).max(initial=1)))
+    rows = np.empty((len(places), embedder.dimension), np.float32)
+    for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
+        rows[some] = embedder(*render(images, places[some], views[some])).float().cpu().numpy()
     return rows
