@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reid.data.pixels import Pixels
 from reid.functional.losses import triplet_loss
 from reid.functional.mining import mine
 from reid.functional.schedules import classification_rate, cutout_limit, halving, warm_up
+from reid.functional.transforms import Views
 from reid.models.backbone import Backbone, set_up
 from reid.models.embedder import Embedder, embed
 from reid.params import Pretrain, Ranking
@@ -29,12 +32,12 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def images() -> list[Tensor]:
+def images() -> Pixels:
     """30 images of 6 people, each of a colour of their own, under noise; two sizes."""
     generator = np.random.default_rng(0)
-    colours = generator.integers(30, 226, (6, 3, 1, 1))
-    noise = [generator.integers(-30, 30, (3, 32, 16 + k % 2 * 4)) for k in range(30)]
-    return [torch.from_numpy((colours[k // 5] + noise[k]).astype(np.uint8)) for k in range(30)]
+    colours = generator.integers(30, 226, (6, 1, 1, 3))
+    noise = [generator.integers(-30, 30, (32, 16 + k % 2 * 4, 3)) for k in range(30)]
+    return Pixels.of([(colours[k // 5] + noise[k]).astype(np.uint8) for k in range(30)], CPU)
 
 
 def pretraining(**changes: Any) -> Pretrain:
@@ -122,14 +125,14 @@ def test_the_noise_grows_from_nothing() -> None:
 # --- the classification loop
 
 
-def test_classification_learns_colours(images: list[Tensor]) -> None:
+def test_classification_learns_colours(images: Pixels) -> None:
     log = classify(backbone(), images, PEOPLE, pretraining(updates=40, batch=15), 0, CPU, iter)
     assert np.mean([row["accuracy"] for row in log[-5:]]) > 0.8
     assert log[-1]["loss"] < log[0]["loss"]
     assert log[0]["loss"] == pytest.approx(np.log(6), abs=0.3)  # six people, no idea yet
 
 
-def test_classification_logs_every_update(images: list[Tensor]) -> None:
+def test_classification_logs_every_update(images: Pixels) -> None:
     settings = pretraining(updates=5, warm_up=0.4)
     log = classify(backbone(), images, PEOPLE, settings, 0, CPU, iter)
     assert [row["update"] for row in log] == list(range(5))
@@ -138,7 +141,7 @@ def test_classification_logs_every_update(images: list[Tensor]) -> None:
     assert [row["learning_rate"] for row in log] == pytest.approx([rates[0] / 2, *rates[1:]])
 
 
-def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
+def test_classification_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = backbone()
@@ -150,34 +153,31 @@ def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]
     assert "conv1.weight" not in same(runs[0][0], runs[2][0])
 
 
-def test_classification_trains_batch_norm_and_every_layer(images: list[Tensor]) -> None:
+def test_classification_trains_batch_norm_and_every_layer(images: Pixels) -> None:
     network = backbone()
     before = state(network)
     classify(network, images, PEOPLE, pretraining(updates=3), 0, CPU, iter)
     assert same(before, state(network)) == set()
 
 
-def test_every_image_is_seen_once_before_any_is_seen_twice(
-    images: list[Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_image_is_seen_once_before_any_is_seen_twice(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     from reid.training import classify as module
 
     seen: list[int] = []
-    place = {id(image): k for k, image in enumerate(images)}
-    crops = module.random_crops
+    render = module.render
 
-    def note(some: list[Tensor], *rest: Any) -> Tensor:
-        seen.extend(place[id(image)] for image in some)
-        return crops(some, *rest)
+    def note(images: Pixels, places: NDArray[np.int64], views: Views) -> Any:
+        seen.extend(places.tolist())
+        return render(images, places, views)
 
-    monkeypatch.setattr(module, "random_crops", note)
+    monkeypatch.setattr(module, "render", note)
     classify(backbone(), images, PEOPLE, pretraining(updates=15, batch=8), 0, CPU, iter)
     assert sorted(seen[:30]) == sorted(seen[30:60]) == sorted(seen[60:90]) == list(range(30))
     assert seen[:30] != seen[30:60]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_diverging_classifier_is_told(images: list[Tensor]) -> None:
+def test_a_diverging_classifier_is_told(images: Pixels) -> None:
     with pytest.raises(
         FloatingPointError, match=r"classification loss is (nan|inf) at update \d+; lower learning_rate"
     ):
@@ -187,14 +187,14 @@ def test_a_diverging_classifier_is_told(images: list[Tensor]) -> None:
 # --- the ranking loop
 
 
-def gap(network: Embedder, images: list[Tensor]) -> float:
+def gap(network: Embedder, images: Pixels) -> float:
     """Give how much more similar images of one person are than images of two, on average."""
-    embeddings = embed(network, images, CPU)
+    embeddings = embed(network, images, np.arange(30), 32)
     similarity, same_person = embeddings @ embeddings.T, PEOPLE[:, None] == PEOPLE
     return float(similarity[same_person & ~np.eye(30, dtype=bool)].mean() - similarity[~same_person].mean())
 
 
-def test_ranking_pulls_people_apart(images: list[Tensor]) -> None:
+def test_ranking_pulls_people_apart(images: Pixels) -> None:
     network = embedder()
     before = gap(network, images)
     gentle = ranking(updates=30, batch=8, margin=0.3, learning_rate=0.03, momentum=0.5, halve_every=60, cutout=0.0)
@@ -204,7 +204,7 @@ def test_ranking_pulls_people_apart(images: list[Tensor]) -> None:
     assert not collapsed(log, 0.3)
 
 
-def test_ranking_logs_every_update(images: list[Tensor]) -> None:
+def test_ranking_logs_every_update(images: Pixels) -> None:
     log = rank(embedder(), images, PEOPLE, ranking(halve_every=4), 0, CPU, iter)
     assert [row["update"] for row in log] == list(range(8))
     assert set(log[0]) >= {"loss", "active", "mined_active", "crowding", "learning_rate", "cutout"}
@@ -213,7 +213,7 @@ def test_ranking_logs_every_update(images: list[Tensor]) -> None:
     assert all(0 <= row[name] <= 1 for row in log for name in ("active", "mined_active"))
 
 
-def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
+def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = embedder()
@@ -225,7 +225,7 @@ def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> No
     assert "fc.weight" not in same(runs[0][0], runs[2][0])
 
 
-def test_ranking_leaves_batch_norm_and_changes_the_rest(images: list[Tensor]) -> None:
+def test_ranking_leaves_batch_norm_and_changes_the_rest(images: Pixels) -> None:
     network = embedder().train()
     before = state(network)
     rank(network, images, PEOPLE, ranking(), 0, CPU, iter)
@@ -233,7 +233,7 @@ def test_ranking_leaves_batch_norm_and_changes_the_rest(images: list[Tensor]) ->
     assert same(before, state(network)) == {name for name in before if name.rpartition(".")[0] in norms}
 
 
-def test_triplets_are_mined_anew_at_every_refresh(images: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triplets_are_mined_anew_at_every_refresh(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     pools: list[tuple[Tensor, Any]] = []
 
     def note(embeddings: Tensor, people: Any, triplets: int, *rest: Any) -> Any:
@@ -247,7 +247,7 @@ def test_triplets_are_mined_anew_at_every_refresh(images: list[Tensor], monkeypa
     assert len({embeddings.numpy().tobytes() for embeddings, _ in pools}) == 3
 
 
-def test_progress_sees_every_update(images: list[Tensor]) -> None:
+def test_progress_sees_every_update(images: Pixels) -> None:
     seen: list[int] = []
 
     def note(steps: Any) -> Iterator[int]:
@@ -260,7 +260,7 @@ def test_progress_sees_every_update(images: list[Tensor]) -> None:
     assert seen == [*range(8), *range(3)]
 
 
-def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: list[Tensor]) -> None:
+def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: Pixels) -> None:
     by_mean, by_sum = embedder(), embedder()
     rank(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, CPU, iter)
     rank(by_sum, images, PEOPLE, ranking(learning_rate=0.01, reduction="sum"), 0, CPU, iter)
@@ -270,7 +270,7 @@ def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: list[Ten
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
-def test_triplets_at_a_time_are_a_matter_of_memory(images: list[Tensor], at_once: int) -> None:
+def test_triplets_at_a_time_are_a_matter_of_memory(images: Pixels, at_once: int) -> None:
     together, apart = embedder(), embedder()
     log = rank(together, images, PEOPLE, ranking(at_once=4), 0, CPU, iter)
     other = rank(apart, images, PEOPLE, ranking(at_once=at_once), 0, CPU, iter)
@@ -279,14 +279,14 @@ def test_triplets_at_a_time_are_a_matter_of_memory(images: list[Tensor], at_once
         torch.testing.assert_close(tensor, state(apart)[name], rtol=1e-3, atol=1e-5)
 
 
-def test_people_seen_once_cannot_be_ranked(images: list[Tensor]) -> None:
+def test_people_seen_once_cannot_be_ranked(images: Pixels) -> None:
     with pytest.raises(
         ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge `pool`"
     ):
         rank(embedder(), images, np.arange(30), ranking(), 0, CPU, iter)
 
 
-def test_a_diverging_run_is_told(images: list[Tensor]) -> None:
+def test_a_diverging_run_is_told(images: Pixels) -> None:
     broken = embedder()
     nn.init.constant_(broken.fc.bias, float("nan"))
     with pytest.raises((FloatingPointError, ValueError), match="triplet loss is nan at update 0; lower learning_rate"):
@@ -304,7 +304,7 @@ def point() -> Embedder:
     return network
 
 
-def test_a_run_forced_into_one_point_is_seen(images: list[Tensor]) -> None:
+def test_a_run_forced_into_one_point_is_seen(images: Pixels) -> None:
     log = rank(point(), images, PEOPLE, ranking(), 0, CPU, iter)
     assert log[-1]["loss"] == pytest.approx(0.1)
     assert log[-1]["crowding"] == pytest.approx(1, abs=1e-6)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid.artifacts import InputError, Weights
-from reid.functional.transforms import apply_by_size
+from reid.functional.transforms import Images, apply_by_size, whole
 from reid.models.backbone import Backbone, load_state, pool
 
 
@@ -47,8 +45,8 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, images: Sequence[Tensor], device: torch.device) -> NDArray[np.float32]:
-    """Run a network in evaluation mode over uint8 images (3, h, w) of mixed sizes; give (N, D) in their order."""
+def embed(network: nn.Module, images: Images, places: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
+    """Embed the images at `places` (B,), clean, at largest side M, in evaluation mode; give (B, D) in their order."""
     network.eval()
-    rows = apply_by_size(lambda batch: network(batch.to(device)), images)
+    rows = apply_by_size(network, images, places, whole(images.sizes[places], largest_side))
     return rows.cpu().numpy().astype(np.float32)

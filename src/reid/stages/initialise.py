@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from reid.artifacts import Weights, write_weights
+from reid.data.pixels import Pixels
 from reid.data.synthetic.objects import object_images
 from reid.models.backbone import Backbone, load_state, set_up
 from reid.params import Objects, Pretrain
@@ -58,7 +59,6 @@ def initialise(*, settings: Mapping[str, Any], out: Path) -> None:
             crop_area=0.4,
             flip=True,
         )
-        tensors = list(torch.from_numpy(images).permute(0, 3, 1, 2))
         progress = lambda steps: tqdm(steps, desc="initialise", unit="update")  # noqa: E731
-        classify(backbone, tensors, label, schedule, settings["seed"], device, progress)
+        classify(backbone, Pixels.of(images, device), label, schedule, settings["seed"], device, progress)
     write_weights(out, Weights(backbone.state_dict(), {"backbone": settings["backbone"]}))

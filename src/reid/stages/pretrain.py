@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
-from reid.data.images import load
+from reid.data.pixels import Pixels
 from reid.models.backbone import set_up
 from reid.models.embedder import backbone_of
 from reid.params import Pretrain
@@ -26,8 +25,9 @@ def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Pa
     rows = read_index(index)
     initial = read_weights(weights)
     backbone = backbone_of(initial, str(weights))
-    images = [torch.from_numpy(image).permute(2, 0, 1) for image in load(rows, rows.train)]
     chosen = Pretrain.model_validate(settings["pretrain"])
+    with tqdm(total=len(rows.train), desc="decode", unit="image") as bar:
+        images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     progress = lambda steps: tqdm(steps, desc="pretrain", unit="update")  # noqa: E731
     history = classify(backbone, images, rows.person_id[rows.train], chosen, settings["seed"], device, progress)
     write_log(log, history)

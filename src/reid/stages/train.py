@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
-from reid.data.images import load
-from reid.functional.transforms import resize
+from reid.data.pixels import Pixels
 from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, backbone_of
 from reid.params import Ranking
 from reid.training.rank import collapsed, rank
-
-CHUNK = 4096
-"""Images decoded at native size at a time, before they are resized and kept."""
 
 
 def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
@@ -33,9 +28,8 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     chosen = Ranking.model_validate(settings["train"])
     torch.manual_seed(settings["seed"])
     embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling)
-    images: list[Tensor] = []
-    for start in range(0, len(rows.train), CHUNK):
-        images += resize(load(rows, rows.train[start : start + CHUNK]), chosen.largest_side)
+    with tqdm(total=len(rows.train), desc="decode", unit="image") as bar:
+        images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     progress = lambda steps: tqdm(steps, desc="train", unit="update")  # noqa: E731
     history = rank(embedder, images, rows.person_id[rows.train], chosen, settings["seed"], device, progress)
     write_log(log, history)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from reid.functional.schedules import classification_rate, warm_up
-from reid.functional.transforms import normalise, random_crops
+from reid.functional.transforms import Images, random_crops, render
 from reid.models.backbone import Backbone, pool
 from reid.params import Pretrain
 
@@ -20,7 +20,7 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 
 def classify(
     backbone: Backbone,
-    images: Sequence[Tensor],
+    images: Images,
     label: NDArray[np.int64],
     settings: Pretrain,
     seed: int,
@@ -29,7 +29,7 @@ def classify(
 ) -> list[dict[str, float]]:
     """Train the backbone, in place, under a new linear layer that is thrown away; give the log, a row an update.
 
-    images  N uint8 tensors (3, h, w); label (N,) any integers, one class each distinct value
+    label  (N,) of the images, any integers, one class each distinct value
     Batches walk through permutations of the images. Batch norm trains as usual: all crops have one size.
     """
     generator = np.random.default_rng((seed, 1))
@@ -53,11 +53,12 @@ def classify(
         for group in optimiser.param_groups:
             group["lr"] = rate
         while len(order) < settings.batch:
-            order = np.concatenate([order, generator.permutation(len(images))])
+            order = np.concatenate([order, generator.permutation(len(label))])
         rows, order = order[: settings.batch], order[settings.batch :]
         size = (settings.crop_height, settings.crop_width)
-        crops = random_crops([images[i] for i in rows], size, settings.crop_area, settings.flip, generator)
-        scores = head(pool(backbone(normalise(crops.to(device))), settings.pooling))
+        views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
+        crops, _ = render(images, rows, views)
+        scores = head(pool(backbone(crops), settings.pooling))
         wanted = torch.from_numpy(target[rows]).to(device)
         loss = F.cross_entropy(scores, wanted)
         optimiser.zero_grad(set_to_none=True)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reid.functional.losses import triplet_loss
 from reid.functional.mining import mean_similarity, mine
 from reid.functional.schedules import cutout_limit, halving, warm_up
-from reid.functional.transforms import apply_by_size, augment
+from reid.functional.transforms import Images, apply_by_size, augmented
 from reid.models.backbone import freeze_statistics
 from reid.models.embedder import Embedder, embed
 from reid.params import Ranking
@@ -21,7 +20,7 @@ from reid.training.classify import Progress
 
 def rank(
     embedder: Embedder,
-    images: Sequence[Tensor],
+    images: Images,
     person_id: NDArray[np.int64],
     settings: Ranking,
     seed: int,
@@ -30,7 +29,7 @@ def rank(
 ) -> list[dict[str, float]]:
     """Train the embedder in place; give the log, a row an update.
 
-    images  N uint8 tensors (3, h, w), their largest side already M; person_id (N,)
+    person_id  (N,) of the images
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
     from the hardest of each query. Batch norm is frozen, so same-size batches give the gradient of the paper's
     triplet-by-triplet accumulation; gradients of `at_once` triplets at a time are accumulated to the batch.
@@ -48,8 +47,8 @@ def rank(
     log = []
     for update in progress(range(settings.updates)):
         if update % settings.refresh == 0:
-            pool = np.sort(generator.permutation(len(images))[: settings.pool])
-            clean = torch.from_numpy(embed(embedder, [images[i] for i in pool], device))
+            pool = np.sort(generator.permutation(len(person_id))[: settings.pool])
+            clean = torch.from_numpy(embed(embedder, images, pool, settings.largest_side))
             wanted = settings.batch * settings.refresh
             crowding = mean_similarity(clean)
             mined, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator)
@@ -60,13 +59,22 @@ def rank(
             group["lr"] = rate
         cutout = cutout_limit(update, settings.updates, settings.cutout)
         start = update % settings.refresh * settings.batch
-        batch = triplets[start : start + settings.batch].ravel().tolist()
-        augmented = [augment(images[i], settings.flip, settings.crop, cutout, generator) for i in batch]
+        batch = triplets[start : start + settings.batch].ravel()
+        views = augmented(
+            images.sizes[batch],
+            settings.largest_side,
+            settings.flip,
+            settings.crop,
+            cutout,
+            seed,
+            update,
+            batch,
+        )
         optimiser.zero_grad(set_to_none=True)
         parts = []
         for first in range(0, len(batch), 3 * settings.at_once):
-            some = augmented[first : first + 3 * settings.at_once]
-            embeddings = apply_by_size(lambda images: embedder(images.to(device)), some)
+            some = slice(first, first + 3 * settings.at_once)
+            embeddings = apply_by_size(embedder, images, batch[some], views[some])
             query, positive, negative = embeddings.view(-1, 3, embeddings.shape[1]).unbind(1)
             part = triplet_loss(query, positive, negative, settings.margin)
             weight = settings.batch if settings.reduction == "mean" else 1
