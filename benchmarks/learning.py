@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index, read_index, read_weights
 from reid.data.images import load
+from reid.data.pixels import Pixels
 from reid.functional.protocols import MARKET1501, Labels, normalise
 from reid.functional.ranking import rank
-from reid.functional.transforms import resize
 from reid.models.backbone import Backbone, build
 from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
 
@@ -53,9 +53,13 @@ def score(
 
 
 def features(backbone: Backbone) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
-    """Extract max-pooled features of a backbone at the default size."""
-    network = Embedder(backbone, 0, "max")
-    return lambda images: embed(network, resize(images, 64), CPU)
+    """Extract max-pooled features of a backbone."""
+    return by(Embedder(backbone, 0, "max"))
+
+
+def by(network: Embedder) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """Embed with a network at the default size."""
+    return lambda images: embed(network, Pixels.of(images, CPU), np.arange(len(images)), 64)
 
 
 def measure(dataset: str, seed: int) -> dict[str, float]:
@@ -71,7 +75,7 @@ def measure(dataset: str, seed: int) -> dict[str, float]:
         "objects": features(backbone_of(initial, "resnet10")),
         "histogram": lambda some: np.stack([histogram(image) for image in some]),
         "classifier": features(backbone_of(read_weights(classifier), str(classifier))),
-        "embedder": lambda some: embed(embedder_of(read_weights(trained), str(trained)), resize(some, 64), CPU),
+        "embedder": by(embedder_of(read_weights(trained), str(trained))),
     }
     return {kind: score(index, images, extract) for kind, extract in kinds.items()}
 

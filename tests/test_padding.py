@@ -10,13 +10,15 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reid.data.pixels import Pixels
 from reid.models import densenet, padding, resnet
 from reid.models.backbone import Backbone, build, freeze_statistics
 from reid.models.densenet import DenseNet
 from reid.models.embedder import PIXELS, Embedder, embed
-from reid.models.padding import WASTE, batches, halve, halve_down, mask_of, pad, zero_
+from reid.models.padding import WASTE, batches, halve, halve_down, mask_of, zero_
 from reid.models.resnet import ResNet
 
 torch.set_num_threads(1)
@@ -232,36 +234,30 @@ def test_an_image_too_small_for_the_backbone_is_told() -> None:
         batches(np.array([(64, 32), (64, 28), (31, 31)]), 4, pads=True, smallest=29)
 
 
-def test_padding_is_zero_and_none_is_needed_for_one_size() -> None:
-    white = [torch.full((3, *size), 255, dtype=torch.uint8) for size in ((2, 3), (1, 4))]
-    made, extent = pad(white)
-    assert (made.dtype, tuple(made.shape)) == (torch.uint8, (2, 3, 2, 4))
-    assert extent is not None and extent.tolist() == [[2, 3], [1, 4]]
-    assert made[:, 0].tolist() == [[[255, 255, 255, 0]] * 2, [[255] * 4, [0] * 4]]
-    same, extent = pad([white[0], white[0]])
-    assert extent is None
-    assert torch.equal(same, torch.stack([white[0]] * 2))
-
-
 # --- embedding
 
 
-def pixels(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    return [torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
+def pixels(sizes: Sequence[tuple[int, int]]) -> Pixels:
+    generator = np.random.default_rng(3)
+    return Pixels.of([generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes], CPU)
+
+
+def embedded(made: Embedder, some: Pixels, places: Sequence[int]) -> NDArray[np.float32]:
+    return embed(made, some, np.array(places), 80)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 256])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_embedding_many_is_embedding_each(family: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, some = embedder(family).float(), pixels([(64, 30 + k % 5) for k in range(12)] + SIZES)
-    alone = np.concatenate([embed(made, [image], CPU) for image in some])
-    monkeypatch.setitem(PIXELS, "cpu", at_once * 64 * 50)
+    everyone = range(len(some))
+    alone = np.concatenate([embedded(made, some, [place]) for place in everyone])
+    monkeypatch.setitem(PIXELS, "cpu", at_once * 80 * 80)
     seen: list[int] = []
     made.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    np.testing.assert_allclose(embed(made, some, CPU), alone, atol=2e-6)
+    np.testing.assert_allclose(embedded(made, some, everyone), alone, atol=2e-6)
     assert max(seen) <= at_once and sum(seen) == len(some)
-    np.testing.assert_allclose(embed(made, some[::-1], CPU), alone[::-1], atol=2e-6)
+    np.testing.assert_allclose(embedded(made, some, everyone[::-1]), alone[::-1], atol=2e-6)
 
 
 def test_inception_takes_one_size_at_a_time_exactly() -> None:
@@ -271,10 +267,12 @@ def test_inception_takes_one_size_at_a_time_exactly() -> None:
     seen: list[Any] = []
     made.register_forward_pre_hook(lambda _, inputs: seen.append((tuple(inputs[0].shape), inputs[1])))
     some = pixels([(80, 75), (76, 79), (80, 75)])
-    together = embed(made, some, CPU)
-    assert seen == [((1, 3, 76, 79), None), ((2, 3, 80, 75), None)]
+    together = embedded(made, some, range(3))
+    assert seen == [((1, 3, 77, 80), None), ((2, 3, 80, 75), None)]
     seen.clear()
-    np.testing.assert_allclose(together, np.concatenate([embed(made, [image], CPU) for image in some]), atol=1e-5)
+    np.testing.assert_allclose(
+        together, np.concatenate([embedded(made, some, [place]) for place in range(3)]), atol=1e-5
+    )
 
 
 def test_inceptions_gradient_is_that_of_one_image_at_a_time() -> None:

@@ -32,7 +32,6 @@ from reid.artifacts import (
 from reid.models.resnet import ResNet
 from reid.params import Params
 from reid.plan import plan
-from reid.stages import embed as embed_module
 from reid.stages.dataset import dataset
 from reid.stages.distract import distract
 from reid.stages.embed import embed
@@ -158,9 +157,7 @@ def test_shards_are_the_distractors_dealt_out(chain: Chain, tmp_path: Path) -> N
 
 
 def test_chunks_change_no_embedding(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        embed_module if hasattr(embed_module, "CHUNK") else sys.modules["reid.stages.embed"], "CHUNK", 3
-    )
+    monkeypatch.setattr("reid.data.pixels.AHEAD", 3)
     embed(settings={"threads": 1}, index=chain["market.parquet"], embedder=chain["embedder"], out=tmp_path / "chunked")
     whole, chunked = read_embeddings(chain["embedded"]), read_embeddings(tmp_path / "chunked")
     assert np.array_equal(whole.rows, chunked.rows)

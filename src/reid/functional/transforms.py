@@ -13,7 +13,6 @@ neither on the batch nor on the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Protocol
@@ -293,25 +292,3 @@ def normalise(grey: Tensor, views: Views, out: Tensor) -> None:
         size = torch.from_numpy(views.size).to(out.device).view(batch, 2, 1, 1)
         rows.mul_((torch.arange(height, device=out.device).view(-1, 1) < size[:, 0]).float())
         rows.mul_((torch.arange(3 * width, device=out.device) < 3 * size[:, 1]).float())
-
-
-def apply_by_size(
-    network: Callable[[Tensor], Tensor], images: Images, places: NDArray[np.int64], views: Views, batch: int = 256
-) -> Tensor:
-    """Run a network over views of mixed sizes, same sizes together; give (B, D) in their order.
-
-    With frozen batch norm the result and its gradient are those of one image at a time. Batches are filled up to a
-    multiple of 8 with copies whose outputs are dropped: the CPU's kernels are compiled for each new batch size.
-    """
-    outputs: list[Tensor] = []
-    order: list[int] = []
-    _, shape = np.unique(views.size, axis=0, return_inverse=True)
-    for which in range(shape.max() + 1):
-        same = np.flatnonzero(shape == which)
-        for some in np.split(same, range(batch, len(same), batch)):
-            filled = np.append(some, [some[0]] * (-len(some) % 8)).astype(np.int64)
-            outputs.append(network(render(images, places[filled], views[filled])[0])[: len(some)])
-            order += some.tolist()
-    back = torch.empty(len(order), dtype=torch.int64)
-    back[torch.tensor(order)] = torch.arange(len(order))
-    return torch.cat(outputs)[back.to(outputs[0].device)]

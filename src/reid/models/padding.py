@@ -7,8 +7,6 @@ padding, as they find around an image alone, gives the embeddings and gradients 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,21 +48,6 @@ def too_small(height: int, width: int, smallest: int) -> str:
     """Say that a backbone cannot take an image."""
     least = f"this backbone takes {smallest} x {smallest} or more"
     return f"an image is {height} x {width} pixels, {least}; enlarge images or crops, or choose another backbone"
-
-
-def pad(images: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Put uint8 images (3, h, w) into one grid (B, 3, H, W), the smallest that holds them; its rest is zero.
-
-    Gives the grid and the extent of each image, (B, 2) int64 heights and widths, None if all fill the grid.
-    """
-    extent = torch.tensor([image.shape[1:] for image in images])
-    if (extent == extent[0]).all():
-        return torch.stack(list(images)), None
-    height, width = extent.amax(0).tolist()
-    grid = images[0].new_zeros(len(images), 3, height, width)
-    for place, image in zip(grid, images, strict=True):
-        place[:, : image.shape[1], : image.shape[2]] = image
-    return grid, extent
 
 
 def mask_of(extent: Tensor, height: int, width: int) -> Tensor:
