@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reid.artifacts import InputError, Weights
+from reid.data.pixels import Pixels
 from reid.models.backbone import Backbone, freeze_statistics, load_state, pool, set_up
 from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
 
@@ -111,9 +112,9 @@ def test_embeddings_have_unit_norm(pooling: str) -> None:
 
 def test_embedding_needs_no_training_mode_and_leaves_no_gradient() -> None:
     network = narrow().train()
-    images = [torch.full((3, 32, 16), value, dtype=torch.uint8) for value in (10, 200)]
+    images = Pixels.of([np.full((32, 16, 3), value, np.uint8) for value in (10, 200)], torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    first, second = (embed(network, images, torch.device("cpu")) for _ in range(2))
+    first, second = (embed(network, images, np.arange(2), 32) for _ in range(2))
     np.testing.assert_array_equal(first, second)  # evaluation mode: batch norm learns nothing from it
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
