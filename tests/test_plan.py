@@ -201,7 +201,7 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
 
 def test_training_settings_hold_nothing_but_what_training_needs() -> None:
     settings = jobs_of()["train"]["market-deep-seed1"]["parameters"]
-    assert set(settings) == {"train", "seed", "threads"}
+    assert set(settings) == {"train", "seed", "threads", "workers"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
 
 

@@ -1,4 +1,4 @@
-"""Stored images on their way into a network: window, resize, flip, noise cut-out and normalisation, a batch at a time.
+"""Stored images on their way into a network: window, resize, flip, noise, normalisation, a batch at a time.
 
 First `Views` says in integers what of each image is shown, at what size, mirrored or not, under which noise; it is
 drawn from (seed, update, image) alone. Then `render` computes the pixels on the device that holds them.
@@ -14,7 +14,6 @@ neither on the batch nor on the device.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,10 +28,11 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Of ImageNet's training images on [0, 1], RGB: what torchvision's V1 weights expect."""
 
-CHUNK = {"cpu": 2**20, "cuda": 2**25}
-"""Values that `render` works on at a time: what a core's cache holds; what a GPU has to spare."""
+CHUNK = {"cpu": 2**22, "cuda": 2**25}
+"""Values that `render` works on at a time: bounds memory, and measured to be fast on a CPU."""
 
 _FLIP, _SCALE, _ASPECT, _TOP, _LEFT, _NOISE_HEIGHT, _NOISE_WIDTH, _NOISE_TOP, _NOISE_LEFT, _NOISE = range(10)
+_DRAWS = np.arange(_NOISE)[:, None]  # (k, 1): a row of draws each for (B,) images
 
 
 class Images(Protocol):
@@ -108,15 +108,15 @@ def augmented(
     cutout  largest side of the noise rectangle, as a fraction of the image's sides; 0 = none. Each side is drawn
             uniformly from [0, cutout], the pixels are independent uniform noise (section 3.2, "cut-out")
     """
-    draw = partial(uniform, seed, update, image)
+    draw = uniform(seed, update, image, _DRAWS)
     shown = whole(sizes, largest_side)
     window = shown.window
     if crop:
-        scale = crop + (1 - crop) * draw(_SCALE)
-        window = _placed(np.maximum(1, (sizes * scale[:, None]).astype(np.int64)), sizes, draw(_TOP), draw(_LEFT))
-    sides = np.stack([draw(_NOISE_HEIGHT), draw(_NOISE_WIDTH)], 1) * cutout
-    rectangle = _placed((shown.size * sides).astype(np.int64), shown.size, draw(_NOISE_TOP), draw(_NOISE_LEFT))
-    mirrored = (draw(_FLIP) < 0.5) & flip
+        scale = crop + (1 - crop) * draw[_SCALE]
+        window = _placed(np.maximum(1, (sizes * scale[:, None]).astype(np.int64)), sizes, draw[_TOP], draw[_LEFT])
+    sides = np.stack([draw[_NOISE_HEIGHT], draw[_NOISE_WIDTH]], 1) * cutout
+    rectangle = _placed((shown.size * sides).astype(np.int64), shown.size, draw[_NOISE_TOP], draw[_NOISE_LEFT])
+    mirrored = (draw[_FLIP] < 0.5) & flip
     return Views(window, shown.size, mirrored, rectangle, bits(seed, update, image, _NOISE))
 
 
@@ -135,15 +135,15 @@ def random_crops(
     then one side stretched and the other shrunk by exp(+-0.3), each cut at the image's own; mirrored half of the time
     if `flip`.
     """
-    draw = partial(uniform, seed, update, image)
-    area, aspect = smallest_area + (1 - smallest_area) * draw(_SCALE), np.exp(0.6 * draw(_ASPECT) - 0.3)
+    draw = uniform(seed, update, image, _DRAWS)
+    area, aspect = smallest_area + (1 - smallest_area) * draw[_SCALE], np.exp(0.6 * draw[_ASPECT] - 0.3)
     sides = sizes * np.sqrt(area)[:, None] * np.stack([aspect, 1 / aspect], 1)
     window = np.minimum(sizes, np.maximum([8, 6], sides.astype(np.int64)))
     nothing = np.zeros((len(sizes), 4), np.int64)
     return Views(
-        _placed(window, sizes, draw(_TOP), draw(_LEFT)),
+        _placed(window, sizes, draw[_TOP], draw[_LEFT]),
         np.tile(np.array(size, np.int64), (len(sizes), 1)),
-        (draw(_FLIP) < 0.5) & flip,
+        (draw[_FLIP] < 0.5) & flip,
         nothing,
         np.zeros(len(sizes), np.uint64),
     )
@@ -285,9 +285,11 @@ def normalise(grey: Tensor, views: Views, out: Tensor) -> None:
     What lies beside a view becomes zero.
     """
     batch, _, height, width = grey.shape
-    mean, std = (torch.tensor(of, device=out.device).repeat(width) for of in (MEAN, STD))
+    mean, std = (torch.tensor(of, dtype=torch.float64).repeat(width) for of in (MEAN, STD))
+    slope, start = (of.to(out.device, torch.float32) for of in (1 / (255 * std), -mean / std))
     rows = out.view(batch, height, 3 * width)  # a colour innermost would be a loop of three
-    rows.copy_(grey.permute(0, 2, 3, 1).reshape(rows.shape)).div_(255).sub_(mean).div_(std)
+    rows.copy_(grey.permute(0, 2, 3, 1).reshape(rows.shape))
+    torch.addcmul(start, rows, slope, out=rows)
     if (views.size != (height, width)).any():
         size = torch.from_numpy(views.size).to(out.device).view(batch, 2, 1, 1)
         rows.mul_((torch.arange(height, device=out.device).view(-1, 1) < size[:, 0]).float())
