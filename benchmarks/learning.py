@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index, read_index, read_weights
 from reid.data.images import load
+from reid.data.pixels import Pixels
 from reid.functional.protocols import MARKET1501, Labels, normalise
 from reid.functional.ranking import rank
-from reid.functional.transforms import resize
-from reid.models.backbone import Backbone, pool
-from reid.models.embedder import backbone_of, embed, embedder_of
+from reid.models.backbone import Backbone, build
+from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
 
 RESULTS = Path("results/embedded")
 CPU = torch.device("cpu")
@@ -53,17 +53,13 @@ def score(
 
 
 def features(backbone: Backbone) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
-    """Extract max-pooled features of a backbone at the default size."""
-    network = torch.nn.Sequential(backbone, Pool())
-    return lambda images: embed(network, resize(images, 64), CPU)
+    """Extract max-pooled features of a backbone."""
+    return by(Embedder(backbone, 0, "max"))
 
 
-class Pool(torch.nn.Module):
-    """Max pooling as a module."""
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Pool (B, F, h, w) to (B, F)."""
-        return pool(maps, "max")
+def by(network: Embedder) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """Embed with a network at the default size."""
+    return lambda images: embed(network, Pixels.of(images, CPU), np.arange(len(images)), 64)
 
 
 def measure(dataset: str, seed: int) -> dict[str, float]:
@@ -75,11 +71,11 @@ def measure(dataset: str, seed: int) -> dict[str, float]:
     initial = read_weights(RESULTS / "initialise/resnet10.safetensors")
     torch.manual_seed(seed)
     kinds = {
-        "untrained": features(Backbone(**initial.about["backbone"])),
+        "untrained": features(build(initial.about["backbone"])),
         "objects": features(backbone_of(initial, "resnet10")),
         "histogram": lambda some: np.stack([histogram(image) for image in some]),
         "classifier": features(backbone_of(read_weights(classifier), str(classifier))),
-        "embedder": lambda some: embed(embedder_of(read_weights(trained), str(trained)), resize(some, 64), CPU),
+        "embedder": by(embedder_of(read_weights(trained), str(trained))),
     }
     return {kind: score(index, images, extract) for kind, extract in kinds.items()}
 

@@ -26,7 +26,7 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "store": {"artifacts"},
     "plan": {"artifacts", "params", "store", "data"},
     "stages": {"artifacts", "params", "functional", "data", "models", "training", "reporting"},
-    "cli": {"artifacts", "params", "store", "plan", "stages"},
+    "cli": {"artifacts", "params", "store", "plan", "stages", "training"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reid.artifacts import InputError
-from reid.reporting.curves import Training, distractor_lines
+from reid.reporting.curves import Training, backbone_label, distractor_lines
 from reid.reporting.figures import figure7, house_style, training_curves
 from reid.stages.draw import draw
 
@@ -210,3 +210,17 @@ def test_nothing_is_drawn_of_collapsed_runs_alone(inputs, tmp_path):
     settings = SETTINGS | {"curves": [NAMES[-1]]}
     with pytest.raises(InputError, match=r"market-resnet22-seed1: every run of Figure 7 collapsed"):
         draw(**inputs, paper=PAPER, settings=settings, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "label"),
+    [
+        ("resnet50", "ResNet-50"),
+        ("resnext50", "ResNeXt-50"),
+        ("densenet121", "DenseNet-121"),
+        ("inception-v3", "Inception-v3"),
+        ("my-net", "my-net"),
+    ],
+)
+def test_backbones_are_printed_as_their_papers_do(backbone: str, label: str) -> None:
+    assert backbone_label(backbone) == label

@@ -1,25 +1,34 @@
 """Networks: torchvision's, key for key and number for number; unit-norm embeddings; weights that do not fit."""
 
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reid.artifacts import InputError, Weights
-from reid.models.backbone import Backbone, freeze_statistics, load_state, pool, set_up
+from reid.data.pixels import Pixels
+from reid.models.backbone import build, freeze_statistics, load_state, set_up
 from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
+from reid.models.pooling import Pool
+from reid.models.resnet import ResNet
+from reid.params import SMALLEST, Backbone
+from reid.plan import PUBLISHED, architecture
 
 torch.set_num_threads(1)
 NARROW = {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 2}
-PUBLISHED = [("resnet18", "basic", (2, 2, 2, 2)), ("resnet50", "bottleneck", (3, 4, 6, 3))]
+FAMILIES = ["densenet121", "densenet161", "inception_v3"]
 
 
-def narrow() -> Embedder:
-    return Embedder(Backbone(**NARROW), 6, "max")
+def narrow(embedding: int = 6, pooling: str = "max") -> Embedder:
+    return Embedder(ResNet(**NARROW), embedding, pooling)
 
 
 def saved(about: dict[str, object] | None = None) -> Weights:
@@ -29,39 +38,113 @@ def saved(about: dict[str, object] | None = None) -> Weights:
 # --- torchvision's networks
 
 
-@pytest.mark.parametrize(("name", "block", "blocks"), PUBLISHED)
-def test_a_backbone_is_torchvisions_without_its_classifier(name: str, block: str, blocks: Sequence[int]) -> None:
-    theirs, ours = torchvision.models.get_model(name).double(), Backbone(block, blocks).double()
-    state = {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
-    assert [(key, value.shape) for key, value in ours.state_dict().items()] == [(k, v.shape) for k, v in state.items()]
-    assert ours.features == theirs.fc.in_features
+def described(name: str) -> Backbone:
+    """Give the section of the parameters that asks for one of torchvision's networks."""
+    for (block, blocks, groups, width_per_group), published in PUBLISHED.items():
+        if name == published:
+            return Backbone(block=block, blocks=list(blocks), groups=groups, width_per_group=width_per_group)
+    return Backbone(family=name)
 
-    load_state(ours, state, name)
+
+@lru_cache(maxsize=1)
+def torchvisions(name: str) -> nn.Module:
+    """Give one of torchvision's networks in evaluation mode, its batch norm with statistics of its own."""
+    torch.manual_seed(0)
+    options = {"transform_input": True, "init_weights": True} if name == "inception_v3" else {}
+    made: nn.Module = torchvision.models.get_model(name, **options).eval()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.2)
+    return made
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """Give a network's state under the names of torchvision's file: batches are not counted, DenseNet's are old."""
+    state = {key: value for key, value in torchvisions(name).state_dict().items() if "num_batches" not in key}
+    if name.startswith("densenet"):
+        for old in ("norm", "conv"):
+            for place in "12":
+                state = {
+                    key.replace(f".{old}{place}.", f".{old}.{place}.") if "denselayer" in key else key: value
+                    for key, value in state.items()
+                }
+        assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    return state
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED.values(), *FAMILIES])
+def test_torchvisions_files_load_and_give_its_features(name: str) -> None:
+    theirs, section = torchvisions(name), described(name)
+    assert architecture("mine", section) == name
+    with torch.random.fork_rng():
+        ours = build(section.described()).eval()
+    ours.load_published(published(name), name)
+    last = "classifier" if name.startswith("densenet") else "fc"
+    seen: list[Tensor] = []
+    with torch.inference_mode():
+        head = theirs.get_submodule(last)
+        handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        images = torch.randn(1, 3, 96, 80, generator=torch.Generator().manual_seed(0))
+        theirs(images)
+        handle.remove()
+        maps, mask = ours(images)
+    assert mask is None
+    assert maps.shape[1] == ours.channels == head.in_features
+    pooled = Pool("average")(maps)
+    torch.testing.assert_close(pooled, seen[0], rtol=1e-3, atol=1e-5 * float(seen[0].abs().max()))
+
+
+def test_each_family_has_its_file_at_torchvision() -> None:
+    for name in [*PUBLISHED.values(), *FAMILIES]:
+        weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        assert weights.url.startswith("https://download.pytorch.org/models/"), name
+
+
+def test_a_file_of_another_network_is_told_key_by_key() -> None:
+    state = published("resnet18")
+    del state["layer2.0.bn1.bias"]
+    state["layer5.weight"] = torch.zeros(1)
+    with pytest.raises(InputError) as raised:
+        build(described("resnet18").described()).load_published(state, "resnet18.pth")
+    assert str(raised.value) == (
+        "resnet18.pth: weights do not fit the network: missing layer2.0.bn1.bias; unexpected layer5.weight"
+    )
+    with pytest.raises(
+        InputError, match=r"resnet18.pth: .* missing features\.conv0\.weight; .*unexpected conv1\.weight"
+    ):
+        build({"family": "densenet121"}).load_published(published("resnet18"), "resnet18.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "blocks"), [("resnet18", "basic", 2), ("resnet50", "bottleneck", (3, 4, 6, 3))]
+)
+def test_batch_statistics_are_torchvisions_too(name: str, block: str, blocks: Any) -> None:
+    theirs = torchvision.models.get_model(name).double().train()
+    ours = ResNet(block, [2] * 4 if blocks == 2 else blocks).double().train()
+    ours.load_published(theirs.state_dict(), name)
     theirs.fc = nn.Identity()
-    images = torch.randn(2, 3, 96, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    # first batch statistics, which change the running ones, then those: the second as if trained, then frozen
-    for train in (True, False):
-        with torch.inference_mode():
-            expected = theirs.train(train)(images)
-            maps = ours.train(train)(images)
-        assert maps.shape == (2, ours.features, 3, 2)
-        torch.testing.assert_close(pool(maps, "average"), expected, rtol=1e-9, atol=1e-9)
+    images = torch.randn(2, 3, 64, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(Pool("average")(ours(images)[0]), theirs(images), rtol=1e-9, atol=1e-9)
     for key, value in ours.state_dict().items():
         torch.testing.assert_close(value, theirs.state_dict()[key], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
-def test_folding_frozen_batch_norm_leaves_the_gradient_as_it_is(block: str) -> None:
+def test_folding_frozen_batch_norm_leaves_the_gradient_as_it_is(block: str, batch_norm: str) -> None:
     kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
-    theirs, ours = torchvision.models.ResNet(kind, [1, 1, 1, 1]).double(), Backbone(block, [1, 1, 1, 1]).double()
+    theirs, ours = torchvision.models.ResNet(kind, [1, 1, 1, 1]).double(), ResNet(block, [1, 1, 1, 1]).double()
     images = torch.randn(2, 3, 64, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     theirs.fc = nn.Identity()
     theirs(images)  # makes the running statistics other than 0 and 1
     load_state(ours, theirs.state_dict(), block)
     for network in (theirs, ours):
-        freeze_statistics(network)
+        freeze_statistics(network, batch_norm)
     theirs(images).square().sum().backward()
-    pool(ours(images), "average").square().sum().backward()
+    Pool("average")(ours(images)[0]).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.requires_grad}
     assert len(gradients) > 8
     for name, parameter in ours.named_parameters():
@@ -71,49 +154,108 @@ def test_folding_frozen_batch_norm_leaves_the_gradient_as_it_is(block: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("block", "last_stride", "shape"),
-    [("basic", 2, (32, 3, 2)), ("basic", 1, (32, 6, 4)), ("bottleneck", 1, (128, 6, 4))],
+    ("changes", "shape"),
+    [
+        ({}, (32, 3, 2)),
+        ({"last_stride": 1}, (32, 6, 4)),
+        ({"block": "bottleneck", "last_stride": 1}, (128, 6, 4)),
+        ({"block": "bottleneck", "width": 8, "groups": 4, "width_per_group": 16}, (256, 3, 2)),
+    ],
 )
-def test_width_and_last_stride_shape_the_maps(block: str, last_stride: int, shape: tuple[int, ...]) -> None:
-    backbone = Backbone(block, [1, 1, 1, 1], width=4, last_stride=last_stride)
+def test_width_stride_and_groups_shape_the_maps(changes: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    backbone = ResNet(**NARROW | changes)
     with torch.inference_mode():
-        maps = backbone.eval()(torch.zeros(1, 3, 96, 64))
+        maps, _ = backbone.eval()(torch.zeros(1, 3, 96, 64))
     assert maps.shape[1:] == shape
-    assert backbone.features == shape[0]
+    assert backbone.channels == shape[0]
+
+
+@pytest.mark.parametrize(("family", "smallest"), SMALLEST.items())
+def test_images_too_small_for_a_family_are_told(family: str, smallest: int) -> None:
+    backbone = build({"family": family}).eval()
+    with torch.inference_mode():
+        assert backbone(torch.zeros(1, 3, smallest, smallest))[0].shape[2:] == (1, 1)
+        with pytest.raises(
+            ValueError, match=f"an image is 96 x {smallest - 1} pixels, this backbone takes {smallest} x"
+        ):
+            backbone(torch.zeros(1, 3, 96, smallest - 1))
+
+
+def test_torchvision_is_imported_for_its_families_only() -> None:
+    script = "from reid.models.embedder import *; build({'block': 'basic', 'blocks': [1] * 4}); import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert "torchvision" not in loaded
 
 
 def test_first_weights_depend_on_the_seed_alone() -> None:
     states = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        states.append(Backbone(**NARROW).state_dict()["layer4.0.conv1.weight"])
+        states.append(ResNet(**NARROW).state_dict()["layer4.0.conv1.weight"])
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
 
 
-def test_pooling_is_max_or_average_over_space() -> None:
+# --- pooling
+
+
+def test_pooling_by_hand() -> None:
     maps = torch.tensor([[[[1.0, 2], [3, 6]], [[-1, -1], [-1, -9]]]])
-    assert pool(maps, "max").tolist() == [[6, -1]]
-    assert pool(maps, "average").tolist() == [[3, -3]]
+    assert Pool("max")(maps).tolist() == [[6, -1]]
+    assert Pool("average")(maps).tolist() == [[3, -3]]
+    cubes = (1 + 8 + 27 + 216) / 4
+    np.testing.assert_allclose(Pool("gem")(maps).detach(), [[cubes ** (1 / 3), 1e-6]], rtol=1e-5)  # p is 3 at first
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("max", [[3, -1]]), ("average", [[2, -1]]), ("gem", [[14 ** (1 / 3), 1e-6]])]
+)
+def test_pooling_sees_what_the_mask_marks(kind: str, expected: list[list[float]]) -> None:
+    maps = torch.tensor([[[[1.0, 3], [3, 6]], [[-1, -1], [-1, 9]]]])
+    mask = torch.tensor([[[[True, True], [False, False]]]])
+    np.testing.assert_allclose(Pool(kind)(maps, mask).detach(), expected, rtol=1e-5)
+
+
+def test_gem_lies_between_average_and_max_and_its_p_trains() -> None:
+    maps = torch.rand(2, 5, 4, 3, generator=torch.Generator().manual_seed(0))
+    gem = Pool("gem")
+    nn.init.constant_(gem.p, 1)
+    torch.testing.assert_close(gem(maps).detach(), Pool("average")(maps))
+    nn.init.constant_(gem.p, 60)
+    torch.testing.assert_close(gem(maps).detach(), Pool("max")(maps), rtol=0.05, atol=0)
+    gem(maps).sum().backward()
+    assert gem.p.grad is not None and gem.p.grad.item() > 0  # a power mean grows with its power
 
 
 # --- embeddings
 
 
-@pytest.mark.parametrize("pooling", ["max", "average"])
-def test_embeddings_have_unit_norm(pooling: str) -> None:
-    embedder = Embedder(Backbone(**NARROW), 6, pooling).eval()
+@pytest.mark.parametrize("pooling", ["max", "average", "gem"])
+@pytest.mark.parametrize(("embedding", "dimension"), [(6, 6), (0, 32)])
+def test_embeddings_have_unit_norm(pooling: str, embedding: int, dimension: int) -> None:
+    embedder = narrow(embedding, pooling).eval()
     with torch.inference_mode():
         rows = embedder(torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(0)))
-    assert rows.shape == (3, 6)
+    assert rows.shape == (3, dimension)
+    assert embedder.dimension == dimension
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
+
+
+def test_without_a_linear_layer_the_embedding_is_the_pooled_features() -> None:
+    embedder = narrow(0, "average").eval()
+    assert not [name for name in embedder.state_dict() if name.startswith("fc")]
+    images = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        pooled = embedder.backbone(images)[0].mean((2, 3))
+        torch.testing.assert_close(embedder(images), pooled / pooled.norm(dim=1, keepdim=True))
 
 
 def test_embedding_needs_no_training_mode_and_leaves_no_gradient() -> None:
     network = narrow().train()
-    images = [torch.full((3, 32, 16), value, dtype=torch.uint8) for value in (10, 200)]
+    images = Pixels.of([np.full((32, 16, 3), value, np.uint8) for value in (10, 200)], torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    first, second = (embed(network, images, torch.device("cpu")) for _ in range(2))
+    first, second = (embed(network, images, np.arange(2), 32) for _ in range(2))
     np.testing.assert_array_equal(first, second)  # evaluation mode: batch norm learns nothing from it
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -122,18 +264,32 @@ def test_embedding_needs_no_training_mode_and_leaves_no_gradient() -> None:
 # --- weights
 
 
-def test_weights_build_the_network_they_describe() -> None:
-    weights = saved()
+@pytest.mark.parametrize(("embedding", "pooling"), [(6, "max"), (0, "gem")])
+def test_weights_build_the_network_they_describe(embedding: int, pooling: str) -> None:
+    original = narrow(embedding, pooling)
+    if pooling == "gem":
+        nn.init.constant_(original.pool.p, 4.5)
+    weights = Weights(original.state_dict(), {"backbone": NARROW, "embedding": embedding, "pooling": pooling})
     embedder = embedder_of(weights, "w")
-    assert embedder.pooling == "max"
+    assert (embedder.pool.kind, embedder.dimension) == (pooling, original.dimension)
+    assert embedder.state_dict().keys() == weights.state.keys()
     assert all(torch.equal(weights.state[name], tensor) for name, tensor in embedder.state_dict().items())
-    state = {name.removeprefix("backbone."): tensor for name, tensor in weights.state.items() if "fc." not in name}
-    backbone = backbone_of(Weights(state, {"backbone": NARROW}), "w")
+    parts = {name.removeprefix("backbone."): tensor for name, tensor in weights.state.items() if "backbone." in name}
+    backbone = backbone_of(Weights(parts, {"backbone": NARROW}), "w")
     assert torch.equal(backbone.conv1.weight, weights.state["backbone.conv1.weight"])
 
 
+@pytest.mark.parametrize("family", ["densenet121", "inception_v3"])
+def test_other_families_are_built_from_their_weights_too(family: str) -> None:
+    original = Embedder(build({"family": family}), 4, "max").eval()
+    weights = Weights(original.state_dict(), {"backbone": {"family": family}, "embedding": 4, "pooling": "max"})
+    images = torch.randn(1, 3, 80, 75, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(embedder_of(weights, "w").eval()(images), original(images))
+
+
 def test_every_key_that_does_not_fit_is_listed() -> None:
-    network = Backbone(**NARROW)
+    network = ResNet(**NARROW)
     state = network.state_dict()
     state["bn1.weight"] = torch.zeros(5)
     state["fc.bias"] = torch.zeros(3)
@@ -157,21 +313,23 @@ def test_another_network_does_not_fit() -> None:
 
 def test_a_backbone_is_no_embedder() -> None:
     with pytest.raises(InputError, match=r"w.safetensors: weights of a backbone, not of an embedder"):
-        embedder_of(Weights(Backbone(**NARROW).state_dict(), {"backbone": NARROW}), "w.safetensors")
+        embedder_of(Weights(ResNet(**NARROW).state_dict(), {"backbone": NARROW}), "w.safetensors")
 
 
 # --- batch norm and device
 
 
-def test_frozen_statistics_leave_convolutions_free() -> None:
+@pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
+def test_frozen_statistics_leave_convolutions_free(batch_norm: str) -> None:
     network = narrow()
-    freeze_statistics(network)
+    freeze_statistics(network, batch_norm)
     free = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     norms = {f"{name}." for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert not network.training
     assert {"fc.weight", "fc.bias", "backbone.conv1.weight"} <= free
-    assert not [name for name in free if name.startswith(tuple(norms))]
-    assert len(free) + 2 * len(norms) == len(list(network.parameters()))
+    trained = [name for name in free if name.startswith(tuple(norms))]
+    assert len(trained) == (2 * len(norms) if batch_norm == "affine" else 0)
+    assert len(free) + 2 * len(norms) - len(trained) == len(list(network.parameters()))
 
 
 def test_setting_up_fixes_the_threads() -> None:

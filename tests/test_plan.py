@@ -105,18 +105,33 @@ def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
             assert job.get("dataset", "") in {"", *jobs["index"]}, group
 
 
-def test_imagenet_weights_are_those_of_the_published_network() -> None:
-    published = {
-        "initialise": {"imagenet": "IMAGENET1K_V1"},
-        "backbones/shallow": {"block": "bottleneck", "blocks": [3, 4, 23, 3]},
-    }
+@pytest.mark.parametrize(
+    ("backbone", "architecture"),
+    [
+        ({"block": "bottleneck", "blocks": [3, 4, 23, 3]}, "resnet101"),
+        ({"block": "bottleneck", "blocks": [3, 4, 6, 3], "groups": 32, "width_per_group": 4}, "resnext50_32x4d"),
+        ({"block": "basic", "blocks": [2, 2, 2, 2], "last_stride": 1}, "resnet18"),
+        ({"family": "densenet121"}, "densenet121"),
+        ({"family": "inception_v3"}, "inception_v3"),
+    ],
+)
+def test_imagenet_weights_are_those_of_the_published_network(backbone: dict[str, Any], architecture: str) -> None:
+    published = {"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": backbone}
+    published |= {"train/largest_side": 96, "pretrain/crop_height": 96, "pretrain/crop_width": 96}
     without_deep = {"variants/deep": MISSING, "distract/variants": ["default"], "report/table3": []}
-    jobs = jobs_of(published | without_deep)
-    assert jobs["initialise"]["shallow"]["parameters"]["architecture"] == "resnet101"
+    parameters = jobs_of(published | without_deep)["initialise"]["shallow"]["parameters"]
+    assert parameters["architecture"] == architecture
+    assert backbone.items() <= parameters["backbone"].items()
+    assert None not in parameters["backbone"].values()
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"backbones/shallow": {"block": "basic", "blocks": [2, 2, 2, 2], "width": 32}}]
+    "changes",
+    [
+        {},
+        {"backbones/shallow": {"block": "basic", "blocks": [2, 2, 2, 2], "width": 32}},
+        {"backbones/shallow": {"block": "bottleneck", "blocks": [3, 4, 6, 3], "groups": 2}},
+    ],
 )
 def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"backbones\.shallow: torchvision publishes no ImageNet weights for it; use"):
@@ -186,7 +201,7 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
 
 def test_training_settings_hold_nothing_but_what_training_needs() -> None:
     settings = jobs_of()["train"]["market-deep-seed1"]["parameters"]
-    assert set(settings) == {"train", "seed", "threads"}
+    assert set(settings) == {"train", "seed", "threads", "workers"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
 
 
@@ -235,6 +250,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     [
         (["functional/mining.py"], {"train"}),
         (["models/backbone.py"], {"initialise", "pretrain", "train", "embed"}),
+        (["models/densenet.py"], {"initialise", "pretrain", "train", "embed"}),
         (["functional/reciprocal.py"], {"evaluate"}),
         (["reporting/figures.py"], {"draw"}),
         (["plan.py", "cli.py", "store.py", "__main__.py"], set()),

@@ -232,6 +232,10 @@ def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(changed["params.yaml"])
     params = load(tmp_path / "params.yaml")
     assert {"market-wide-margin-seed0", "duke-resnet18-seed1", "campus-default-seed0"} <= set(plan(params)["train"])
+    (tmp_path / "params.yaml").write_text(changed["experiments/paper/params.yaml"])
+    first = plan(load(tmp_path / "params.yaml"))["initialise"]
+    assert first["resnext50"]["parameters"]["architecture"] == "resnext50_32x4d"
+    assert {"densenet121", "inception-v3"} <= set(first)
     paper = parse_paper(ROOT / "reports/paper.csv", (ROOT / "reports/paper.csv").read_text())
     for number in "123":
         for row in getattr(params.report, f"table{number}"):

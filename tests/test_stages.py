@@ -29,10 +29,9 @@ from reid.artifacts import (
     write_json,
     write_weights,
 )
-from reid.models.backbone import Backbone
+from reid.models.resnet import ResNet
 from reid.params import Params
 from reid.plan import plan
-from reid.stages import embed as embed_module
 from reid.stages.dataset import dataset
 from reid.stages.distract import distract
 from reid.stages.embed import embed
@@ -123,7 +122,14 @@ def test_weights_are_handed_on_and_changed(chain: Chain) -> None:
     # batch norm is frozen in the ranking stage
     assert torch.equal(classifier.state["bn1.running_var"], embedder.state["backbone.bn1.running_var"])
     assert {name: value for name, value in embedder.about.items() if name != "collapsed"} == {
-        "backbone": {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 2},
+        "backbone": {
+            "block": "basic",
+            "blocks": [1, 1, 1, 1],
+            "width": 4,
+            "last_stride": 2,
+            "groups": 1,
+            "width_per_group": 64,
+        },
         "embedding": 8,
         "pooling": "max",
         "largest_side": 32,
@@ -151,9 +157,7 @@ def test_shards_are_the_distractors_dealt_out(chain: Chain, tmp_path: Path) -> N
 
 
 def test_chunks_change_no_embedding(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        embed_module if hasattr(embed_module, "CHUNK") else sys.modules["reid.stages.embed"], "CHUNK", 3
-    )
+    monkeypatch.setattr("reid.data.pixels.AHEAD", 3)
     embed(settings={"threads": 1}, index=chain["market.parquet"], embedder=chain["embedder"], out=tmp_path / "chunked")
     whole, chunked = read_embeddings(chain["embedded"]), read_embeddings(tmp_path / "chunked")
     assert np.array_equal(whole.rows, chunked.rows)
@@ -434,7 +438,7 @@ def test_a_network_that_diverges_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REID_STORE", raising=False)
-    state = Backbone("basic", [1, 1, 1, 1], width=4).state_dict()
+    state = ResNet("basic", [1, 1, 1, 1], width=4).state_dict()
     state["conv1.weight"][:] = float("nan")
     write_weights(Path("nan"), Weights(state, read_weights(chain["first"]).about))
     write_json(Path("settings.json"), {"stage": "train", "job": RUN, "parameters": settings("train", RUN)})

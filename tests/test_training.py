@@ -1,19 +1,22 @@
 """Losses and schedules by hand; both loops: they learn, they repeat bit by bit, they say when they fail."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reid.data.pixels import Pixels
 from reid.functional.losses import triplet_loss
 from reid.functional.mining import mine
 from reid.functional.schedules import classification_rate, cutout_limit, halving, warm_up
-from reid.models.backbone import Backbone, set_up
+from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, embed
+from reid.models.resnet import ResNet
 from reid.params import Pretrain, Ranking
 from reid.training.classify import classify
 from reid.training.rank import collapsed, rank
@@ -28,13 +31,17 @@ def one_thread() -> None:
     set_up(1)
 
 
+def ignore(row: Mapping[str, float], images: int) -> None:
+    """Watch nothing."""
+
+
 @pytest.fixture(scope="module")
-def images() -> list[Tensor]:
+def images() -> Pixels:
     """30 images of 6 people, each of a colour of their own, under noise; two sizes."""
     generator = np.random.default_rng(0)
-    colours = generator.integers(30, 226, (6, 3, 1, 1))
-    noise = [generator.integers(-30, 30, (3, 32, 16 + k % 2 * 4)) for k in range(30)]
-    return [torch.from_numpy((colours[k // 5] + noise[k]).astype(np.uint8)) for k in range(30)]
+    colours = generator.integers(30, 226, (6, 1, 1, 3))
+    noise = [generator.integers(-30, 30, (32, 16 + k % 2 * 4, 3)) for k in range(30)]
+    return Pixels.of([(colours[k // 5] + noise[k]).astype(np.uint8) for k in range(30)], CPU)
 
 
 def pretraining(**changes: Any) -> Pretrain:
@@ -46,9 +53,9 @@ def ranking(**changes: Any) -> Ranking:
     return Ranking.model_validate(settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4} | changes)
 
 
-def backbone() -> Backbone:
+def backbone() -> ResNet:
     torch.manual_seed(0)
-    return Backbone("basic", [1, 1, 1, 1], width=4)
+    return ResNet("basic", [1, 1, 1, 1], width=4)
 
 
 def embedder() -> Embedder:
@@ -122,27 +129,27 @@ def test_the_noise_grows_from_nothing() -> None:
 # --- the classification loop
 
 
-def test_classification_learns_colours(images: list[Tensor]) -> None:
-    log = classify(backbone(), images, PEOPLE, pretraining(updates=40, batch=15), 0, CPU, iter)
+def test_classification_learns_colours(images: Pixels) -> None:
+    log = classify(backbone(), images, PEOPLE, pretraining(updates=40, batch=15), 0, ignore)
     assert np.mean([row["accuracy"] for row in log[-5:]]) > 0.8
     assert log[-1]["loss"] < log[0]["loss"]
     assert log[0]["loss"] == pytest.approx(np.log(6), abs=0.3)  # six people, no idea yet
 
 
-def test_classification_logs_every_update(images: list[Tensor]) -> None:
+def test_classification_logs_every_update(images: Pixels) -> None:
     settings = pretraining(updates=5, warm_up=0.4)
-    log = classify(backbone(), images, PEOPLE, settings, 0, CPU, iter)
+    log = classify(backbone(), images, PEOPLE, settings, 0, ignore)
     assert [row["update"] for row in log] == list(range(5))
     assert set(log[0]) == {"update", "loss", "accuracy", "learning_rate"}
     rates = [0.1 - 0.099 * k / 5 for k in range(5)]
     assert [row["learning_rate"] for row in log] == pytest.approx([rates[0] / 2, *rates[1:]])
 
 
-def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
+def test_classification_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = backbone()
-        log = classify(network, images, PEOPLE, pretraining(updates=3), seed, CPU, iter)
+        log = classify(network, images, PEOPLE, pretraining(updates=3), seed, ignore)
         runs.append((state(network), log))
     assert runs[0][1] == runs[1][1]
     assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
@@ -150,62 +157,60 @@ def test_classification_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]
     assert "conv1.weight" not in same(runs[0][0], runs[2][0])
 
 
-def test_classification_trains_batch_norm_and_every_layer(images: list[Tensor]) -> None:
+def test_classification_trains_batch_norm_and_every_layer(images: Pixels) -> None:
     network = backbone()
     before = state(network)
-    classify(network, images, PEOPLE, pretraining(updates=3), 0, CPU, iter)
+    classify(network, images, PEOPLE, pretraining(updates=3), 0, ignore)
     assert same(before, state(network)) == set()
 
 
-def test_every_image_is_seen_once_before_any_is_seen_twice(
-    images: list[Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_image_is_seen_once_before_any_is_seen_twice(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     from reid.training import classify as module
 
     seen: list[int] = []
-    place = {id(image): k for k, image in enumerate(images)}
-    crops = module.random_crops
+    render = module.render
 
-    def note(some: list[Tensor], *rest: Any) -> Tensor:
-        seen.extend(place[id(image)] for image in some)
-        return crops(some, *rest)
+    def note(images: Pixels, places: NDArray[np.int64], views: Any) -> Any:
+        seen.extend(places.tolist())
+        return render(images, places, views)
 
-    monkeypatch.setattr(module, "random_crops", note)
-    classify(backbone(), images, PEOPLE, pretraining(updates=15, batch=8), 0, CPU, iter)
+    monkeypatch.setattr(module, "render", note)
+    classify(backbone(), images, PEOPLE, pretraining(updates=15, batch=8), 0, ignore)
     assert sorted(seen[:30]) == sorted(seen[30:60]) == sorted(seen[60:90]) == list(range(30))
     assert seen[:30] != seen[30:60]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_diverging_classifier_is_told(images: list[Tensor]) -> None:
+def test_a_diverging_classifier_is_told(images: Pixels) -> None:
     with pytest.raises(
-        FloatingPointError, match=r"classification loss is (nan|inf) at update \d+; lower learning_rate"
+        FloatingPointError,
+        match=r"classification loss is (nan|inf) at update \d+; no checkpoint yet; lower learning_rate",
     ):
-        classify(backbone(), images, PEOPLE, pretraining(updates=20, learning_rate=1e30), 0, CPU, iter)
+        classify(backbone(), images, PEOPLE, pretraining(updates=20, learning_rate=1e30), 0, ignore)
 
 
 # --- the ranking loop
 
 
-def gap(network: Embedder, images: list[Tensor]) -> float:
+def gap(network: Embedder, images: Pixels) -> float:
     """Give how much more similar images of one person are than images of two, on average."""
-    embeddings = embed(network, images, CPU)
+    embeddings = embed(network, images, np.arange(30), 32)
     similarity, same_person = embeddings @ embeddings.T, PEOPLE[:, None] == PEOPLE
     return float(similarity[same_person & ~np.eye(30, dtype=bool)].mean() - similarity[~same_person].mean())
 
 
-def test_ranking_pulls_people_apart(images: list[Tensor]) -> None:
+def test_ranking_pulls_people_apart(images: Pixels) -> None:
     network = embedder()
     before = gap(network, images)
     gentle = ranking(updates=30, batch=8, margin=0.3, learning_rate=0.03, momentum=0.5, halve_every=60, cutout=0.0)
-    log = rank(network, images, PEOPLE, gentle, 0, CPU, iter)
+    log = rank(network, images, PEOPLE, gentle, 0, ignore)
     assert before < 0.1
     assert gap(network, images) > 0.25
     assert not collapsed(log, 0.3)
 
 
-def test_ranking_logs_every_update(images: list[Tensor]) -> None:
-    log = rank(embedder(), images, PEOPLE, ranking(halve_every=4), 0, CPU, iter)
+def test_ranking_logs_every_update(images: Pixels) -> None:
+    log = rank(embedder(), images, PEOPLE, ranking(halve_every=4), 0, ignore)
     assert [row["update"] for row in log] == list(range(8))
     assert set(log[0]) >= {"loss", "active", "mined_active", "crowding", "learning_rate", "cutout"}
     assert [row["cutout"] for row in log] == [0.5 * update / 8 for update in range(8)]
@@ -213,11 +218,11 @@ def test_ranking_logs_every_update(images: list[Tensor]) -> None:
     assert all(0 <= row[name] <= 1 for row in log for name in ("active", "mined_active"))
 
 
-def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> None:
+def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = embedder()
-        log = rank(network, images, PEOPLE, ranking(flip=True, crop=0.8), seed, CPU, iter)
+        log = rank(network, images, PEOPLE, ranking(flip=True, crop=0.8), seed, ignore)
         runs.append((state(network), log))
     assert runs[0][1] == runs[1][1]
     assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
@@ -225,15 +230,15 @@ def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: list[Tensor]) -> No
     assert "fc.weight" not in same(runs[0][0], runs[2][0])
 
 
-def test_ranking_leaves_batch_norm_and_changes_the_rest(images: list[Tensor]) -> None:
+def test_ranking_leaves_batch_norm_and_changes_the_rest(images: Pixels) -> None:
     network = embedder().train()
     before = state(network)
-    rank(network, images, PEOPLE, ranking(), 0, CPU, iter)
+    rank(network, images, PEOPLE, ranking(), 0, ignore)
     norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert same(before, state(network)) == {name for name in before if name.rpartition(".")[0] in norms}
 
 
-def test_triplets_are_mined_anew_at_every_refresh(images: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triplets_are_mined_anew_at_every_refresh(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     pools: list[tuple[Tensor, Any]] = []
 
     def note(embeddings: Tensor, people: Any, triplets: int, *rest: Any) -> Any:
@@ -242,55 +247,69 @@ def test_triplets_are_mined_anew_at_every_refresh(images: list[Tensor], monkeypa
         return mine(embeddings, people, triplets, *rest)
 
     monkeypatch.setattr("reid.training.rank.mine", note)
-    rank(embedder(), images, PEOPLE, ranking(updates=9), 0, CPU, iter)
+    rank(embedder(), images, PEOPLE, ranking(updates=9), 0, ignore)
     assert len(pools) == 3
     assert len({embeddings.numpy().tobytes() for embeddings, _ in pools}) == 3
 
 
-def test_progress_sees_every_update(images: list[Tensor]) -> None:
-    seen: list[int] = []
-
-    def note(steps: Any) -> Iterator[int]:
-        for step in steps:
-            seen.append(step)
-            yield step
-
-    rank(embedder(), images, PEOPLE, ranking(), 0, CPU, note)
-    classify(backbone(), images, PEOPLE, pretraining(updates=3), 0, CPU, note)
-    assert seen == [*range(8), *range(3)]
+def test_watchers_see_every_update(images: Pixels) -> None:
+    seen: list[tuple[float, int]] = []
+    rank(embedder(), images, PEOPLE, ranking(), 0, lambda row, count: seen.append((row["update"], count)))
+    classify(
+        backbone(), images, PEOPLE, pretraining(updates=3), 0, lambda row, count: seen.append((row["update"], count))
+    )
+    assert seen == [*((k, 12) for k in range(8)), *((k, 4) for k in range(3))]
 
 
-def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: list[Tensor]) -> None:
+def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: Pixels) -> None:
     by_mean, by_sum = embedder(), embedder()
-    rank(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, CPU, iter)
-    rank(by_sum, images, PEOPLE, ranking(learning_rate=0.01, reduction="sum"), 0, CPU, iter)
+    rank(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, ignore)
+    rank(by_sum, images, PEOPLE, ranking(learning_rate=0.01, reduction="sum"), 0, ignore)
     assert same(state(by_mean), state(embedder())) != set(state(by_mean))
     for name, tensor in state(by_mean).items():
         torch.testing.assert_close(tensor, state(by_sum)[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
+def test_scale_and_bias_train_if_asked_statistics_never(images: Pixels, batch_norm: str) -> None:
+    torch.manual_seed(0)
+    network = Embedder(ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 0, "gem")  # maps of more than one cell
+    before = state(network)
+    settings = ranking(batch_norm=batch_norm, learning_rate=0.1)
+    rank(network, images, PEOPLE, settings, 0, ignore)
+    kept = same(before, state(network))
+    norms = {name for name in before if ".bn" in name or ".downsample.1." in name}
+    affine = {name for name in norms if name.endswith(("weight", "bias"))}
+    assert kept == (norms if batch_norm == "frozen" else norms - affine)
+    assert len(affine) > 10
+    assert "pool.p" not in kept
+
+
 @pytest.mark.parametrize("at_once", [1, 3, 100])
-def test_triplets_at_a_time_are_a_matter_of_memory(images: list[Tensor], at_once: int) -> None:
+def test_triplets_at_a_time_are_a_matter_of_memory(images: Pixels, at_once: int) -> None:
     together, apart = embedder(), embedder()
-    log = rank(together, images, PEOPLE, ranking(at_once=4), 0, CPU, iter)
-    other = rank(apart, images, PEOPLE, ranking(at_once=at_once), 0, CPU, iter)
+    log = rank(together, images, PEOPLE, ranking(at_once=4), 0, ignore)
+    other = rank(apart, images, PEOPLE, ranking(at_once=at_once), 0, ignore)
     assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], rel=1e-3)
     for name, tensor in state(together).items():
         torch.testing.assert_close(tensor, state(apart)[name], rtol=1e-3, atol=1e-5)
 
 
-def test_people_seen_once_cannot_be_ranked(images: list[Tensor]) -> None:
+def test_people_seen_once_cannot_be_ranked(images: Pixels) -> None:
     with pytest.raises(
         ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge `pool`"
     ):
-        rank(embedder(), images, np.arange(30), ranking(), 0, CPU, iter)
+        rank(embedder(), images, np.arange(30), ranking(), 0, ignore)
 
 
-def test_a_diverging_run_is_told(images: list[Tensor]) -> None:
+def test_a_diverging_run_is_told(images: Pixels) -> None:
     broken = embedder()
     nn.init.constant_(broken.fc.bias, float("nan"))
-    with pytest.raises((FloatingPointError, ValueError), match="triplet loss is nan at update 0; lower learning_rate"):
-        rank(broken, images, PEOPLE, ranking(), 0, CPU, iter)
+    with pytest.raises(
+        (FloatingPointError, ValueError),
+        match=r"triplet loss nan, gradient .* at update 0; no checkpoint yet; lower learning_rate",
+    ):
+        rank(broken, images, PEOPLE, ranking(), 0, ignore)
 
 
 # --- collapse
@@ -304,8 +323,8 @@ def point() -> Embedder:
     return network
 
 
-def test_a_run_forced_into_one_point_is_seen(images: list[Tensor]) -> None:
-    log = rank(point(), images, PEOPLE, ranking(), 0, CPU, iter)
+def test_a_run_forced_into_one_point_is_seen(images: Pixels) -> None:
+    log = rank(point(), images, PEOPLE, ranking(), 0, ignore)
     assert log[-1]["loss"] == pytest.approx(0.1)
     assert log[-1]["crowding"] == pytest.approx(1, abs=1e-6)
     assert collapsed(log, 0.1)

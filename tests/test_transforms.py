@@ -1,39 +1,66 @@
-"""Images into networks: sizes, fractions and noise within their limits; mixed sizes equal one image at a time."""
+"""Images into networks: sizes, windows and noise within their limits; pixels the same in any batch, by either way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
+from reid.data.pixels import Pixels
+from reid.functional import transforms
 from reid.functional.transforms import (
     MEAN,
     STD,
-    apply_by_size,
-    augment,
-    by_size,
-    normalise,
+    Views,
+    _by_kernel,
+    _by_matrices,
+    augmented,
     random_crops,
-    resize,
+    render,
+    resample,
+    resized,
+    whole,
 )
-from reid.models.backbone import Backbone, freeze_statistics
-from reid.models.embedder import Embedder, embed
 
 torch.set_num_threads(1)
+CPU = torch.device("cpu")
 SIZES = [(32, 16), (32, 20), (32, 16), (24, 32), (32, 20), (32, 16), (40, 16)]
 
 
-def image(height: int, width: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, height, width), dtype=np.uint8))
+def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def ramp(height: int, width: int) -> Tensor:
+def ramp(height: int, width: int) -> NDArray[np.uint8]:
     """Give an image whose every pixel differs from its neighbours: red counts columns, green rows."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([columns, rows, torch.full_like(rows, 99)]).to(torch.uint8)
+    rows, columns = np.indices((height, width))
+    return np.stack([columns, rows, np.full_like(rows, 99)], 2).astype(np.uint8)
+
+
+def mixed() -> Pixels:
+    return Pixels.of([picture(*size, seed) for seed, size in enumerate(SIZES)], CPU)
+
+
+def grey(images: Pixels, views: Views, places: Sequence[int] | None = None) -> list[NDArray[np.uint8]]:
+    """Render, and give the grey levels (h, w, 3) that the network's numbers stand for."""
+    at = np.arange(len(images)) if places is None else np.array(places)
+    shown, _ = render(images, at, views)
+    levels = (shown * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
+    assert all(
+        (one[:, :h, :w] - one[:, :h, :w].round()).abs().max() < 1e-3
+        for one, (h, w) in zip(levels, views.size, strict=True)
+    )
+    return [
+        one[:, :h, :w].round().to(torch.uint8).permute(1, 2, 0).numpy()
+        for one, (h, w) in zip(levels, views.size.tolist(), strict=True)
+    ]
 
 
 # --- resize
@@ -54,193 +81,301 @@ def ramp(height: int, width: int) -> Tensor:
 def test_the_largest_side_becomes_m_and_the_aspect_stays(
     size: tuple[int, int], largest: int, expected: tuple[int, int]
 ) -> None:
-    scaled = resize([np.zeros((*size, 3), np.uint8)], largest)[0]
-    assert (tuple(scaled.shape), scaled.dtype) == ((3, *expected), torch.uint8)
+    assert resized(np.array([size]), largest).tolist() == [list(expected)]
+    shown, extent = render(Pixels.of([picture(*size)], CPU), np.array([0]), whole(np.array([size]), largest))
+    assert (tuple(shown.shape), shown.dtype, extent) == ((1, 3, *expected), torch.float32, None)
 
 
-def test_resizing_keeps_order_and_colours() -> None:
-    images = [np.full((20 + k % 3, 10, 3), (k, 100 + k, 200), np.uint8) for k in range(9)]
-    for k, scaled in enumerate(resize(images, 30)):
-        assert scaled.amax((1, 2)).tolist() == scaled.amin((1, 2)).tolist() == [k, 100 + k, 200]
+@st.composite
+def windows(draw: Any) -> tuple[Tensor, Views]:
+    """Draw a padded batch of three images and a view of each."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    height, width = draw(st.integers(1, 90)), draw(st.integers(1, 90))
+    images = torch.from_numpy(rng.integers(0, 256, (3, height, width, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    sides = np.stack([rng.integers(1, height + 1, 3), rng.integers(1, width + 1, 3)], 1)
+    corner = rng.integers(0, [height, width] - sides + 1)
+    size = rng.integers(1, draw(st.integers(2, 120)), (3, 2))
+    views = Views(
+        np.hstack([corner, sides]), size, rng.random(3) < 0.5, np.zeros((3, 4), np.int64), np.zeros(3, np.uint64)
+    )
+    return images, views
+
+
+def shown(way: Callable[..., Tensor], images: Tensor, views: Views) -> list[Tensor]:
+    grid = tuple(views.size.max(0).tolist())
+    return [one[:, :h, :w] for one, (h, w) in zip(way(images, views, grid), views.size.tolist(), strict=True)]
+
+
+@given(windows())
+@settings(max_examples=150, deadline=None)
+def test_kernel_and_matrices_agree_to_the_bit_and_with_float_to_a_level(drawn: tuple[Tensor, Views]) -> None:
+    images, views = drawn
+    by_kernel, by_matrices = shown(_by_kernel, images, views), shown(_by_matrices, images, views)
+    for at, (top, left, height, width) in enumerate(views.window.tolist()):
+        assert torch.equal(by_kernel[at], by_matrices[at])
+        window = images[at : at + 1, :, top : top + height, left : left + width].float()
+        oracle = F.interpolate(window, tuple(views.size[at].tolist()), mode="bilinear", antialias=True)[0].round()
+        oracle = oracle.flip(2) if views.mirrored[at] else oracle
+        assert (by_kernel[at] - oracle).abs().max() <= 1
+
+
+def test_most_grey_levels_are_those_of_float() -> None:
+    smooth = Pixels.of([np.minimum(ramp(128, 64) * 2, 255).astype(np.uint8)], CPU)
+    for largest in (64, 200, 416):
+        views = whole(smooth.sizes, largest)
+        oracle = F.interpolate(
+            smooth.batch(np.array([0])).float(), tuple(views.size[0].tolist()), mode="bilinear", antialias=True
+        )
+        levels = torch.from_numpy(grey(smooth, views)[0]).permute(2, 0, 1)
+        assert (levels == oracle[0].round()).float().mean() > 0.75
+    noise = Pixels.of([picture(128, 64)], CPU)
+    oracle = F.interpolate(noise.batch(np.array([0])).float(), (416, 208), mode="bilinear", antialias=True)
+    levels = torch.from_numpy(grey(noise, whole(noise.sizes, 416))[0]).permute(2, 0, 1)
+    assert (levels == oracle[0].round()).float().mean() > 0.75
+
+
+def test_matrices_need_no_float32_settings() -> None:
+    images = mixed()
+    views = whole(images.sizes, 50)
+    batch, grid = images.batch(np.arange(7)), (50, 50)
+    before = shown(_by_matrices, batch, views)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu"):
+            assert all(map(torch.equal, before, shown(_by_matrices, batch, views)))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert resample(batch, views, grid).dtype == torch.uint8
 
 
 def test_an_image_of_the_right_size_is_untouched() -> None:
-    original = image(32, 16)
-    assert torch.equal(resize([original.permute(1, 2, 0).numpy()], 32)[0], original)
+    original = picture(32, 16)
+    assert np.array_equal(grey(Pixels.of([original], CPU), whole(np.array([[32, 16]]), 32))[0], original)
 
 
 def test_scaling_down_averages() -> None:
     checks = np.indices((64, 64)).sum(0) % 2 * 255
-    grey = resize([np.repeat(checks[:, :, None], 3, 2).astype(np.uint8)], 16)[0]
-    assert grey[:, 2:-2, 2:-2].float().sub(127.5).abs().max() < 3  # antialiased: no stripes
+    images = Pixels.of([np.repeat(checks[:, :, None], 3, 2).astype(np.uint8)], CPU)
+    level = grey(images, whole(images.sizes, 16))[0][2:-2, 2:-2].astype(float)
+    assert np.abs(level - 127.5).max() < 3  # antialiased: no stripes
 
 
-def test_an_image_is_resized_the_same_alone_and_among_others() -> None:
-    images = [image(*size, seed).permute(1, 2, 0).numpy() for seed, size in enumerate(SIZES)]
-    for alone, among in zip([resize([one], 20)[0] for one in images], resize(images, 20), strict=True):
-        assert torch.equal(alone, among)
+# --- rendering
 
 
-# --- same sizes together
-
-
-def test_places_are_grouped_by_size_in_order() -> None:
-    assert by_size([image(*size) for size in SIZES]) == [[0, 2, 5], [1, 4], [3], [6]]
-    assert by_size([]) == []
-
-
-def network(dtype: torch.dtype = torch.float64) -> Embedder:
-    torch.manual_seed(0)
-    made = Embedder(Backbone("basic", [1, 1, 1, 1], width=4), 6, "max").to(dtype)
-    freeze_statistics(made)
-    return made
-
-
-def embeddings_and_gradient(made: Embedder, run: Callable[[nn.Module], Tensor]) -> tuple[Tensor, list[Tensor]]:
-    made.zero_grad()
-    rows = run(made)
-    (rows * torch.linspace(-1, 1, rows.numel()).view_as(rows)).sum().backward()
-    return rows.detach(), [p.grad for p in made.parameters() if p.grad is not None]
-
-
-@pytest.mark.parametrize("batch", [1, 2, 256])
-def test_by_size_equals_one_by_one_with_its_gradient(batch: int) -> None:
-    made, images = network(), [image(*size, seed) for seed, size in enumerate(SIZES)]
-    rows, gradient = embeddings_and_gradient(made, lambda net: apply_by_size(lambda x: net(x.double()), images, batch))
-    alone, alone_gradient = embeddings_and_gradient(
-        made, lambda net: torch.cat([net(normalise(one[None]).double()) for one in images])
+def test_beside_an_image_are_exact_zeros_and_extent_says_where() -> None:
+    images = mixed()
+    views = augmented(images.sizes, 20, True, 0.8, 0.5, 0, 1, np.arange(7))
+    numbers, extent = render(images, np.arange(7), views)
+    assert numbers.shape == (7, 3, 20, 20)
+    assert numbers.is_contiguous(memory_format=torch.channels_last)
+    assert extent is not None
+    assert (
+        extent.tolist() == views.size.tolist() == [[20, 10], [20, 12], [20, 10], [15, 20], [20, 12], [20, 10], [20, 8]]
     )
-    assert torch.allclose(rows, alone, rtol=1e-10, atol=1e-14)
-    assert len(gradient) == len(alone_gradient) > 5
-    for mine, oracle in zip(gradient, alone_gradient, strict=True):
-        assert (mine - oracle).norm() <= 1e-10 * oracle.norm()
+    for one, (h, w) in zip(numbers, extent.tolist(), strict=True):
+        assert one[:, :h, :w].abs().min() > 0
+        assert one[:, h:].eq(0).all() and one[:, :, w:].eq(0).all()
 
 
-def test_batches_are_filled_to_multiples_of_eight_and_no_larger_than_asked() -> None:
-    seen: list[int] = []
+@pytest.mark.parametrize("chunk", [1, 2000, 2**20])
+def test_an_image_is_rendered_the_same_alone_and_among_others(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    images, order = mixed(), np.array([3, 0, 6, 6, 1, 5])
+    views = augmented(images.sizes[order], 24, True, 0.7, 0.6, 5, 9, order)
+    monkeypatch.setitem(transforms.CHUNK, "cpu", chunk)
+    together, _ = render(images, order, views)
+    for slot, place in enumerate(order.tolist()):
+        size = images.sizes[[place]]
+        alone, _ = render(images, np.array([place]), augmented(size, 24, True, 0.7, 0.6, 5, 9, np.array([place])))
+        h, w = views.size[slot]
+        assert torch.equal(together[slot, :, :h, :w], alone[0])
+    assert torch.equal(together[2], together[3])
 
-    def count(batch: Tensor) -> Tensor:
-        seen.append(len(batch))
-        return batch.mean((2, 3))
 
-    images = [image(8, 8, seed) for seed in range(21)]
-    rows = apply_by_size(count, images, batch=16)
-    assert seen == [16, 8]
-    assert torch.allclose(rows, torch.stack([normalise(one[None])[0].mean((1, 2)) for one in images]), atol=1e-6)
-
-
-def test_one_image_and_eight_have_the_same_embedding() -> None:
-    made, device = network(torch.float32), torch.device("cpu")
-    images = [image(32, 16, seed) for seed in range(8)]
-    together = embed(made, images, device)
-    alone = np.concatenate([embed(made, [one], device) for one in images])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-    assert together.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+def test_threads_change_no_pixel() -> None:
+    images = mixed()
+    views = augmented(images.sizes, 64, True, 0.7, 0.5, 0, 0, np.arange(7))
+    one, _ = render(images, np.arange(7), views)
+    torch.set_num_threads(2)
+    try:
+        two, _ = render(images, np.arange(7), views)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(one, two)
 
 
 def test_normalisation_is_imagenets() -> None:
-    white = normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    white = Pixels.of([np.full((2, 2, 3), 255, np.uint8)], CPU)
+    numbers, _ = render(white, np.array([0]), whole(white.sizes, 2))
     for channel in range(3):
-        assert white[0, channel].unique().item() == pytest.approx((1 - MEAN[channel]) / STD[channel], rel=1e-6)
+        assert numbers[0, channel].unique().item() == pytest.approx((1 - MEAN[channel]) / STD[channel], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": [[0, 0, 33, 16]]}, "window 0 of 33 x 16 at 0, 0 leaves its 32 x 16 pixels"),
+        ({"window": [[-1, 0, 5, 5]]}, "window 0 of 5 x 5 at -1, 0 leaves"),
+        ({"window": [[0, 0, 0, 5]]}, "window 0 of 0 x 5"),
+        ({"noise": [[5, 9, 3, 8]]}, "noise 0 of 3 x 8 at 5, 9 leaves its 32 x 16 pixels"),
+        ({"size": [[32, 0]]}, "side below one pixel"),
+    ],
+)
+def test_views_that_leave_their_image_are_errors(change: dict[str, Any], message: str) -> None:
+    images = Pixels.of([picture(32, 16)], CPU)
+    views = replace(whole(images.sizes, 32), **{name: np.array(value) for name, value in change.items()})
+    with pytest.raises(ValueError, match=message):
+        render(images, np.array([0]), views)
+
+
+def test_views_and_places_must_be_as_many_and_there() -> None:
+    images = mixed()
+    with pytest.raises(ValueError, match="7 views of 2 images"):
+        render(images, np.array([0, 1]), whole(images.sizes, 20))
+    with pytest.raises(ValueError, match="0 views of 0 images"):
+        render(images, np.empty(0, np.int64), whole(images.sizes[:0], 20))
+    with pytest.raises(IndexError):
+        render(images, np.array([7]), whole(images.sizes[:1], 20))
 
 
 # --- augmentation
 
-
-def changed(before: Tensor, after: Tensor) -> tuple[int, int]:
-    """Give height and width of the smallest window that holds every changed pixel; 0, 0 if none."""
-    rows, columns = np.nonzero((before != after).any(0).numpy())
-    return (0, 0) if len(rows) == 0 else (np.ptp(rows) + 1, np.ptp(columns) + 1)
+PLAIN = np.array([[100, 50]])
 
 
-@given(st.integers(0, 2**32), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
+def many(
+    updates: int, sizes: NDArray[np.int64] = PLAIN, flip: bool = False, crop: float = 0.0, cutout: float = 0.0
+) -> Views:
+    """Augment one image over several updates, at its own size."""
+    each = [
+        augmented(sizes, int(sizes.max()), flip, crop, cutout, 0, update, np.array([3])) for update in range(updates)
+    ]
+    return Views(
+        *(
+            np.concatenate([getattr(one, name) for one in each])
+            for name in ("window", "size", "mirrored", "noise", "key")
+        )
+    )
+
+
+@given(st.integers(0, 2**62), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
 def test_noise_stays_within_its_fraction_of_each_side(seed: int, cutout: float, height: int, width: int) -> None:
-    original = image(height, width)
-    before = original.clone()
-    after = augment(original, False, 0, cutout, np.random.default_rng(seed))
-    h, w = changed(before, after)
-    assert h <= cutout * height
-    assert w <= cutout * width
-    assert (tuple(after.shape), after.dtype) == ((3, height, width), torch.uint8)
-    assert torch.equal(original, before)  # the image kept for the next updates
+    original, at = picture(height, width), np.array([0])
+    images = Pixels.of([original], CPU)
+    views = augmented(images.sizes, max(height, width), False, 0, cutout, seed, 1, at)
+    rows, columns = np.nonzero((grey(images, views)[0] != original).any(2))
+    if len(rows):
+        top, left, h, w = views.noise[0]
+        assert top <= rows.min() and rows.max() < top + h and h <= cutout * height
+        assert left <= columns.min() and columns.max() < left + w and w <= cutout * width
+    assert np.array_equal(images.batch(at)[0].permute(1, 2, 0), original)  # kept for the next updates
+
+
+def test_noise_fills_its_rectangle_and_nothing_else() -> None:
+    images = Pixels.of([np.full((40, 30, 3), 77, np.uint8)] * 2, CPU)
+    views = replace(
+        whole(images.sizes, 40), noise=np.array([[5, 10, 20, 12], [0, 0, 0, 9]]), key=np.array([1, 2], np.uint64)
+    )
+    noisy, clean = grey(images, views)
+    assert (clean == 77).all()
+    inside = np.zeros((40, 30), bool)
+    inside[5:25, 10:22] = True
+    assert (noisy[~inside] == 77).all()
+    assert (noisy[inside] == 77).mean() < 0.02
+    assert len(np.unique(noisy[inside])) > 100
 
 
 def test_noise_uses_the_whole_of_its_limit() -> None:
-    original = image(100, 50)
-    windows = [changed(original, augment(original, False, 0, 0.5, np.random.default_rng(k))) for k in range(300)]
-    height, width = np.array(windows).T
+    height, width = many(400, cutout=0.5).noise[:, 2:].T
     assert 45 < height.max() <= 50
     assert 22 < width.max() <= 25
     assert abs(height.mean() - 25) < 2.5  # uniform sides
+    assert abs(np.corrcoef(height, width)[0, 1]) < 0.2
+
+
+def test_noise_may_lie_anywhere() -> None:
+    top, left, height, width = many(400, cutout=0.5).noise.T
+    assert top.min() == left.min() == 0
+    assert (top + height).max() == 100
+    assert (left + width).max() == 50
 
 
 def test_without_noise_flip_and_crop_nothing_changes() -> None:
-    original = image(30, 20)
-    for seed in range(20):
-        assert torch.equal(augment(original, False, 0, 0, np.random.default_rng(seed)), original)
+    images = mixed()
+    plain = whole(images.sizes, 24)
+    for update in range(5):
+        views = augmented(images.sizes, 24, False, 0, 0, 0, update, np.arange(7))
+        assert all(map(np.array_equal, grey(images, views), grey(images, plain)))
 
 
 def test_flipping_mirrors_half_of_the_time() -> None:
-    original, mirrored = ramp(8, 6), ramp(8, 6).flip(2)
-    flipped = 0
-    for seed in range(200):
-        after = augment(original, True, 0, 0, np.random.default_rng(seed))
-        assert torch.equal(after, original) or torch.equal(after, mirrored)
-        flipped += torch.equal(after, mirrored)
-    assert 70 <= flipped <= 130
+    images = Pixels.of([ramp(8, 6)], CPU)
+    assert 70 <= many(200, images.sizes, flip=True).mirrored.sum() <= 130
+    for view in (whole(images.sizes, 8), replace(whole(images.sizes, 8), mirrored=np.array([True]))):
+        expected = ramp(8, 6)[:, ::-1] if view.mirrored[0] else ramp(8, 6)
+        assert np.array_equal(grey(images, view)[0], expected)
 
 
-@given(st.integers(0, 2**32), st.floats(0.05, 1))
+@given(st.integers(0, 2**62), st.floats(0.05, 1))
 @settings(max_examples=50, deadline=None)
 def test_a_crop_shows_a_window_no_smaller_than_asked(seed: int, crop: float) -> None:
-    after = augment(ramp(60, 40), False, crop, 0, np.random.default_rng(seed)).float()
-    assert after.shape == (3, 60, 40)
-    shown = after[1].max() - after[1].min() + 1, after[0].max() - after[0].min() + 1  # rows, columns of the original
+    images = Pixels.of([ramp(60, 40)], CPU)
+    after = grey(images, augmented(images.sizes, 60, False, crop, 0, seed, 0, np.array([0])))[0].astype(float)
+    assert after.shape == (60, 40, 3)
+    shown = np.ptp(after[..., 1]) + 1, np.ptp(after[..., 0]) + 1  # rows, columns of the original
     assert shown[0] >= np.floor(crop * 60) - 1
     assert shown[1] >= np.floor(crop * 40) - 1
-    assert (after[2] == 99).all()
+    assert (after[..., 2] == 99).all()
 
 
-def test_augmentation_depends_on_the_generator_alone() -> None:
-    original = image(40, 20)
+def test_what_an_image_gets_depends_on_seed_update_and_image_alone() -> None:
+    def drawn(seed: int, update: int, image: Sequence[int]) -> list[Any]:
+        views = augmented(np.tile(PLAIN, (len(image), 1)), 64, True, 0.7, 0.5, seed, update, np.array(image))
+        return [(views.window[k].tolist(), views.noise[k].tolist(), int(views.key[k])) for k in range(len(image))]
 
-    def several(seed: int) -> Tensor:
-        generator = np.random.default_rng(seed)
-        return torch.stack([augment(original, True, 0.7, 0.5, generator) for _ in range(5)])
-
-    assert torch.equal(several(1), several(1))
-    assert not torch.equal(several(1), several(2))
+    assert drawn(1, 2, [5, 8, 5]) == [drawn(1, 2, [5])[0], drawn(1, 2, [8])[0], drawn(1, 2, [5])[0]]
+    assert len({str(drawn(*words)) for words in ((1, 2, [5]), (2, 2, [5]), (1, 3, [5]), (1, 2, [6]))}) == 4
 
 
 # --- crops of the classification stage
 
 
+def cropped(images: Pixels, size: tuple[int, int], area: float, flip: bool, seed: int = 0) -> NDArray[np.float64]:
+    at = np.arange(len(images))
+    return np.stack(grey(images, random_crops(images.sizes, size, area, flip, seed, 0, at))).astype(float)
+
+
 def test_crops_have_the_size_asked_for_whatever_the_images() -> None:
-    images = [image(*size, seed) for seed, size in enumerate(SIZES)]
-    crops = random_crops(images, (24, 12), 0.4, True, np.random.default_rng(0))
-    assert (tuple(crops.shape), crops.dtype) == ((len(SIZES), 3, 24, 12), torch.uint8)
+    assert cropped(mixed(), (24, 12), 0.4, True).shape == (len(SIZES), 24, 12, 3)
 
 
-def test_crops_depend_on_the_generator_alone() -> None:
-    images = [image(30, 20, seed) for seed in range(4)]
-    first, same, other = (random_crops(images, (24, 12), 0.4, True, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, same)
-    assert not torch.equal(first, other)
+def test_crops_differ_with_the_seed() -> None:
+    assert np.array_equal(cropped(mixed(), (24, 12), 0.4, True, 1), cropped(mixed(), (24, 12), 0.4, True, 1))
+    assert not np.array_equal(cropped(mixed(), (24, 12), 0.4, True, 1), cropped(mixed(), (24, 12), 0.4, True, 2))
 
 
 def test_crops_differ_and_keep_to_their_image() -> None:
-    crops = random_crops([ramp(60, 40)] * 50, (60, 40), 0.4, False, np.random.default_rng(0)).float()
-    height = crops[:, 1].amax((1, 2)) - crops[:, 1].amin((1, 2)) + 1
-    width = crops[:, 0].amax((1, 2)) - crops[:, 0].amin((1, 2)) + 1
+    crops = cropped(Pixels.of([ramp(60, 40)] * 50, CPU), (60, 40), 0.4, False)
+    height, width = np.ptp(crops[..., 1], (1, 2)) + 1, np.ptp(crops[..., 0], (1, 2)) + 1
     area = height * width / (60 * 40)
     assert 0.3 < area.min() < 0.5
     assert 0.8 < area.max() <= 1
-    assert (crops[:, 2] == 99).all()
+    assert (crops[..., 2] == 99).all()
 
 
 def test_half_of_the_crops_are_mirrored() -> None:
-    crops = random_crops([ramp(30, 30)] * 200, (30, 30), 1.0, True, np.random.default_rng(0)).float()
-    mirrored = (crops[:, 0, 15, -1] < crops[:, 0, 15, 0]).sum().item()
-    assert 70 <= mirrored <= 130
+    crops = cropped(Pixels.of([ramp(30, 30)] * 200, CPU), (30, 30), 1.0, True)
+    assert 70 <= (crops[:, 15, -1, 0] < crops[:, 15, 0, 0]).sum() <= 130
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_renders_the_same_grey_levels() -> None:
+    here, at = mixed(), np.arange(7)
+    there = Pixels.of([picture(*size, seed) for seed, size in enumerate(SIZES)], torch.device("cuda"))
+    for largest in (16, 24, 100):
+        views = augmented(here.sizes, largest, True, 0.7, 0.5, 0, 3, at)
+        expected, extent = render(here, at, views)
+        numbers, gpu_extent = render(there, at, views)
+        torch.testing.assert_close(numbers.cpu(), expected, rtol=0, atol=1e-6)  # a grey level is 0.017
+        assert extent is not None and gpu_extent is not None and torch.equal(gpu_extent.cpu(), extent)

@@ -393,7 +393,9 @@ def imported(module: str) -> set[str]:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             if name == "reid.cli":  # its other commands, such as plan, are not the stage
                 names = [
-                    each for each in names if each not in ("reid", "reid.plan", "reid.params", "reid.stages.score")
+                    each
+                    for each in names
+                    if each not in ("reid", "reid.plan", "reid.params", "reid.stages.score", "reid.training.workers")
                 ]
             if name == "reid.artifacts":  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]

@@ -30,7 +30,7 @@ pretrain:
   {updates: 2, batch: 4, learning_rate: 0.1, final_learning_rate: 0.001, decay: linear, warm_up: 0.0, momentum: 0.9,
    weight_decay: 0.0, pooling: max, crop_height: 32, crop_width: 16, crop_area: 0.5, flip: true}
 train:
-  {backbone: shallow, pretrain: true, pooling: max, embedding: 8, largest_side: 32, margin: 0.1, updates: 4, batch: 2, at_once: 2,
+  {backbone: shallow, pretrain: true, pooling: max, embedding: 8, largest_side: 32, margin: 0.1, updates: 4, batch: 2, at_once: 6,
    reduction: mean, learning_rate: 0.01, halve_every: 2, warm_up: 0.0, momentum: 0.9, weight_decay: 0.0, pool: 6,
    hardest: 5, refresh: 2, flip: false, crop: 0.0, cutout: 0.5}
 variants:

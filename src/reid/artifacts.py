@@ -220,6 +220,16 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
+def read_checkpoint(path: Path) -> Weights:
+    """Read the state of an unfinished training. Raises InputError if it is damaged or no such thing."""
+    from safetensors.torch import load_file
+
+    kept = Weights(_load(path, load_file), _about(path))
+    if "update" not in kept.about:
+        raise InputError(f"{path}: not the state of a training; delete it to begin again")
+    return kept
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Unit-norm embeddings of some rows of an index.

@@ -6,8 +6,9 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,12 +87,42 @@ def run(
         function(settings=parameters, **inputs, **places, **(passed or {}))
 
     start = time.monotonic()
-    computed = store.make(
-        stage, parameters=parameters, inputs=inputs, outputs=outputs.values(), compute=compute, copy=copy
-    )
+    request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
+    computed: bool | None
+    if parameters.get("workers", 1) == 1:
+        computed = store.make(stage, compute=compute, **request)
+    elif "WORLD_SIZE" not in os.environ:
+        launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={parameters['workers']}")
+        os.execv(sys.executable, (sys.executable, *launch, "-m", "reid", *sys.argv[1:]))
+    else:
+        computed = _make_together(stage, compute, request)
+        if computed is None:
+            return
     how = f"computed in {time.monotonic() - start:.1f} s" if computed else "found in the store"
     wrote = ", ".join(str(path) for path in outputs.values()) if folder is None else f"{len(outputs)} files in {folder}"
     typer.echo(f"{stage} {described.get('job', '')}: {how}, wrote {wrote}", err=True)
+
+
+def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping[str, Any]) -> bool | None:
+    """Let the first of torchrun's processes go through the store, the others only compute with it: None for those."""
+    from reid import store
+    from reid.training.workers import Workers
+
+    workers = Workers()
+    if workers.rank:
+        if workers.agree(None):
+            with tempfile.TemporaryDirectory(prefix="reid-") as folder:
+                compute(Path(folder))
+        return None
+
+    def compute_together(folder: Path) -> None:
+        workers.agree(True)
+        compute(folder)
+
+    computed = store.make(stage, compute=compute_together, **request)
+    if not computed:
+        workers.agree(False)
+    return computed
 
 
 @app.command()

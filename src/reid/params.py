@@ -61,12 +61,44 @@ class Dataset(Section):
 
 
 class Backbone(Section):
-    """A residual network in torchvision's layout; width 64 and last_stride 2 make the published ones."""
+    """A residual network in torchvision's layout, or one of another family by torchvision's name.
 
-    block: Literal["basic", "bottleneck"]
-    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)]
+    Width 64 and last_stride 2 make the published residual networks; of these, groups 32 and width_per_group 4 or 8 make
+    ResNeXt.
+    """
+
+    family: Literal["densenet121", "densenet161", "inception_v3"] | None = None
+    block: Literal["basic", "bottleneck"] | None = None
+    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)] | None = None
     width: Positive = 64
     last_stride: Literal[1, 2] = 2
+    groups: Positive = 1
+    width_per_group: Positive = 64
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.family is not None and self.model_fields_set != {"family"}:
+            shaped = ", ".join(sorted(self.model_fields_set - {"family"}))
+            raise ValueError(f"{self.family} has a shape of its own; remove {shaped}")
+        if self.family is None and (self.block is None or self.blocks is None):
+            raise ValueError("give block: and blocks: of a residual network, or family: of another")
+        if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
+            raise ValueError("groups and width_per_group are for block: bottleneck")
+        if self.width * self.width_per_group < 64:
+            raise ValueError(
+                f"width_per_group {self.width_per_group} leaves no channel at width {self.width}; enlarge one"
+            )
+        return self
+
+    def described(self) -> dict[str, Any]:
+        """Give what the network is built from, as `reid.models.backbone.build` takes it."""
+        if self.family is not None:
+            return {"family": self.family}
+        return self.model_dump(exclude={"family"})
+
+
+SMALLEST = {"densenet121": 29, "densenet161": 29, "inception_v3": 75}
+"""Sides in pixels of the smallest image that a family takes; residual networks take any."""
 
 
 class Objects(Section):
@@ -117,14 +149,17 @@ class Pretrain(Section):
 class Ranking(Section):
     """The ranking stage: architecture, triplet loss, mining, schedule, augmentation (sections 3 and 4.1)."""
 
-    pooling: Literal["max", "average"]
-    embedding: Positive
+    pooling: Literal["max", "average", "gem"]
+    embedding: Natural
     largest_side: Annotated[int, Field(ge=16)]
     margin: Rate
     updates: Positive
     batch: Positive
     at_once: Positive
+    batching: Literal["padded", "sequential"] = "padded"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     reduction: Literal["mean", "sum"]
+    batch_norm: Literal["frozen", "affine"] = "frozen"
     learning_rate: Rate
     halve_every: Positive
     warm_up: Fraction
@@ -262,6 +297,20 @@ class Params(Section):
         """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
         return Train.model_validate(self.train.model_dump() | self.variants[name])
 
+    def _large_enough(self, key: str, variant: Train) -> None:
+        """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
+        family = self.backbones[variant.backbone].family
+        if family is None:
+            return
+        sides = {f"{key}.largest_side": variant.largest_side}
+        if variant.pretrain:
+            sides |= {f"pretrain.{side}": getattr(self.pretrain, side) for side in ("crop_height", "crop_width")}
+        if self.initialise.objects is not None:
+            sides["initialise.objects.crop"] = self.initialise.objects.crop
+        for side, pixels in sides.items():
+            if pixels < SMALLEST[family]:
+                raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {SMALLEST[family]} or more")
+
     def variants_of(self, dataset: str) -> list[str]:
         """Give the names of the variants that are trained on a dataset."""
         names = self.datasets[dataset].variants
@@ -284,6 +333,7 @@ class Params(Section):
             _known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
+            self._large_enough(f"variants.{name}", variant)
         for name, dataset in self.datasets.items():
             if dataset.variants != "all":
                 _known(f"datasets.{name}.variants", dataset.variants, self.variants)

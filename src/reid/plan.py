@@ -18,7 +18,7 @@ import yaml
 
 from reid.artifacts import InputError, write_text
 from reid.data.readers import COUNTS
-from reid.params import STAGES, Params
+from reid.params import STAGES, Backbone, Params
 from reid.store import code_digest, digest
 
 Jobs = dict[str, dict[str, Any]]
@@ -27,13 +27,15 @@ CODE = {"shard": "embed"}
 """Groups of jobs that run another group's stage: embedding a shard of distractors is embedding."""
 
 PUBLISHED = {
-    ("bottleneck", (3, 4, 6, 3)): "resnet50",
-    ("bottleneck", (3, 4, 23, 3)): "resnet101",
-    ("bottleneck", (3, 8, 36, 3)): "resnet152",
-    ("basic", (2, 2, 2, 2)): "resnet18",
-    ("basic", (3, 4, 6, 3)): "resnet34",
+    ("basic", (2, 2, 2, 2), 1, 64): "resnet18",
+    ("basic", (3, 4, 6, 3), 1, 64): "resnet34",
+    ("bottleneck", (3, 4, 6, 3), 1, 64): "resnet50",
+    ("bottleneck", (3, 4, 23, 3), 1, 64): "resnet101",
+    ("bottleneck", (3, 8, 36, 3), 1, 64): "resnet152",
+    ("bottleneck", (3, 4, 6, 3), 32, 4): "resnext50_32x4d",
+    ("bottleneck", (3, 4, 23, 3), 32, 8): "resnext101_32x8d",
 }
-"""Residual networks whose ImageNet weights torchvision publishes."""
+"""Residual networks (block, blocks, groups, width per group) whose ImageNet weights torchvision publishes."""
 
 
 def plan(params: Params) -> dict[str, Jobs]:
@@ -102,12 +104,9 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     layers = params.backbones[backbone]
     initial = params.initialise.model_dump(exclude_none=True)
     if params.initialise.imagenet is not None:
-        shape = (layers.block, tuple(layers.blocks))
-        if shape not in PUBLISHED or layers.width != 64:
-            raise InputError(f"backbones.{backbone}: torchvision publishes no ImageNet weights for it; use objects")
-        initial["architecture"] = PUBLISHED[shape]
+        initial["architecture"] = architecture(backbone, layers)
     jobs["initialise"][backbone] = {
-        "parameters": {"backbone": layers.model_dump(), **initial, "threads": _threads(params, "initialise")}
+        "parameters": {"backbone": layers.described(), **initial, "threads": _threads(params, "initialise")}
     }
     start = f"{results}/initialise/{backbone}.safetensors"
     if train.pretrain:
@@ -116,12 +115,22 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
         _add(jobs, "pretrain", classifier, {"parameters": settings, "dataset": dataset, "weights": start})
         start = f"{results}/pretrain/{classifier}.safetensors"
     settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
-    settings["threads"] = _threads(params, "train")
+    settings |= {"threads": _threads(params, "train"), "workers": max(1, params.resources_of("train").gpu)}
     _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
     jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
     settings = {"run": _about(dataset, variant, backbone, seed), "format": params.datasets[dataset].format}
     settings["threads"] = _threads(params, "evaluate")
     jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
+
+
+def architecture(name: str, backbone: Backbone) -> str:
+    """Give torchvision's name of a published network. Raises InputError, naming the backbone, if it is none."""
+    if backbone.family is not None:
+        return backbone.family
+    shape = (backbone.block, tuple(backbone.blocks or ()), backbone.groups, backbone.width_per_group)
+    if shape not in PUBLISHED or backbone.width != 64:
+        raise InputError(f"backbones.{name}: torchvision publishes no ImageNet weights for it; use objects")
+    return PUBLISHED[shape]
 
 
 def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:

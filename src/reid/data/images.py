@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -17,6 +19,11 @@ Image = NDArray[np.uint8]
 """(h, w, 3), RGB."""
 
 JPEG_SIGNATURE = b"\xff\xd8"
+HEAD = 2**14
+"""Bytes of a file in which a JPEG tells its size, unless it carries a large preview."""
+
+Content = TypeVar("Content")
+Part = TypeVar("Part")
 
 
 def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1) -> list[Image]:
@@ -26,19 +33,39 @@ def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1
     lies inside it. A file that several rows share is decoded once. The result does not depend on `threads`.
     Raises InputError naming file and row if a file is missing, damaged or no image, or a box lies outside it.
     """
+    return _each(index, rows, threads, lambda path: decode(path.read_bytes()), cut)
+
+
+def measure(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.int64]:
+    """Give the sizes (N, 2), height and width, of what `load` loads, from the beginnings of the files alone.
+
+    Raises InputError as `load` does, as far as it reads.
+    """
+    sizes = _each(index, rows, threads, _size, lambda size, box: _clip(size, box)[2:])
+    return np.array(sizes, np.int64).reshape(-1, 2)
+
+
+def _each(
+    index: Index,
+    rows: Sequence[int] | NDArray[np.int64],
+    threads: int,
+    read: Callable[[Path], Content],
+    part: Callable[[Content, Sequence[int]], Part],
+) -> list[Part]:
+    """Read every file of some rows once, and give what part of it each row's box makes."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, path in enumerate(index.path[rows].tolist()):
         places[path].append(place)
-    images: list[Image] = [np.empty((0, 0, 3), np.uint8)] * len(rows)
+    parts: dict[int, Part] = {}
 
-    def load_files(paths: list[str]) -> None:
+    def read_files(paths: list[str]) -> None:
         for path in paths:
             row = rows[places[path][0]]
             try:
-                whole = decode((index.root / path).read_bytes())
+                content = read(index.root / path)
                 for place in places[path]:
                     row = rows[place]
-                    images[place] = cut(whole, index.box[row].tolist())
+                    parts[place] = part(content, index.box[row].tolist())
             except (OSError, ValueError) as error:
                 reason = "there is none" if isinstance(error, FileNotFoundError) else error
                 raise InputError(
@@ -48,8 +75,8 @@ def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1
 
     files = list(places)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(load_files, [files[first::threads] for first in range(threads)]))
-    return images
+        list(pool.map(read_files, [files[first::threads] for first in range(threads)]))
+    return [parts[place] for place in range(len(rows))]
 
 
 def decode(content: bytes) -> Image:
@@ -75,10 +102,31 @@ def cut(image: Image, box: Sequence[int]) -> Image:
 
     A cut is a copy, so that it does not keep its scene in memory. Raises ValueError if nothing of the box is inside.
     """
-    x, y, w, h = box
-    if w == 0:
-        return image
-    inside = image[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
-    if inside.size == 0:
-        raise ValueError(f"box {x} {y} {w} {h} lies outside its {image.shape[1]} x {image.shape[0]} pixels")
-    return inside.copy()
+    top, left, height, width = _clip(image.shape[:2], box)
+    return image if box[2] == 0 else image[top : top + height, left : left + width].copy()
+
+
+def _clip(size: tuple[int, ...], box: Sequence[int]) -> tuple[int, int, int, int]:
+    """Give top, left, height and width of what a box x, y, w, h has in common with an image of `size`."""
+    x, y, w, h = box if box[2] else (0, 0, size[1], size[0])
+    top, left = max(y, 0), max(x, 0)
+    height, width = min(y + h, size[0]) - top, min(x + w, size[1]) - left
+    if height < 1 or width < 1:
+        raise ValueError(f"box {x} {y} {w} {h} lies outside its {size[1]} x {size[0]} pixels")
+    return top, left, height, width
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Give an image file's height and width."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+        if head.startswith(JPEG_SIGNATURE):
+            try:
+                height, width, *_ = simplejpeg.decode_jpeg_header(head)
+                return height, width
+            except ValueError:  # a header beyond HEAD, or what only Pillow reads
+                pass
+        from PIL import Image as pillow
+
+        with pillow.open(file) as opened:
+            return opened.height, opened.width

@@ -1,8 +1,9 @@
-"""Residual networks of any width in torchvision's layout, so that its published state dicts load unchanged."""
+"""What all backbones share: their interface, loading and freezing; and which network a description means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,58 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid.artifacts import InputError
+from reid.models.padding import too_small
+
+
+class Backbone(nn.Module):
+    """The convolutional part of a network under torchvision's names, without its classifier.
+
+    channels  F, of its feature maps
+    pads      whether it takes images of mixed sizes in one padded batch
+    smallest  side of an image that it can take, pixels
+    """
+
+    channels: int
+    pads = True
+    smallest = 1
+    heads: tuple[str, ...] = ("fc.",)
+    """How the names of torchvision's tensors begin that no backbone has."""
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps.
+
+        mask is as in `reid.models.padding`; the padding of the images is zero, that of the maps anything.
+        """
+        raise NotImplementedError
+
+    def check_size(self, images: Tensor) -> None:
+        """Raise ValueError if images (B, 3, H, W) are too small."""
+        height, width = images.shape[2:]
+        if min(height, width) < self.smallest:
+            raise ValueError(too_small(height, width, self.smallest))
+
+    def load_published(self, state: Mapping[str, Tensor], what: str) -> None:
+        """Load one of torchvision's files, without its classifier. Raises InputError listing keys that do not fit."""
+        kept = {name: tensor for name, tensor in state.items() if not name.startswith(self.heads)}
+        # files from before PyTorch 0.4.1 do not count batches; nothing here reads the count
+        counts = {name: tensor for name, tensor in self.state_dict().items() if name.endswith("num_batches_tracked")}
+        load_state(self, counts | kept, what)
+
+
+def build(description: Mapping[str, Any]) -> Backbone:
+    """Build a backbone, with random weights, from what `reid.params.Backbone.described` or weights say of it."""
+    from reid.models.resnet import ResNet
+
+    if "family" not in description:
+        return ResNet(**description)
+    from torchvision.models import get_model  # costs a second that residual networks need not pay
+
+    from reid.models.densenet import DenseNet
+    from reid.models.inception import Inception
+
+    if description["family"] == "inception_v3":
+        return Inception(get_model("inception_v3", aux_logits=False, init_weights=True))
+    return DenseNet(get_model(description["family"]))
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
@@ -19,113 +72,8 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
-    return F.conv2d(maps, conv.weight * scale.view(-1, 1, 1, 1), shift, conv.stride, conv.padding)
-
-
-class Shortcut(nn.Sequential):
-    """The projection of a block whose input and output differ in shape."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to (B, out, H / stride, W / stride)."""
-        conv, norm = self
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        return conv_norm(conv, norm, maps)
-
-
-def shortcut(channels: int, out: int, stride: int) -> Shortcut | None:
-    """Give the projection that a block needs, None if its shapes agree."""
-    return None if stride == 1 and channels == out else Shortcut(channels, out, stride)
-
-
-class Basic(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (ResNet-18, 34)."""
-
-    expansion = 1
-
-    def __init__(self, channels: int, planes: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, planes, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = shortcut(channels, planes, stride)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to (B, planes, H / stride, W / stride)."""
-        short = maps if self.downsample is None else self.downsample(maps)
-        maps = F.relu(conv_norm(self.conv1, self.bn1, maps), inplace=True)
-        return F.relu(conv_norm(self.conv2, self.bn2, maps) + short, inplace=True)
-
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 with the stride, 1 x 1 convolutions and a shortcut (ResNet-50, 101, 152)."""
-
-    expansion = 4
-
-    def __init__(self, channels: int, planes: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * planes)
-        self.downsample = shortcut(channels, 4 * planes, stride)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to (B, 4 planes, H / stride, W / stride)."""
-        short = maps if self.downsample is None else self.downsample(maps)
-        maps = F.relu(conv_norm(self.conv1, self.bn1, maps), inplace=True)
-        maps = F.relu(conv_norm(self.conv2, self.bn2, maps), inplace=True)
-        return F.relu(conv_norm(self.conv3, self.bn3, maps) + short, inplace=True)
-
-
-BLOCKS: dict[str, type[Basic] | type[Bottleneck]] = {"basic": Basic, "bottleneck": Bottleneck}
-
-
-class Backbone(nn.Module):
-    """The convolutional part of a ResNet: (B, 3, H, W) -> (B, features, H/32, W/32) (H/16 with last_stride 1).
-
-    Module names are torchvision's, without its classifier `fc`. width is the number of channels of the first
-    stage (64 in the published networks); features = 8 width for basic blocks, 32 width for bottlenecks.
-    """
-
-    def __init__(self, block: str, blocks: Sequence[int], width: int = 64, last_stride: int = 2) -> None:
-        super().__init__()
-        kind = BLOCKS[block]
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        stages = []
-        channels = width
-        for stage, depth in enumerate(blocks):
-            planes = width * 2**stage
-            layers = []
-            for place in range(depth):
-                stride = (1, 2, 2, last_stride)[stage] if place == 0 else 1
-                layers.append(kind(channels, planes, stride))
-                channels = planes * kind.expansion
-            stages.append(nn.Sequential(*layers))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.features = channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W) to feature maps (B, features, h, w)."""
-        maps = F.relu(conv_norm(self.conv1, self.bn1, images), inplace=True)
-        maps = F.max_pool2d(maps, 3, stride=2, padding=1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            maps = stage(maps)
-        return maps
-
-
-def pool(maps: Tensor, pooling: str) -> Tensor:
-    """Pool feature maps (B, F, h, w) over space to (B, F); pooling is max or average (Table 3a)."""
-    return maps.amax((2, 3)) if pooling == "max" else maps.mean((2, 3))
+    kernel = conv.weight * scale.view(-1, 1, 1, 1)
+    return F.conv2d(maps, kernel, shift, conv.stride, conv.padding, groups=conv.groups)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
@@ -146,19 +94,31 @@ def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
     module.load_state_dict(dict(state))
 
 
-def freeze_statistics(module: nn.Module) -> None:
-    """Keep batch-norm statistics and affine parameters as they are: one image at a time has no batch statistics."""
+def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:
+    """Keep batch norm's running statistics as they are: one image at a time has no batch statistics.
+
+    batch_norm  frozen: its scale and bias are kept too; affine: they train
+    """
     module.eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             for parameter in part.parameters():
-                parameter.requires_grad_(False)
+                parameter.requires_grad_(batch_norm == "affine")
 
 
-def set_up(threads: int) -> torch.device:
-    """Choose the device and make its arithmetic repeatable; on a CPU a fixed number of threads is enough for that."""
+def set_up(threads: int, tf32: bool = False) -> torch.device:
+    """Choose the device and make its arithmetic repeatable; on a CPU a fixed number of threads is enough for that.
+
+    tf32  let a GPU round the factors of float32 products to 10 bits
+    Raises InputError if torchrun started more processes than there are GPUs.
+    """
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= there:
+        raise InputError(f"process {number + 1} finds {there} GPUs: ask for as many in resources as a machine has")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

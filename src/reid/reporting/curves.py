@@ -67,7 +67,8 @@ def _pooled(variant: str, members: Sequence[tuple[Path, Mapping[str, Any]]]) -> 
 
 def backbone_label(backbone: str) -> str:
     """Print a backbone's name as the paper does: resnet50 -> ResNet-50."""
-    return re.sub(r"^resnet", "ResNet-", backbone)
+    families = {"resnet": "ResNet", "resnext": "ResNeXt", "densenet": "DenseNet", "inception": "Inception"}
+    return re.sub(rf"^({'|'.join(families)})-?", lambda match: f"{families[match[1]]}-", backbone)
 
 
 @dataclass(frozen=True)

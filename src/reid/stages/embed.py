@@ -10,14 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from reid.artifacts import Embeddings, read_index, read_weights, write_embeddings
-from reid.data.images import load
-from reid.functional.transforms import resize
+from reid.data.pixels import ahead
 from reid.models.backbone import set_up
 from reid.models.embedder import embed as run
 from reid.models.embedder import embedder_of
-
-CHUNK = 4096
-"""Images decoded and embedded at a time: bounds memory at any number of images."""
 
 
 def embed(*, settings: Mapping[str, Any], index: Path, embedder: Path, out: Path) -> None:
@@ -30,12 +26,11 @@ def embed(*, settings: Mapping[str, Any], index: Path, embedder: Path, out: Path
     weights = read_weights(embedder)
     network = embedder_of(weights, str(embedder)).to(device)
     wanted = np.setdiff1d(np.arange(len(rows)), rows.train)[settings.get("shard", 0) :: settings.get("shards", 1)]
-    chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
     parts = []
     with tqdm(total=len(wanted), desc="embed", unit="image") as bar:
-        for chunk in chunks:
-            parts.append(run(network, resize(load(rows, chunk), weights.about["largest_side"]), device))
-            bar.update(len(chunk))
-    empty = np.empty((0, weights.about["embedding"]), np.float32)
+        for images in ahead(rows, wanted, device, settings["threads"]):
+            parts.append(run(network, images, np.arange(len(images)), weights.about["largest_side"]))
+            bar.update(len(images))
+    empty = np.empty((0, network.dimension), np.float32)
     about = {key: weights.about[key] for key in ("collapsed", "largest_side", "pooling")}
     write_embeddings(out, Embeddings(wanted, np.concatenate([empty, *parts]), about))

@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from reid.artifacts import Weights, write_weights
+from reid.data.pixels import Pixels
 from reid.data.synthetic.objects import object_images
-from reid.models.backbone import Backbone, load_state, set_up
+from reid.models.backbone import build, set_up
 from reid.params import Objects, Pretrain
 from reid.training.classify import classify
+from reid.training.watching import watching
 
 
 def initialise(*, settings: Mapping[str, Any], out: Path) -> None:
     """Write initial backbone weights.
 
-    settings: {"backbone": its layers, "seed", "threads"} and either {"objects": ...}: learn procedural object classes,
-    which share nothing with people; or {"imagenet": "IMAGENET1K_V1", "architecture": "resnet101"}: torchvision's file,
-    verified by the SHA-256 in its name and kept in torch's hub folder.
+    settings: {"backbone": its description, "seed", "threads"} and either {"objects": ...}: learn procedural object
+    classes, which share nothing with people; or {"imagenet": "IMAGENET1K_V1", "architecture": "resnet101"}:
+    torchvision's file, verified by the SHA-256 in its name and kept in torch's hub folder.
     """
     device = set_up(settings["threads"])
     torch.manual_seed(settings["seed"])
-    backbone = Backbone(**settings["backbone"])
+    backbone = build(settings["backbone"])
     if "imagenet" in settings:
         from torchvision.models import get_model_weights
 
         source = get_model_weights(settings["architecture"])[settings["imagenet"]]
         state = torch.hub.load_state_dict_from_url(source.url, check_hash=True, weights_only=True)
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-        load_state(backbone, state, source.url)
+        backbone.load_published(state, source.url)
     else:
         objects = Objects.model_validate(settings["objects"])
         images, label = object_images(
@@ -58,7 +58,6 @@ def initialise(*, settings: Mapping[str, Any], out: Path) -> None:
             crop_area=0.4,
             flip=True,
         )
-        tensors = list(torch.from_numpy(images).permute(0, 3, 1, 2))
-        progress = lambda steps: tqdm(steps, desc="initialise", unit="update")  # noqa: E731
-        classify(backbone, tensors, label, schedule, settings["seed"], device, progress)
+        with watching("initialise", out.stem, schedule.updates) as watch:
+            classify(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
     write_weights(out, Weights(backbone.state_dict(), {"backbone": settings["backbone"]}))

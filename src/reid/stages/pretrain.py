@@ -6,29 +6,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
-from reid.data.images import load
+from reid.artifacts import InputError, Weights, read_index, read_weights, write_log, write_weights
+from reid.data.pixels import Pixels
 from reid.models.backbone import set_up
 from reid.models.embedder import backbone_of
 from reid.params import Pretrain
-from reid.training.classify import classify
+from reid.training.checkpoints import Checkpoints
+from reid.training.classify import Diverged, classify
+from reid.training.watching import watching
 
 
 def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
     """Classify the training identities of `index`, starting from `weights`; write backbone weights and the log.
 
-    settings: {"pretrain": the section of the parameters, "seed", "threads"}
+    settings: {"pretrain": the section of the parameters, "seed", "threads"}. State is kept beside `out` in
+    `checkpoint.safetensors` and taken up from there.
     """
     device = set_up(settings["threads"])
     rows = read_index(index)
     initial = read_weights(weights)
     backbone = backbone_of(initial, str(weights))
-    images = [torch.from_numpy(image).permute(2, 0, 1) for image in load(rows, rows.train)]
     chosen = Pretrain.model_validate(settings["pretrain"])
-    progress = lambda steps: tqdm(steps, desc="pretrain", unit="update")  # noqa: E731
-    history = classify(backbone, images, rows.person_id[rows.train], chosen, settings["seed"], device, progress)
+    with tqdm(total=len(rows.train), desc="decode", unit="image") as bar:
+        images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
+    checkpoints = Checkpoints(out.with_name("checkpoint.safetensors"))
+    people = rows.person_id[rows.train]
+    try:
+        with checkpoints.catching(), watching("pretrain", out.stem, chosen.updates) as watch:
+            history = classify(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
+    except Diverged as error:
+        names = ", ".join(rows.path[rows.train][error.images].tolist())
+        raise InputError(f"{error}; images of the batch, in {rows.root}: {names}") from None
     write_log(log, history)
     write_weights(out, Weights(backbone.state_dict(), {"backbone": initial.about["backbone"]}))

@@ -7,37 +7,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
-from reid.data.images import load
-from reid.functional.transforms import resize
+from reid.artifacts import InputError, Weights, read_index, read_weights, write_log, write_weights
+from reid.data.pixels import Pixels
 from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, backbone_of
 from reid.params import Ranking
+from reid.training.checkpoints import Checkpoints
+from reid.training.classify import Diverged
 from reid.training.rank import collapsed, rank
-
-CHUNK = 4096
-"""Images decoded at native size at a time, before they are resized and kept."""
+from reid.training.watching import watching
+from reid.training.workers import Workers
 
 
 def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
     """Train an embedder on the training images of `index`, its backbone from `weights`; write it and the log.
 
-    settings: {"train": the resolved variant, "seed", "threads"}
+    settings: {"train": the resolved variant, "seed", "threads"} and "workers", the number of processes that share each
+    batch. State is kept beside `out` in `checkpoint.safetensors` and taken up from there.
     """
-    device = set_up(settings["threads"])
+    workers = Workers()
+    chosen = Ranking.model_validate(settings["train"])
+    device = set_up(settings["threads"], tf32=chosen.precision == "tf32")
     rows = read_index(index)
     initial = read_weights(weights)
-    chosen = Ranking.model_validate(settings["train"])
     torch.manual_seed(settings["seed"])
     embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling)
-    images: list[Tensor] = []
-    for start in range(0, len(rows.train), CHUNK):
-        images += resize(load(rows, rows.train[start : start + CHUNK]), chosen.largest_side)
-    progress = lambda steps: tqdm(steps, desc="train", unit="update")  # noqa: E731
-    history = rank(embedder, images, rows.person_id[rows.train], chosen, settings["seed"], device, progress)
+    first = workers.rank == 0
+    with tqdm(total=len(rows.train), desc="decode", unit="image", disable=not first) as bar:
+        images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
+    checkpoints = Checkpoints(out.with_name("checkpoint.safetensors") if first else None)
+    people = rows.person_id[rows.train]
+    try:
+        with checkpoints.catching(), watching("train", out.stem, chosen.updates, silent=not first) as watch:
+            history = rank(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
+    except Diverged as error:
+        names = ", ".join(rows.path[rows.train][error.images].tolist())
+        raise InputError(f"{error}; images of the batch, in {rows.root}: {names}") from None
+    if not first:
+        return
     write_log(log, history)
     about = {
         "backbone": initial.about["backbone"],

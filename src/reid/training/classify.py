@@ -2,71 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from reid.functional.schedules import classification_rate, warm_up
-from reid.functional.transforms import normalise, random_crops
-from reid.models.backbone import Backbone, pool
+from reid.functional.transforms import Images, random_crops, render
+from reid.models.backbone import Backbone
+from reid.models.pooling import Pool
 from reid.params import Pretrain
+from reid.training.checkpoints import Checkpoints
+from reid.training.descent import Descent
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
+Watch = Callable[[Mapping[str, float], int], object]
+
+
+class Diverged(FloatingPointError):
+    """A loss or gradient that is not finite: at which update, over which images, and what can be taken up again.
+
+    images  places among the training images
+    """
+
+    def __init__(self, what: str, update: int, images: NDArray[np.int64], where: str) -> None:
+        super().__init__(f"{what} at update {update}; {where}; lower learning_rate")
+        self.images = np.unique(images)
 
 
 def classify(
     backbone: Backbone,
-    images: Sequence[Tensor],
+    images: Images,
     label: NDArray[np.int64],
     settings: Pretrain,
     seed: int,
-    device: torch.device,
-    progress: Progress,
+    watch: Watch,
+    checkpoints: Checkpoints | None = None,
 ) -> list[dict[str, float]]:
     """Train the backbone, in place, under a new linear layer that is thrown away; give the log, a row an update.
 
-    images  N uint8 tensors (3, h, w); label (N,) any integers, one class each distinct value
+    label  (N,) of the images, any integers, one class each distinct value
+    watch  is called with each row of the log and the number of images of the update
     Batches walk through permutations of the images. Batch norm trains as usual: all crops have one size.
+    Raises Diverged if the loss is not finite.
     """
+    device, checkpoints = images.device, checkpoints or Checkpoints()
     generator = np.random.default_rng((seed, 1))
     torch.manual_seed(seed)
     classes, target = np.unique(label, return_inverse=True)
-    head = nn.Linear(backbone.features, len(classes))
+    head = nn.Linear(backbone.channels, len(classes))
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
+    pool = Pool(settings.pooling)
     network = nn.ModuleList([backbone, head]).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    optimiser = torch.optim.SGD(
-        network.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
-    )
-    log = []
+    descent = Descent(network.parameters(), settings.momentum, settings.weight_decay)
+    log: list[dict[str, float]] = []
     order = np.empty(0, np.int64)
-    for update in progress(range(settings.updates)):
+
+    if kept := checkpoints.load():
+        network.load_state_dict({name: kept.state[f"network.{name}"] for name in network.state_dict()})
+        descent.load(dict(kept.state))
+        generator.bit_generator.state = kept.about["generator"]
+        log, order = kept.about["log"], kept.state["order"].numpy()
+
+    for update in range(len(log), settings.updates):
         rate = classification_rate(
             update, settings.updates, settings.learning_rate, settings.final_learning_rate, settings.decay
         ) * warm_up(update, settings.warm_up * settings.updates)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         while len(order) < settings.batch:
-            order = np.concatenate([order, generator.permutation(len(images))])
+            order = np.concatenate([order, generator.permutation(len(label))])
         rows, order = order[: settings.batch], order[settings.batch :]
         size = (settings.crop_height, settings.crop_width)
-        crops = random_crops([images[i] for i in rows], size, settings.crop_area, settings.flip, generator)
-        scores = head(pool(backbone(normalise(crops.to(device))), settings.pooling))
+        views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
+        crops, _ = render(images, rows, views)
+        maps, _ = backbone(crops)
+        scores = head(pool(maps))
         wanted = torch.from_numpy(target[rows]).to(device)
         loss = F.cross_entropy(scores, wanted)
-        optimiser.zero_grad(set_to_none=True)
+        descent.clear()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        if not torch.isfinite(loss):
+            raise Diverged(f"classification loss is {loss.item()}", update, rows, checkpoints.where)
+        descent.step(rate)
         accuracy = (scores.detach().argmax(1) == wanted).float().mean().item()
         log.append({"update": update, "loss": loss.item(), "accuracy": accuracy, "learning_rate": rate})
-        if not np.isfinite(log[-1]["loss"]):
-            raise FloatingPointError(
-                f"classification loss is {log[-1]['loss']} at update {update}; lower learning_rate"
-            )
+        watch(log[-1], len(rows))
+        if checkpoints.due(update + 1, settings.updates, checkpoints.asked_to_stop):
+            state = {f"network.{name}": value for name, value in network.state_dict().items()} | descent.state()
+            about = {"generator": generator.bit_generator.state, "log": log}
+            checkpoints.save(update + 1, {**state, "order": torch.from_numpy(order)}, about)
+        if checkpoints.asked_to_stop:
+            checkpoints.stop()
     return log

@@ -2,92 +2,192 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from reid.functional.losses import triplet_loss
 from reid.functional.mining import mean_similarity, mine
 from reid.functional.schedules import cutout_limit, halving, warm_up
-from reid.functional.transforms import apply_by_size, augment
+from reid.functional.transforms import Images, Views, augmented
 from reid.models.backbone import freeze_statistics
 from reid.models.embedder import Embedder, embed
 from reid.params import Ranking
-from reid.training.classify import Progress
+from reid.training.checkpoints import Checkpoints
+from reid.training.classify import Diverged, Watch
+from reid.training.descent import Descent
+from reid.training.gradients import Show, add_gradient, add_gradient_one_by_one
+from reid.training.workers import Workers
+
+
+@dataclass
+class Mined:
+    """Triplets for the next updates, and what mining found.
+
+    triplets  (T, 3) places of query, positive, negative among the images
+    hardness  (T,) q'd- - q'd+ when they were mined
+    crowding  mean similarity of the pool
+    """
+
+    triplets: NDArray[np.int64]
+    hardness: NDArray[np.float32]
+    crowding: float
 
 
 def rank(
     embedder: Embedder,
-    images: Sequence[Tensor],
+    images: Images,
     person_id: NDArray[np.int64],
     settings: Ranking,
     seed: int,
-    device: torch.device,
-    progress: Progress,
+    watch: Watch,
+    checkpoints: Checkpoints | None = None,
+    workers: Workers | None = None,
 ) -> list[dict[str, float]]:
     """Train the embedder in place; give the log, a row an update.
 
-    images  N uint8 tensors (3, h, w), their largest side already M; person_id (N,)
+    person_id  (N,) of the images
+    watch      is called with each row of the log and the number of images of the update
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
-    from the hardest of each query. Batch norm is frozen, so same-size batches give the gradient of the paper's
-    triplet-by-triplet accumulation; gradients of `at_once` triplets at a time are accumulated to the batch.
+    from the hardest of each query. Batch norm's statistics are frozen, so that a batch has the gradient of the paper's
+    image-by-image accumulation (`reid.training.gradients`). Each of the workers takes a share of the triplets.
+    Raises Diverged if the loss or its gradient is not finite.
     """
+    device, workers, checkpoints = images.device, workers or Workers(), checkpoints or Checkpoints()
     generator = np.random.default_rng((seed, 2))
     embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    freeze_statistics(embedder)
-    optimiser = torch.optim.SGD(
-        [parameter for parameter in embedder.parameters() if parameter.requires_grad],
-        settings.learning_rate,
-        settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
-    log = []
-    for update in progress(range(settings.updates)):
+    freeze_statistics(embedder, settings.batch_norm)
+    descent = Descent(embedder.parameters(), settings.momentum, settings.weight_decay)
+    log: list[dict[str, float]] = []
+    mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
+    at_once = settings.at_once
+
+    if kept := workers.agree(checkpoints.load()):
+        embedder.load_state_dict({name: kept.state[f"embedder.{name}"] for name in embedder.state_dict()})
+        descent.load(dict(kept.state))
+        generator.bit_generator.state = kept.about["generator"]
+        mined = Mined(kept.state["triplets"].numpy(), kept.state["hardness"].numpy(), kept.about["crowding"])
+        log, at_once = kept.about["log"], kept.about["at_once"]
+
+    for update in range(len(log), settings.updates):
         if update % settings.refresh == 0:
-            pool = np.sort(generator.permutation(len(images))[: settings.pool])
-            clean = torch.from_numpy(embed(embedder, [images[i] for i in pool], device))
-            wanted = settings.batch * settings.refresh
-            crowding = mean_similarity(clean)
-            mined, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator)
-            triplets = pool[mined]
+            mined = _mine(embedder, images, person_id, settings, generator, workers)
         rate = halving(update, settings.learning_rate, settings.halve_every)
         rate *= warm_up(update, settings.warm_up * settings.updates)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         cutout = cutout_limit(update, settings.updates, settings.cutout)
         start = update % settings.refresh * settings.batch
-        batch = triplets[start : start + settings.batch].ravel().tolist()
-        augmented = [augment(images[i], settings.flip, settings.crop, cutout, generator) for i in batch]
-        optimiser.zero_grad(set_to_none=True)
-        parts = []
-        for first in range(0, len(batch), 3 * settings.at_once):
-            some = augmented[first : first + 3 * settings.at_once]
-            embeddings = apply_by_size(lambda images: embedder(images.to(device)), some)
-            query, positive, negative = embeddings.view(-1, 3, embeddings.shape[1]).unbind(1)
-            part = triplet_loss(query, positive, negative, settings.margin)
-            weight = settings.batch if settings.reduction == "mean" else 1
-            (part.sum() / weight).backward()  # type: ignore[no-untyped-call]
-            parts.append(part.detach())
-        losses = torch.cat(parts)
-        optimiser.step()
+        batch = mined.triplets[start : start + settings.batch]
+
+        def show(places: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
+            some = images.sizes[places], settings.largest_side, settings.flip, settings.crop, cutout
+            return augmented(*some, seed, update, places)
+
+        losses, at_once = _add_gradients(embedder, images, batch, show, settings, at_once, descent, workers)
+        norm = descent.gradient_norm()
+        if not np.isfinite([*losses, norm]).all():
+            raise Diverged(f"triplet loss {losses.mean():.4g}, gradient {norm:.4g}", update, batch, checkpoints.where)
+        descent.step(rate)
         log.append(
             {
                 "update": update,
-                "loss": losses.mean().item(),
-                "active": (losses > 0).float().mean().item(),
-                "mined_active": float((hardness + settings.margin > 0).mean()),
-                "crowding": crowding,
+                "loss": float(losses.mean()),
+                "active": float((losses > 0).mean()),
+                "gradient": norm,
+                "mined_active": float((mined.hardness + settings.margin > 0).mean()),
+                **_quantiles(mined.hardness + settings.margin),
+                "crowding": mined.crowding,
                 "learning_rate": rate,
                 "cutout": cutout,
             }
         )
-        if not np.isfinite(log[-1]["loss"]):
-            raise FloatingPointError(f"triplet loss is {log[-1]['loss']} at update {update}; lower learning_rate")
+        watch(log[-1], 3 * len(batch))
+        done = update + 1
+        stopping = workers.any(checkpoints.asked_to_stop, device)
+        if workers.rank == 0 and checkpoints.due(done, settings.updates, stopping):
+            state = {f"embedder.{name}": value for name, value in embedder.state_dict().items()} | descent.state()
+            state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}
+            about = {"generator": generator.bit_generator.state, "crowding": mined.crowding, "at_once": at_once}
+            checkpoints.save(done, state, {**about, "log": log})
+        if stopping:
+            checkpoints.stop()
     return log
+
+
+def _mine(
+    embedder: Embedder,
+    images: Images,
+    person_id: NDArray[np.int64],
+    settings: Ranking,
+    generator: np.random.Generator,
+    workers: Workers,
+) -> Mined:
+    """Embed a pool, each worker its share, and draw the triplets of the next updates from it."""
+    pool = np.sort(generator.permutation(len(person_id))[: settings.pool])
+    clean = torch.zeros(len(pool), embedder.dimension, device=images.device)
+    share = workers.share(len(pool))
+    with precise(settings.precision, images.device):
+        clean[share] = torch.from_numpy(embed(embedder, images, pool[share], settings.largest_side)).to(images.device)
+    workers.sum([clean])
+    wanted = settings.batch * settings.refresh
+    triplets, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator)
+    return Mined(pool[triplets], hardness, mean_similarity(clean))
+
+
+def _add_gradients(
+    embedder: Embedder,
+    images: Images,
+    batch: NDArray[np.int64],
+    show: Show,
+    settings: Ranking,
+    at_once: int,
+    descent: Descent,
+    workers: Workers,
+) -> tuple[NDArray[np.float32], int]:
+    """Give the losses (T,) and how many images fit at once; the gradients are in the parameters, those of all workers.
+
+    What does not fit is tried again in halves: the same mathematics, as augmentation depends on the update alone.
+    """
+    add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[settings.batching]
+    scale = 1 / settings.batch if settings.reduction == "mean" else 1.0
+    share = workers.share(len(batch))
+    losses = torch.zeros(len(batch), device=images.device)
+    while True:
+        descent.clear()
+        try:
+            if len(share):
+                with precise(settings.precision, images.device):
+                    found = add(embedder, images, batch[share], show, settings.margin, scale, at_once)
+                losses[torch.from_numpy(share).to(images.device)] = found.float()
+            break
+        except RuntimeError as error:
+            if not _out_of_memory(error) or at_once == 1:
+                raise
+            at_once = max(1, at_once // 2)
+            warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
+            torch.cuda.empty_cache()
+    workers.sum(descent.gradients)
+    workers.sum([losses])
+    return losses.cpu().numpy(), at_once
+
+
+def precise(precision: str, device: torch.device) -> torch.autocast:
+    """Compute products in bfloat16 if `precision` says so; parameters, sums and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Tell the two ways in which PyTorch says so: its own class, and a message for main memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _quantiles(margins: NDArray[np.float32]) -> dict[str, float]:
+    """Give the first, fifth and ninth decile of the mined triplets' losses before they are clamped."""
+    low, middle, high = np.quantile(margins, [0.1, 0.5, 0.9]).tolist()
+    return {"margin_low": low, "margin_middle": middle, "margin_high": high}
 
 
 def collapsed(log: Sequence[dict[str, float]], margin: float) -> bool:

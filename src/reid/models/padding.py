@@ -1,0 +1,72 @@
+"""Images of mixed sizes in one batch, exactly: which go together, the grid they share, and where it is padding.
+
+Every image lies in the top-left corner of the grid. `mask` is (B, 1, H, W) bool, true where the grid holds image, and
+None where it does everywhere, which costs nothing. A network whose kernels of more than 1 x 1 find zeros in the
+padding, as they find around an image alone, gives the embeddings and gradients of one image at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+WASTE = 0.25
+"""Largest share of padding in a batch, relative to the pixels of its images."""
+
+
+def batches(sizes: NDArray[np.int64], at_once: int, pads: bool, smallest: int = 1) -> list[NDArray[np.int64]]:
+    """Say which images go through a network together: lists of rows of `sizes`, each row once.
+
+    sizes     (N, 2) heights and widths
+    at_once   images in a batch, at most
+    pads      images of other sizes may be padded to a common grid, of at most 1 + WASTE times the pixels of the
+              batch's images; without it a batch has one size
+    smallest  side in pixels that the network can take
+    Images are sorted by height, then width, then place, so the answer depends on the sizes alone.
+    Raises ValueError if an image is too small.
+    """
+    if len(sizes) and sizes.min() < smallest:
+        height, width = sizes[sizes.min(1).argmin()]
+        raise ValueError(too_small(height, width, smallest))
+    bound = 1 + WASTE if pads else 1
+    made: list[list[int]] = []
+    tallest = widest = pixels = 0
+    for place in np.lexsort((sizes[:, 1], sizes[:, 0])).tolist():
+        height, width = sizes[place].tolist()
+        tallest, widest, pixels = max(tallest, height), max(widest, width), pixels + height * width
+        if made and len(made[-1]) < at_once and tallest * widest * (len(made[-1]) + 1) <= bound * pixels:
+            made[-1].append(place)
+        else:
+            made.append([place])
+            tallest, widest, pixels = height, width, height * width
+    return [np.array(batch, np.int64) for batch in made]
+
+
+def too_small(height: int, width: int, smallest: int) -> str:
+    """Say that a backbone cannot take an image."""
+    least = f"this backbone takes {smallest} x {smallest} or more"
+    return f"an image is {height} x {width} pixels, {least}; enlarge images or crops, or choose another backbone"
+
+
+def mask_of(extent: Tensor, height: int, width: int) -> Tensor:
+    """Mark where a grid of height x width holds images of these heights and widths (B, 2): (B, 1, height, width)."""
+    rows = torch.arange(height, device=extent.device) < extent[:, :1]
+    columns = torch.arange(width, device=extent.device) < extent[:, 1:]
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def zero_(maps: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero the padding of feature maps (B, C, H, W) in place; convolutions, sums and max pooling do not need theirs."""
+    return maps if mask is None else maps.mul_(mask)
+
+
+def halve(mask: Tensor | None) -> Tensor | None:
+    """Follow a stride of 2 that keeps ceil(n / 2) of n rows: a kernel of 2k + 1 within a padding of k."""
+    return None if mask is None else mask[:, :, ::2, ::2].contiguous()
+
+
+def halve_down(mask: Tensor | None) -> Tensor | None:
+    """Follow a stride of 2 that keeps floor(n / 2) of n rows: a kernel of 2 without padding."""
+    return None if mask is None else mask[:, :, 1::2, 1::2].contiguous()

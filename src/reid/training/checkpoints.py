@@ -1,0 +1,77 @@
+"""Taking a training up where it was stopped, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+from reid.artifacts import Weights, read_checkpoint, write_weights
+
+EVERY = 128
+"""Updates between checkpoints; the environment variable REID_CHECKPOINT_UPDATES says otherwise."""
+
+
+class Checkpoints:
+    """Where a loop keeps its state, and when: every `every` updates, and when the process is asked to end.
+
+    path  of the file; None keeps nothing
+    """
+
+    def __init__(self, path: Path | None = None, every: int | None = None) -> None:
+        self.path = path
+        self.every = every or int(os.environ.get("REID_CHECKPOINT_UPDATES", EVERY))
+        self.last: int | None = None
+        self.signal: int | None = None
+
+    def load(self) -> Weights | None:
+        """Give the state that is kept, None if there is none. Raises InputError if the file is damaged."""
+        if self.path is None or not self.path.is_file():
+            return None
+        kept = read_checkpoint(self.path)
+        self.last = kept.about["update"]
+        return kept
+
+    def due(self, done: int, updates: int, stopping: bool) -> bool:
+        """Tell whether the state after `done` of so many updates is to be kept."""
+        return self.path is not None and done < updates and (stopping or done % self.every == 0)
+
+    def save(self, done: int, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Keep the state after `done` updates in place of the one before."""
+        if self.path is not None:
+            write_weights(self.path, Weights(state, {"update": done, **about}))
+            self.last = done
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a signal asked the process to end."""
+        return self.signal is not None
+
+    def stop(self) -> None:
+        """End the process with the exit status of the signal that asked for it."""
+        raise SystemExit(128 + (self.signal or signal.SIGTERM))
+
+    @property
+    def where(self) -> str:
+        """Say what can be taken up again."""
+        return "no checkpoint yet" if self.last is None else f"last good checkpoint: {self.path}, {self.last} updates"
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Let SIGTERM and SIGINT end the process after the update in hand, its state kept."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signal = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,49 @@
+"""Watching a training: a progress bar, and TensorBoard if `REID_EVENTS` names a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from reid.training.classify import Watch
+
+
+@contextmanager
+def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterator[Watch]:
+    """Give what a loop calls with each row of its log and the number of images of the update.
+
+    The bar shows loss, share of active triplets or accuracy, learning rate, images a second and the time left. If the
+    environment variable REID_EVENTS names a folder, each value goes to TensorBoard's event files in
+    `<folder>/<stage>/<run>` as well.
+    """
+    folder = os.environ.get("REID_EVENTS")
+    writer = None
+    if folder and not silent:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        writer = SummaryWriter(str(Path(folder, stage, run)))
+    shown = {"loss": "loss", "active": "active", "accuracy": "accuracy", "learning_rate": "rate"}
+    with tqdm(total=updates, desc=stage, unit="update", disable=silent) as bar:
+
+        def watch(row: Mapping[str, float], images: int) -> None:
+            update = int(row["update"])
+            if bar.n < update:  # taken up where it was stopped
+                bar.initial = bar.n = update
+            values = {label: f"{row[name]:.3g}" for name, label in shown.items() if name in row}
+            speed = bar.format_dict["rate"]
+            bar.set_postfix(values | ({"images/s": f"{speed * images:.0f}"} if speed else {}), refresh=False)
+            bar.update()
+            if writer is not None:
+                for name, value in row.items():
+                    if name != "update":
+                        writer.add_scalar(name, value, update)
+
+        try:
+            yield watch
+        finally:
+            if writer is not None:
+                writer.close()

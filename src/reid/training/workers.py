@@ -1,0 +1,50 @@
+"""Data parallelism over processes that `torchrun` starts: each has some of the triplets, sums give all the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Workers:
+    """This process among `count`, numbered from 0; alone unless torchrun's environment says otherwise."""
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", 0))
+        self.count = int(os.environ.get("WORLD_SIZE", 1))
+        if self.count > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+    def share(self, items: int) -> NDArray[np.int64]:
+        """Give the numbers of this process' items, of so many."""
+        return np.arange(self.rank, items, self.count)
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one type by their sums over all processes, in one message."""
+        if self.count == 1:
+            return
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(together)
+        for tensor, part in zip(tensors, torch.split(together, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Tell whether any process says so."""
+        votes = torch.tensor([float(flag)], device=device)
+        self.sum([votes])
+        return bool(votes.item())
+
+    def agree(self, value: Any) -> Any:
+        """Give all processes what the first one has."""
+        if self.count == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]

@@ -1,0 +1,291 @@
+"""One update in pieces: exact however images are batched, shared or cut to fit; and taken up again to the last bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models import DenseNet as DenseNet121
+
+from reid.artifacts import InputError
+from reid.data.pixels import Pixels
+from reid.functional.transforms import Views, augmented
+from reid.models.backbone import freeze_statistics, set_up
+from reid.models.densenet import DenseNet
+from reid.models.embedder import Embedder
+from reid.models.resnet import ResNet
+from reid.params import Pretrain, Ranking
+from reid.training.checkpoints import Checkpoints
+from reid.training.classify import Diverged, classify
+from reid.training.gradients import add_gradient, add_gradient_one_by_one
+from reid.training.rank import rank
+from tiny import PARAMS
+
+CPU = torch.device("cpu")
+PEOPLE = np.repeat(np.arange(6), 5)
+TRIPLETS = np.array([[0, 1, 7], [1, 0, 12], [9, 8, 0], [3, 4, 20], [25, 26, 3], [0, 1, 7]])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    set_up(1)
+
+
+def pictures(low: int = 16, count: int = 30) -> Pixels:
+    """Give images of many sizes, five a person."""
+    generator = np.random.default_rng(0)
+    colours = generator.integers(30, 226, (6, 1, 1, 3))
+    sizes = [(low + 16 + k % 7, low + k % 5) for k in range(count)]
+    noise = [generator.integers(-30, 30, (*size, 3)) for size in sizes]
+    return Pixels.of([(colours[k // 5] + noise[k]).astype(np.uint8) for k in range(count)], CPU)
+
+
+def ignore(row: Mapping[str, float], images: int) -> None:
+    """Watch nothing."""
+
+
+class Double(Embedder):
+    """An embedder in float64, whatever the images come in."""
+
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        return super().forward(images.double(), extent)
+
+
+def network(backbone: Any = None, pooling: str = "max") -> Double:
+    torch.manual_seed(0)
+    made = Double(backbone or ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 6, pooling).double()
+    freeze_statistics(made)
+    return made
+
+
+def gradient(
+    made: Embedder, images: Pixels, add: Any, at_once: int = 99, margin: float = 0.1, side: int = 40
+) -> tuple[Tensor, Tensor]:
+    """Give the losses, and all gradients in one vector."""
+
+    def show(places: NDArray[np.int64]) -> Views:
+        return augmented(images.sizes[places], side, True, 0.8, 0.5, 3, 7, places)
+
+    made.zero_grad()
+    losses = add(made, images, TRIPLETS, show, margin, 1 / len(TRIPLETS), at_once)
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in made.parameters() if p.requires_grad]
+    return losses, torch.cat([grad.flatten() for grad in grads])
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 7, 99])
+@pytest.mark.parametrize("pooling", ["max", "average", "gem"])
+def test_a_batch_has_the_gradient_of_one_image_at_a_time(pooling: str, at_once: int) -> None:
+    made, images = network(pooling=pooling), pictures()
+    losses, oracle = gradient(made, images, add_gradient_one_by_one)
+    found, ours = gradient(made, images, add_gradient, at_once)
+    assert (losses > 0).sum() > 0 and oracle.norm() > 0
+    torch.testing.assert_close(found, losses, rtol=0, atol=1e-12)
+    assert (ours - oracle).norm() <= 1e-10 * oracle.norm()
+
+
+@pytest.mark.parametrize("family", ["bottleneck", "resnext", "densenet"])
+def test_every_family_has_the_gradient_of_one_image_at_a_time(family: str) -> None:
+    """Inception takes one size at a time: see test_padding."""
+    torch.manual_seed(0)
+    backbone = {
+        "bottleneck": lambda: ResNet("bottleneck", [1, 1, 1, 1], width=4),
+        "resnext": lambda: ResNet("bottleneck", [1, 1, 1, 1], width=8, groups=2, width_per_group=32),
+        "densenet": lambda: DenseNet(DenseNet121(4, (2, 2, 2, 2), 8)),
+    }[family]()
+    made, images = network(backbone), pictures()
+    margin = 2.5  # every triplet has a loss
+    _, oracle = gradient(made, images, add_gradient_one_by_one, margin=margin, side=80)
+    _, ours = gradient(made, images, add_gradient, at_once=5, margin=margin, side=80)
+    assert oracle.norm() > 0
+    assert (ours - oracle).norm() <= 1e-10 * oracle.norm()
+
+
+def test_images_without_a_loss_are_not_passed_back_and_each_is_embedded_once() -> None:
+    made, images = network(), pictures()
+    seen: list[tuple[int, bool]] = []
+    made.register_forward_pre_hook(lambda _, inputs: seen.append((len(inputs[0]), torch.is_grad_enabled())))
+    losses, _ = gradient(made, images, add_gradient, at_once=4)
+    needed = len(np.unique(TRIPLETS[(losses > 0).numpy()]))
+    assert sum(count for count, grad in seen if not grad) == len(np.unique(TRIPLETS))
+    assert sum(count for count, grad in seen if grad) == needed
+    assert max(count for count, _ in seen) <= 4
+    seen.clear()
+    assert gradient(made, images, add_gradient, at_once=4, margin=-3.0)[1].norm() == 0
+    assert not [count for count, grad in seen if grad]
+
+
+def test_the_same_image_is_augmented_alike_within_an_update() -> None:
+    sizes = pictures().sizes
+    views = augmented(sizes[[4, 9, 4]], 40, True, 0.8, 0.5, 3, 7, np.array([4, 9, 4]))
+    assert (views.window[0] == views.window[2]).all() and views.key[0] == views.key[2] != views.key[1]
+
+
+# --- the loops: out of memory, divergence
+
+
+def ranking(**changes: Any) -> Ranking:
+    settings = {key: value for key, value in PARAMS["train"].items() if key not in ("backbone", "pretrain")}
+    return Ranking.model_validate(
+        settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4, "at_once": 12} | changes
+    )
+
+
+def embedder() -> Embedder:
+    torch.manual_seed(0)
+    return Embedder(ResNet("basic", [1, 1, 1, 1], width=4), 8, "max")
+
+
+def weights(made: nn.Module) -> bytes:
+    return b"".join(tensor.numpy().tobytes() for tensor in made.state_dict().values())
+
+
+class Small(Embedder):
+    """An embedder on a device that holds three images."""
+
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        if len(images) > 3 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images, extent)
+
+
+def test_out_of_memory_halves_the_images_at_once_not_the_batch() -> None:
+    plain, small = embedder(), Small(embedder().backbone, 8, "max")
+    small.load_state_dict(plain.state_dict())
+    log = rank(plain, pictures(), PEOPLE, ranking(), 0, ignore)
+    with pytest.warns(UserWarning, match="out of memory: from now on 3 images at once"):
+        other = rank(small, pictures(), PEOPLE, ranking(), 0, ignore)
+    assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], rel=1e-4)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(small.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_sequential_batching_trains_the_same() -> None:
+    padded, sequential = embedder(), embedder()
+    log = rank(padded, pictures(), PEOPLE, ranking(), 0, ignore)
+    other = rank(sequential, pictures(), PEOPLE, ranking(batching="sequential"), 0, ignore)
+    assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], rel=1e-4)
+
+
+def test_bfloat16_trains_nearly_the_same() -> None:
+    plain, rounded = embedder(), embedder()
+    log = rank(plain, pictures(), PEOPLE, ranking(), 0, ignore)
+    other = rank(rounded, pictures(), PEOPLE, ranking(precision="bfloat16"), 0, ignore)
+    assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], abs=0.02)
+    assert [row["loss"] for row in other] != [row["loss"] for row in log]
+    assert all(parameter.dtype == torch.float32 for parameter in rounded.parameters())
+
+
+def test_divergence_names_update_images_and_checkpoint(tmp_path: Path) -> None:
+    broken = embedder()
+    path = tmp_path / "checkpoint.safetensors"
+
+    def poison(row: Mapping[str, float], images: int) -> None:
+        if row["update"] == 4:
+            nn.init.constant_(broken.fc.bias, float("nan"))
+
+    with pytest.raises(Diverged) as told:
+        rank(broken, pictures(), PEOPLE, ranking(refresh=8), 0, poison, Checkpoints(path, every=2))
+    assert f"at update 5; last good checkpoint: {path}, 4 updates; lower learning_rate" in str(told.value)
+    assert len(told.value.images) > 2 and set(told.value.images) <= set(range(30))
+
+
+# --- checkpoints
+
+
+def run(loop: str, seed: int, watch: Any, checkpoints: Checkpoints | None) -> tuple[nn.Module, list[dict[str, float]]]:
+    if loop == "rank":
+        made = embedder()
+        return made, rank(made, pictures(), PEOPLE, ranking(flip=True), seed, watch, checkpoints)
+    torch.manual_seed(0)
+    backbone = ResNet("basic", [1, 1, 1, 1], width=4)
+    settings = Pretrain.model_validate(PARAMS["pretrain"] | {"updates": 8, "batch": 7})
+    return backbone, classify(backbone, pictures(), PEOPLE, settings, seed, watch, checkpoints)
+
+
+@pytest.mark.parametrize("loop", ["rank", "classify"])
+@pytest.mark.parametrize("killed", [1, 3, 4, 7])
+def test_a_run_that_was_killed_ends_like_one_that_was_not(loop: str, killed: int, tmp_path: Path) -> None:
+    expected, log = run(loop, 5, ignore, None)
+    path = tmp_path / "checkpoint.safetensors"
+
+    def kill(row: Mapping[str, float], images: int) -> None:
+        if row["update"] == killed:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(loop, 5, kill, Checkpoints(path, every=1))
+    seen: list[float] = []
+    resumed, again = run(loop, 5, lambda row, _: seen.append(row["update"]), Checkpoints(path, every=1))
+    assert seen == list(range(killed, 8))
+    assert weights(resumed) == weights(expected)
+    assert again == log
+
+
+@pytest.mark.parametrize("loop", ["rank", "classify"])
+def test_a_signal_keeps_the_state_and_ends_the_process(loop: str, tmp_path: Path) -> None:
+    expected, log = run(loop, 5, ignore, None)
+    path = tmp_path / "checkpoint.safetensors"
+
+    def ask(row: Mapping[str, float], images: int) -> None:
+        if row["update"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = Checkpoints(path, every=100)
+    with pytest.raises(SystemExit) as ended, stopping.catching():
+        run(loop, 5, ask, stopping)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed, again = run(loop, 5, ignore, Checkpoints(path))
+    assert weights(resumed) == weights(expected) and again == log
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: damaged safetensors"):
+        run("rank", 5, ignore, Checkpoints(path))
+
+
+# --- several processes
+
+WORKER = """
+import json, sys
+import torch
+sys.path.insert(0, {tests!r})
+from test_gradients import *
+from reid.training.workers import Workers
+torch.set_num_threads(1)
+made = embedder()
+workers = Workers()
+log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore, None, workers)
+vector = torch.cat([tensor.flatten() for tensor in made.state_dict().values()])
+everyone = [None] * workers.count
+torch.distributed.all_gather_object(everyone, vector.numpy().tobytes())
+assert len(set(everyone)) == 1, "processes ended with different weights"
+if workers.rank == 0:
+    open({out!r}, "w").write(json.dumps({{"log": log, "weights": vector.tolist()}}))
+"""
+
+
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    script, out = tmp_path / "worker.py", tmp_path / "out.json"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(out)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = embedder()
+    log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore)
+    found = json.loads(out.read_text())
+    for ours, theirs in zip(found["log"], log, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    vector = torch.cat([tensor.flatten() for tensor in made.state_dict().values()])
+    assert found["weights"] == pytest.approx(vector.tolist(), rel=1e-3, abs=1e-5)
