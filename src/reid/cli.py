@@ -144,9 +144,10 @@ def index(
     settings: Settings,
     manifest: Annotated[Path, _file("The dataset's manifest, written by `reid dataset` (.json).")],
     out: Annotated[Path, _file("Where to write the index (.parquet).")],
+    threads: Annotated[int, typer.Option(help="Threads to decode with.")] = 1,
 ) -> None:
-    """List every image with its person, camera, tracklet and split; check the counts against the published ones."""
-    run("index", settings, {"manifest": manifest}, {"out": out})
+    """List every image with its person, camera, tracklet and split; check the counts, and that all can be decoded."""
+    run("index", settings, {"manifest": manifest}, {"out": out}, passed={"workers": threads})
 
 
 @app.command()

@@ -18,7 +18,7 @@ import yaml
 
 from reid.artifacts import InputError, write_text
 from reid.data.readers import COUNTS
-from reid.params import STAGES, Params
+from reid.params import OWN, STAGES, Distract, Params
 from reid.store import code_digest, digest
 
 Jobs = dict[str, dict[str, Any]]
@@ -52,9 +52,11 @@ def plan(params: Params) -> dict[str, Jobs]:
             source["fingerprint"] = fingerprint(Path(dataset.source.folder))
         root = dataset.source.folder or f"{results}/dataset/{name}"
         described = {"name": name, "format": dataset.format, "source": source, "root": root}
-        jobs["dataset"][name] = {"parameters": described}
+        reading = {"read": dataset.reading} if dataset.reading else {}
+        jobs["dataset"][name] = {"parameters": described | reading}
         counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
-        jobs["index"][name] = {"parameters": {"counts": counts}}
+        allowed = {"allow_damaged": dataset.allow_damaged} if dataset.allow_damaged else {}
+        jobs["index"][name] = {"parameters": {"counts": counts} | reading | allowed}
 
     for name in benchmarks:
         for variant in params.variants_of(name):
@@ -62,31 +64,16 @@ def plan(params: Params) -> dict[str, Jobs]:
             for seed in params.seeds:
                 _add_run(params, jobs, name, variant, train.backbone, seed)
 
-    distract = params.distract
-    for variant in distract.variants:
-        for seed in params.seeds:
-            run = f"{distract.dataset}-{variant}-seed{seed}"
-            for shard in range(distract.shards):
-                jobs["shard"][f"{run}-{shard}"] = {
-                    "parameters": {"threads": _threads(params, "embed"), "shard": shard, "shards": distract.shards},
-                    "dataset": distract.distractors,
-                    "embedder": f"{results}/train/{run}.safetensors",
-                    "out": f"{results}/distractors/{run}/{shard}.safetensors",
-                }
-            about = _about(distract.dataset, variant, params.variant(variant).backbone, seed)
-            draws = distract.model_dump(include={"sizes", "draws", "seed", "shards"})
-            jobs["distract"][run] = {
-                "parameters": {"run": about, **draws, "threads": _threads(params, "distract")},
-                "dataset": distract.dataset,
-            }
-
+    if params.distract is not None:
+        _add_curves(params, jobs, params.distract)
     tables = params.report.model_dump(exclude={"contact_sheet"})
     report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
     jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
-    sheet, rendered = params.report.contact_sheet, params.datasets[params.distract.dataset].source.render
+    sheet = params.report.contact_sheet
+    rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
     if sheet is not None and rendered is not None:
         people = rendered.model_dump(include={"world", "cameras", "hardness"})
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
@@ -119,9 +106,32 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     settings["threads"] = _threads(params, "train")
     _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
     jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
-    settings = {"run": _about(dataset, variant, backbone, seed), "format": params.datasets[dataset].format}
+    tested = params.datasets[dataset]
+    settings = {"run": _about(dataset, variant, backbone, seed), "format": tested.format}
+    settings |= {"protocol": tested.rule.model_dump()} if tested.format in OWN else {}
     settings["threads"] = _threads(params, "evaluate")
     jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
+
+
+def _add_curves(params: Params, jobs: dict[str, Jobs], distract: Distract) -> None:
+    """Add the curves of Figure 7 and the embeddings of the distractors, shard by shard."""
+    results = f"results/{params.experiment}"
+    for variant in distract.variants:
+        for seed in params.seeds:
+            run = f"{distract.dataset}-{variant}-seed{seed}"
+            for shard in range(distract.shards):
+                jobs["shard"][f"{run}-{shard}"] = {
+                    "parameters": {"threads": _threads(params, "embed"), "shard": shard, "shards": distract.shards},
+                    "dataset": distract.distractors,
+                    "embedder": f"{results}/train/{run}.safetensors",
+                    "out": f"{results}/distractors/{run}/{shard}.safetensors",
+                }
+            about = _about(distract.dataset, variant, params.variant(variant).backbone, seed)
+            draws = distract.model_dump(include={"sizes", "draws", "seed", "shards"})
+            jobs["distract"][run] = {
+                "parameters": {"run": about, **draws, "threads": _threads(params, "distract")},
+                "dataset": distract.dataset,
+            }
 
 
 def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:

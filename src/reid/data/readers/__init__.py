@@ -1,23 +1,25 @@
-"""Datasets as their authors released them: one reader for each folder grammar, and the published counts."""
+"""Datasets as their authors released them, and one's own: a reader for each grammar, and the published counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
-from reid.data.readers import distractors, dukemtmc, market1501, mars, person_search
+from reid.data.readers import distractors, dukemtmc, folder, market1501, mars, person_search, table
 
-READERS: dict[str, Callable[[Path], Index]] = {
+READERS: dict[str, Callable[..., Index]] = {
     "market1501": market1501.read,
     "dukemtmc": dukemtmc.read,
     "mars": mars.read,
     "person-search": person_search.read,
     "distractors": distractors.read,
+    "folder": folder.read,
+    "csv": table.read,
 }
+"""Format -> function of the folder and, for one's own photos, of what the parameters say of them (section `read`)."""
 
 COUNTS: dict[str, Mapping[str, int]] = {
     "market1501": market1501.COUNTS,
