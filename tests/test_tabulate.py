@@ -23,6 +23,7 @@ SETTINGS = {
     "synthetic": True,
     "commit": "1a2b3c4",
     "parameters_digest": "3f9c41d2",
+    "curves": True,
     "seeds": [0, 1],
     "runs": [f"{run}-seed{seed}" for run in ("market-default", "market-flip", "duke-default") for seed in (0, 1)],
     "allow_missing": False,

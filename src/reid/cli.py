@@ -222,7 +222,7 @@ def distract(
 Scores = Annotated[Path, _folder("Folder of the runs' scores, written by `reid evaluate`.")]
 Paper = Annotated[Path, _file("The paper's printed values (reports/paper.csv).")]
 TABLES = ("table1.md", "table2.md", "table3.md", "table4.md", "metrics.json", "README.md")
-FIGURES = tuple(f"{name}.{kind}" for name in ("figure7", "training_curves") for kind in ("svg", "png"))
+FIGURES = (*(f"{name}.{kind}" for name in ("figure7", "training_curves") for kind in ("svg", "png")), "figure7.csv")
 
 
 @app.command()
@@ -257,7 +257,8 @@ def draw(
         "scores": [scores / f"{name}.json" for name in names],
         "paper": paper,
     }
-    files = (*FIGURES, "figure7.csv", *(["contact_sheet.png"] if parameters.get("contact_sheet") else []))
+    files = [name for name in FIGURES if parameters.get("curves") or not name.startswith("figure7")]
+    files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
     run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
 
 

@@ -68,6 +68,7 @@ def plan(params: Params) -> dict[str, Jobs]:
         _add_curves(params, jobs, params.distract)
     tables = params.report.model_dump(exclude={"contact_sheet"})
     report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
+    report["curves"] = params.distract is not None
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
     jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
