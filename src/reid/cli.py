@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from reid.artifacts import InputError, read_json, write_text
+from reid.artifacts import InputError, read_json, write_json, write_text
 
 HELP = """\
 Person re-identification done right: from photos to the paper's tables, one command a stage.
@@ -24,6 +24,7 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
 
 \b
   snakemake --cores all      runs the whole experiment     (or: dvc repro)
+  reid check params.yaml     says whether all is there, and how long it would take
   reid plan params.yaml      shows its jobs and writes their settings
   reid train --help          explains one stage
 """
@@ -123,6 +124,52 @@ def plan(
         if not lists.is_file() or lists.read_text(encoding="utf-8") != text:
             write_text(lists, text)
             raise InputError(f"{lists}: the parameters ask for other jobs; the list is updated, run the same again")
+
+
+@app.command()
+def check(
+    params: Annotated[
+        Path | None, typer.Argument(help="The experiment's parameters; - reads JSON from standard input.")
+    ] = None,
+    experiment: Annotated[Path | None, _file("The same, as an option. Default: params.yaml.")] = None,
+    probe: Annotated[
+        bool, typer.Option(help="Measure a few updates of the real network, for the time estimate.")
+    ] = True,
+    decode: Annotated[bool, typer.Option(help="Decode every image; else headers and ends of files are read.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at folders, names and counts only, and print nothing but errors.")
+    ] = False,
+    only: Annotated[str, typer.Option(help="With --quick: datasets to look at, separated by commas.")] = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Say before anything runs what is there, missing or damaged, and how long the rest would take on this machine.
+
+    One page: each dataset (present, missing and how to get it, damaged files by name, counts against the published
+    ones), the first weights, disk and GPU memory needed and there, jobs done and to run with an estimate of their
+    time. Nothing is changed. Both engines run the quick part first.
+
+    Exit status: 0 ready, 1 something is missing, wrong or damaged, or the parameters have a mistake.
+    """
+    from reid import params as parameters
+    from reid.readiness import survey as surveying
+
+    if params is not None and experiment is not None:
+        raise InputError("give the parameters once, as PARAMS or as --experiment")
+    chosen = parameters.load(params or experiment or Path("params.yaml"))
+    if quick:
+        found = surveying.quick_survey(chosen, only.split(",") if only else None)
+    else:
+        from reid.readiness.page import show
+
+        found = surveying.survey(chosen, decode=decode, probe=probe)
+        show(found)
+    if json_file is not None:
+        write_json(json_file, found.as_json())
+    if quick:
+        for finding in found.failing:
+            typer.echo(f"reid: error: dataset {finding.name} is {finding.state}: {finding.told}", err=True)
+    if not found.ready:
+        raise typer.Exit(1)
 
 
 @app.command()
