@@ -271,7 +271,9 @@ def test_dvc_files_of_the_experiments_are_the_top_one(experiment: str) -> None:
     top = (ROOT / "dvc.yaml").read_text()
     left_out = {"smoke": (), "paper": ("contact_sheet",), "own": ("contact_sheet", "figure7", '/distract"')}[experiment]
     kept = [line for line in top.splitlines()[1:] if not any(name in line for name in left_out)]
-    assert own.splitlines()[1:] == (kept[:-1] if experiment == "own" else kept)  # of Figure 7 only the word plots is left
+    assert own.splitlines()[1:] == (
+        kept[:-1] if experiment == "own" else kept
+    )  # of Figure 7 only the word plots is left
 
 
 def test_the_papers_experiment_is_drawn_whole(checkout: Checkout) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from reid.artifacts import InputError, write_text
 from reid.data.readers import COUNTS
+from reid.data.readers.folder import compile_pattern
 from reid.params import OWN, STAGES, Distract, Params
 from reid.store import code_digest, digest
 
@@ -52,6 +53,8 @@ def plan(params: Params) -> dict[str, Jobs]:
             source["fingerprint"] = fingerprint(Path(dataset.source.folder))
         root = dataset.source.folder or f"{results}/dataset/{name}"
         described = {"name": name, "format": dataset.format, "source": source, "root": root}
+        if "pattern" in dataset.reading:
+            _check_pattern(name, dataset.reading["pattern"])
         reading = {"read": dataset.reading} if dataset.reading else {}
         jobs["dataset"][name] = {"parameters": described | reading}
         counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
@@ -133,6 +136,13 @@ def _add_curves(params: Params, jobs: dict[str, Jobs], distract: Distract) -> No
                 "parameters": {"run": about, **draws, "threads": _threads(params, "distract")},
                 "dataset": distract.dataset,
             }
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+    try:
+        compile_pattern(pattern)
+    except InputError as error:
+        raise InputError(f"datasets.{name}: {error}") from None
 
 
 def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Surve
     found, indexes = [], {}
     for name in needed(params):
         dataset = params.datasets[name]
-        progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False)
+        progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
         finding, index = examine(name, dataset, _made(params, name), depth, os.cpu_count() or 1, progress)
         found.append(finding)
         indexes[name] = index
@@ -250,4 +250,4 @@ def _seconds(
 
 
 def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{max(size, 2**20) / 2**20:.0f} MiB"
