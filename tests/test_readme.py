@@ -25,6 +25,7 @@ ELSEWHERE = {
     "make": "the main job",
     "make test": "this",
     ". .venv/bin/activate": "the tests put the environment on PATH",
+    "reid check --experiment experiments/paper/params.yaml": "test_readiness.py; its status is 1 without the datasets",
     "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro experiments/paper/dvc.yaml": "needs the real datasets",
     "dvc repro": "the main job through DVC; test_workflow.py runs the smoke experiment so",

@@ -308,6 +308,17 @@ def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: st
 # --- conda
 
 
+@pytest.mark.parametrize(
+    "engine", ["snakemake --cores 2 --configfile experiments/own/params.yaml", "dvc repro experiments/own/dvc.yaml"]
+)
+def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, engine: str) -> None:
+    """Without photos the dry run still shows the graph; a job that reads none still runs."""
+    printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
+    assert "dataset photos is missing: data/photos: no such folder; give the folder of your photos as" in printed
+    assert "Traceback" not in printed and not (checkout.folder / "results/own/dataset").exists()
+    checkout.run("snakemake --dry-run --configfile experiments/own/params.yaml")
+
+
 def test_without_conda_the_present_environment_serves(ran: Checkout) -> None:
     folders = ran.environment["PATH"].split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "conda").exists())
@@ -397,9 +408,15 @@ def imported(module: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             if name == "reid.cli":  # its other commands, such as plan, are not the stage
-                names = [
-                    each for each in names if each not in ("reid", "reid.plan", "reid.params", "reid.stages.score")
-                ]
+                others = (
+                    "reid",
+                    "reid.plan",
+                    "reid.params",
+                    "reid.stages.score",
+                    "reid.readiness",
+                    "reid.readiness.page",
+                )
+                names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
             if name == "reid.artifacts":  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]
             waiting += [each for each in names if each.startswith("reid.")]

@@ -62,7 +62,11 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=f"results/{E}/distract",
+        curves=lambda w, input: (
+            os.path.dirname(input.curves[0])
+            if input.curves
+            else f"results/{E}/distract"
+        ),
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
         out=lambda w, output: os.path.dirname(output[0]),

@@ -130,7 +130,8 @@ def others_markdown(runs: Runs, settings: Settings) -> str:
         notes.append(f"{_listed(unmatched)} queries have no match in the gallery and score 0.")
     if any(cell.collapsed for cell in lines.values()):
         notes.append(f"{COLLAPSED} Collapsed in training: left out of every mean, no finding.")
-    return "### Other datasets\n\n" + table + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    listed = "\n".join(f"- {note}" for note in notes)
+    return f"### Scores on datasets that the paper does not have\n\n{table}\n\n{listed}\n"
 
 
 def _fill(name: str, runs: Runs, settings: Settings) -> Table:
