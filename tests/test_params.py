@@ -107,8 +107,8 @@ MISTAKES = [
     # impossible combinations
     ({"datasets/duke/source": {}}, "datasets.duke.source: give either render: {...} or folder: PATH"),
     ({"datasets/duke/source/folder": "x"}, "datasets.duke.source: give either render: {...} or folder: PATH"),
-    ({"initialise/imagenet": "IMAGENET1K_V1"}, "initialise: give either objects: {...} or imagenet: IMAGENET1K_V1"),
-    ({"initialise/objects": MISSING}, "initialise: give either objects: {...} or imagenet: IMAGENET1K_V1"),
+    ({"initialise/imagenet": "IMAGENET1K_V1"}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
+    ({"initialise/objects": MISSING}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
     ({"seeds": [0, 0]}, "seeds: [0, 0] repeats a seed; list each once"),
     ({"variants/flip": {"refresh": 9}}, "variants.flip.refresh: 9 exceeds updates 4"),
     ({"datasets/crowd/variants": ["raw"]}, "datasets.crowd.variants: distractors have no identities to train on; give []"),

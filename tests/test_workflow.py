@@ -359,7 +359,7 @@ def environments_of_stages() -> dict[str, str]:
     }
 
 
-NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def test_each_environment_names_what_its_stages_import() -> None:
@@ -372,7 +372,8 @@ def test_each_environment_names_what_its_stages_import() -> None:
             name for entry in listed["dependencies"] for name in (entry["pip"] if isinstance(entry, dict) else [entry])
         ]
         have = {re.split(r"[=<>]", name)[0] for name in flat}
-        need = {NAMES.get(name, name) for name in imported(f"reid.stages.{stage}")}
+        modules = [f"reid.stages.{stage}", *(["reid.stages.fetch"] if stage in ("dataset", "initialise") else [])]
+        need = {NAMES.get(name, name) for module in modules for name in imported(module)}
         assert need <= have, f"{name} lacks {sorted(need - have)} for {stage}"
 
 
@@ -393,7 +394,9 @@ def imported(module: str) -> set[str]:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             if name == "reid.cli":  # its other commands, such as plan, are not the stage
                 names = [
-                    each for each in names if each not in ("reid", "reid.plan", "reid.params", "reid.stages.score")
+                    each
+                    for each in names
+                    if each not in ("reid", "reid.plan", "reid.params", "reid.stages.score", "reid.stages.fetch")
                 ]
             if name == "reid.artifacts":  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]

@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 
 from reid.artifacts import InputError, write_text
+from reid.data.fetch import was_unpacked
 from reid.data.readers import COUNTS
-from reid.params import STAGES, Params
+from reid.data.sources import advice, name_of, released_archives
+from reid.params import STAGES, Dataset, Params
 from reid.store import code_digest, digest
 
 Jobs = dict[str, dict[str, Any]]
@@ -47,11 +49,8 @@ def plan(params: Params) -> dict[str, Jobs]:
     jobs |= {group: {} for group in ("evaluate", "shard", "distract", "tabulate", "draw")}
 
     for name, dataset in params.datasets.items():
-        source = dataset.source.model_dump(exclude_none=True)
-        if dataset.source.folder is not None:
-            source["fingerprint"] = fingerprint(Path(dataset.source.folder))
         root = dataset.source.folder or f"{results}/dataset/{name}"
-        described = {"name": name, "format": dataset.format, "source": source, "root": root}
+        described = {"name": name, "format": dataset.format, "source": _source(name, dataset), "root": root}
         jobs["dataset"][name] = {"parameters": described}
         counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
         jobs["index"][name] = {"parameters": {"counts": counts}}
@@ -100,12 +99,7 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     train = params.variant(variant)
     run = f"{dataset}-{variant}-seed{seed}"
     layers = params.backbones[backbone]
-    initial = params.initialise.model_dump(exclude_none=True)
-    if params.initialise.imagenet is not None:
-        shape = (layers.block, tuple(layers.blocks))
-        if shape not in PUBLISHED or layers.width != 64:
-            raise InputError(f"backbones.{backbone}: torchvision publishes no ImageNet weights for it; use objects")
-        initial["architecture"] = PUBLISHED[shape]
+    initial = _first_weights(params, backbone)
     jobs["initialise"][backbone] = {
         "parameters": {"backbone": layers.model_dump(), **initial, "threads": _threads(params, "initialise")}
     }
@@ -124,6 +118,54 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
 
 
+def _source(name: str, dataset: Dataset) -> dict[str, Any]:
+    """Describe where a dataset comes from: what renders it, or its folder, and the archives to make that from.
+
+    A folder of the user's own is known by its fingerprint; one that is unpacked here, by the receipt in it.
+    """
+    source = dataset.source.model_dump(exclude_none=True)
+    if dataset.source.folder is None:
+        return source
+    folder = Path(dataset.source.folder)
+    if dataset.source.archives is None:
+        return {"folder": source["folder"], "fingerprint": fingerprint(folder)}
+    if dataset.source.archives == "published":
+        archives = released_archives(dataset.format, folder)
+        if not archives:
+            raise InputError(
+                f"datasets.{name}.source.archives: {dataset.format} is not published as archives to unpack; "
+                f"{advice(dataset.format)} and give its folder without archives"
+            )
+    else:
+        archives = [
+            {"path": (folder.parent / name_of(entry["urls"][0])).as_posix(), **entry} if entry["urls"] else entry
+            for entry in source["archives"]
+        ]
+    made = was_unpacked(folder) or not folder.exists()
+    return {"folder": source["folder"], "archives": archives, "fingerprint": "" if made else fingerprint(folder)}
+
+
+def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
+    """Describe where a backbone's first weights come from."""
+    initial, layers = params.initialise, params.backbones[backbone]
+    if initial.checkpoints is not None:
+        if backbone not in initial.checkpoints:
+            raise InputError(f"initialise.checkpoints: no file for the backbone {backbone}; add it")
+        file = Path(initial.checkpoints[backbone])
+        return {"checkpoint": str(file), "fingerprint": fingerprint(file), "seed": initial.seed}
+    if initial.imagenet is None:
+        return {"objects": initial.model_dump()["objects"], "seed": initial.seed}
+    shape = (layers.block, tuple(layers.blocks))
+    if shape not in PUBLISHED or layers.width != 64:
+        raise InputError(f"backbones.{backbone}: torchvision publishes no ImageNet weights for it; use objects")
+    return {
+        "imagenet": initial.imagenet,
+        "architecture": PUBLISHED[shape],
+        "folder": initial.folder,
+        "seed": initial.seed,
+    }
+
+
 def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:
     """Add a job; names join their parts with dashes, which the parts may hold too."""
     if jobs[group].setdefault(name, job) != job:
@@ -139,7 +181,9 @@ def _threads(params: Params, stage: str) -> int:
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest the names, sizes and modification times of all files under a folder; "absent" if there is none."""
+    """Digest the names, sizes and modification times of all files under a folder, or of a file; "absent" if none."""
+    if folder.is_file():
+        return digest([folder.stat().st_size, folder.stat().st_mtime_ns])
     if not folder.is_dir():
         return "absent"
     files = []

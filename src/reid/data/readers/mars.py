@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
 from reid.data.readers.layout import expect_files, expect_folders, join, load_matrix, rows, select
+from reid.data.sources import advice
 
 GRAMMAR = "IIIICcTttttFfff.jpg (IIII four digits or 00-1, c camera 1-6), such as 0002C1T0001F001.jpg"
 PATTERN = re.compile(r"(?:\d{4}|00-1)C[1-6]T\d+F\d+\.jpg")
-OBTAIN = (
-    "unpack bbox_train.zip and bbox_test.zip of MARS into one folder, put beside them the folder info of "
-    "github.com/liangzheng06/MARS-evaluation, and give that folder"
-)
+OBTAIN = advice("mars")
 
 COUNTS = {
     "train": 509_914,

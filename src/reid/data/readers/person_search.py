@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
 from reid.data.readers.layout import expect_files, expect_folders, join, load_matrix, rows
+from reid.data.sources import advice
 
 SCENES = "Image/SSM"
 LISTS = "annotation/test/train_test"
 LARGEST_GALLERY = 100
 """Larger TestG lists are left unread: the paper uses 100, and stored box by box they grow to gigabytes."""
-OBTAIN = (
-    "obtain CUHK-SYSU from its authors (on request, for academic use) and give its folder `dataset`, which holds "
-    "Image/SSM and annotation"
-)
+OBTAIN = advice("person-search")
 
 COUNTS = {"train_persons": 5_532, "query": 2_900, "query_persons": 2_900, "gallery_files": 6_978}
 

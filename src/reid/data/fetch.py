@@ -1,0 +1,201 @@
+"""From what is known of a release or file from outside to what lies on disk, verified: found, fetched or unpacked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from reid.artifacts import InputError, read_json, write_text
+from reid.data.download import PATIENCE, Patience, download
+from reid.data.manifest import file_digest, file_sizes
+from reid.data.sources import File
+from reid.data.unpack import RECEIPT, unpack
+
+UNKNOWN = 1 << 38
+"""Bytes that a download of unknown size may have: a quarter of a terabyte."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What lies on disk of something from outside, and what there is to do.
+
+    path    the file, or the release's folder
+    state   there; to unpack: its archives are there; to fetch: from known addresses; missing: obtain it by hand
+    bytes   to download, None if unknown
+    todo    what will be done, or what you have to do, in one line; "" if it is there
+    """
+
+    path: Path
+    state: Literal["there", "to unpack", "to fetch", "missing"]
+    bytes: int | None
+    todo: str
+
+
+def find_file(file: File, advice: str) -> Finding:
+    """Look for a file, without reading it. advice: how to obtain it by hand."""
+    if file.path.is_file():
+        return Finding(file.path, "there", 0, "")
+    if file.urls:
+        return Finding(file.path, "to fetch", file.bytes, f"fetch {file.urls[0]}")
+    return Finding(file.path, "missing", None, f"{advice}; put it to {file.path}")
+
+
+def find_release(folder: Path, archives: Sequence[File], advice: str) -> Finding:
+    """Look for a release's folder, else for what it can be made from, without reading them.
+
+    Raises InputError if the folder was unpacked here and has lost or changed files since.
+    """
+    if folder.is_dir():
+        _check_whole(folder)
+        return Finding(folder, "there", 0, "")
+    absent = [file for file in archives if not file.path.is_file()]
+    if archives and not absent:
+        return Finding(folder, "to unpack", 0, f"unpack {_names(archives)}")
+    if archives and all(file.urls for file in absent):
+        sizes = [file.bytes for file in absent if file.bytes is not None]
+        total = sum(sizes) if len(sizes) == len(absent) else None
+        return Finding(folder, "to fetch", total, f"fetch {', '.join(file.urls[0] for file in absent)} and unpack")
+    put = f"{_names(absent)}, or its folder to {folder}" if absent else f"{folder}"
+    return Finding(folder, "missing", None, f"{advice}; put it to {put}")
+
+
+def obtain_file(file: File, advice: str, offline: bool = False, patience: Patience = PATIENCE) -> None:
+    """Make sure that a file lies at its path and is what was published or first seen; fetch it if need be.
+
+    Its SHA-256 is kept beside it in `<name>.sha256`, as the program sha256sum writes it, and compared from then on. A
+    download goes to `<name>.part` and gets its name once it is verified. Raises InputError if the file is another, or
+    is not there and cannot be fetched: no address, offline, no connection, or `reid.data.download.download` fails.
+    """
+    with _alone(file.path):
+        if file.path.is_file():
+            _verify(file, file.path, f"{file.path}", "obtain it again")
+            return
+        if not file.urls:
+            raise InputError(f"{file.path}: no such file; {advice}; put it to {file.path}")
+        by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it to {file.path}"
+        if offline:
+            raise InputError(f"{file.path}: no such file, and nothing is fetched offline; {by_hand}")
+        part = file.path.with_name(f"{file.path.name}.part")
+        problems = []
+        for url in file.urls:
+            try:
+                download(url, part, UNKNOWN if file.bytes is None else file.bytes + file.bytes // 100, patience)
+                _verify(file, part, url, "what came was discarded; use another address")
+                break
+            except InputError as error:
+                problems.append(f"{error}")
+        else:
+            raise InputError(f"{file.path}: no such file; {'; '.join(problems)}; or {by_hand}")
+        part.replace(file.path)
+
+
+def obtain_release(
+    folder: Path, archives: Sequence[File], advice: str, offline: bool = False, patience: Patience = PATIENCE
+) -> Path | None:
+    """Make sure that a release's folder is there: your own, or unpacked from its archives, fetched if need be.
+
+    Returns the receipt that lies in an unpacked folder, None for a folder of your own. Raises InputError as
+    `obtain_file` and `reid.data.unpack.unpack` do; if there is neither folder nor archive; if the folder has lost or
+    changed files since it was unpacked, or was unpacked from other archives than those that now lie there.
+    """
+    receipt = folder / RECEIPT
+    with _alone(folder):
+        found = find_release(folder, archives, advice)
+        if found.state == "missing":
+            raise InputError(f"{folder}: no such folder; {found.todo}")
+        if found.state != "there":
+            for file in archives:
+                obtain_file(file, advice, offline, patience)
+            progress = partial(tqdm, desc=f"unpack {folder.name}", unit="file")
+            unpack([file.path for file in archives], folder, partial(_receipt, archives), progress)
+        elif receipt.is_file():
+            _check_archives(folder, archives, advice)
+    return receipt if receipt.is_file() else None
+
+
+def was_unpacked(folder: Path) -> bool:
+    """Tell a folder that was unpacked here from one of the user's own."""
+    return (folder / RECEIPT).is_file()
+
+
+def _verify(file: File, path: Path, what: str, remedy: str) -> None:
+    """Compare a file's digest with the published and the recorded one; record it if it is the first.
+
+    A download of another digest is removed.
+    """
+    record = _record(file)
+    digest = file_digest(path)
+    known = _recorded_digest(file) if record.is_file() else digest
+    if digest.startswith(file.sha256.lower()) and digest == known:
+        if not record.is_file():
+            write_text(record, f"{digest}  {file.path.name}\n")
+        return
+    if path != file.path:
+        path.unlink()
+    if digest == known:
+        raise InputError(f"{what}: its SHA-256 is {digest}, but {file.sha256} is published; {remedy}")
+    raise InputError(
+        f"{what}: its SHA-256 is {digest}, but was {known} when it was first seen ({record}); {remedy}, or delete "
+        "that record if you trust the new one"
+    )
+
+
+def _check_whole(folder: Path) -> None:
+    """Check cheaply that an unpacked folder holds as many files and bytes as it did. Raises InputError if not."""
+    if was_unpacked(folder):
+        known = read_json(folder / RECEIPT)
+        sizes = file_sizes(folder)
+        if (len(sizes), sum(sizes.values())) != (known.get("files"), known.get("bytes")):
+            raise InputError(
+                f"{folder}: holds {len(sizes)} files of {sum(sizes.values())} bytes in all, but {known.get('files')} "
+                f"of {known.get('bytes')} were unpacked; delete the folder and run again, it is then unpacked anew"
+            )
+
+
+def _check_archives(folder: Path, archives: Sequence[File], advice: str) -> None:
+    """Check that the archives that still lie there are those that the folder was unpacked from."""
+    known = read_json(folder / RECEIPT).get("archives", {})
+    for file in archives:
+        if file.path.is_file():
+            obtain_file(file, advice)
+            if _recorded_digest(file) != known.get(file.path.name):
+                raise InputError(
+                    f"{folder}: was unpacked from another {file.path.name} than now lies at {file.path}; delete the "
+                    "folder to unpack the new one, or restore the archive"
+                )
+
+
+def _receipt(archives: Sequence[File], root: Path) -> str:
+    """Describe an unpacked folder: the digests of its archives, its number of files and bytes."""
+    sizes = file_sizes(root)
+    listed = {file.path.name: _recorded_digest(file) for file in archives}
+    return json.dumps({"archives": listed, "files": len(sizes), "bytes": sum(sizes.values())}, indent=1) + "\n"
+
+
+def _recorded_digest(file: File) -> str:
+    return _record(file).read_text(encoding="utf-8").partition(" ")[0]
+
+
+def _record(file: File) -> Path:
+    return file.path.with_name(f"{file.path.name}.sha256")
+
+
+def _alone(path: Path) -> FileLock:
+    """Lock what is to lie at `path` against other processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def _names(files: Sequence[File]) -> str:
+    return ", ".join(str(file.path) for file in files)
+
+
+def _megabytes(file: File) -> str:
+    return f" ({file.bytes / 1e6:.0f} MB)" if file.bytes else ""
