@@ -9,6 +9,7 @@ import torch
 import torchvision
 
 from reid.artifacts import InputError, Weights, provenance, read_weights, write_weights
+from reid.data.sources import TABLE, weights_file
 from reid.models.backbone import Backbone
 from reid.models.embedder import Embedder
 from reid.stages.initialise import initialise
@@ -106,3 +107,18 @@ def test_damaged_and_missing_weights_are_told(tmp_path: Path, name: str, message
     (tmp_path / name).write_bytes(b"PK\3\4 and no more")
     with pytest.raises(InputError, match=f"{name}: {message}"):
         first_weights(tmp_path, name)
+
+
+# --- the table
+
+
+def test_weights_are_torchvisions_own() -> None:
+    for weights, architectures in TABLE["weights"].items():
+        for architecture in architectures:
+            file = weights_file(weights, architecture, Path("data/weights"))
+            published = torchvision.models.get_model_weights(architecture)[weights]
+            assert file.urls == (published.url,)
+            assert file.path == Path("data/weights") / published.url.rpartition("/")[2]
+            assert file.path.stem.endswith(f"-{file.sha256}") and len(file.sha256) == 8
+            assert file.bytes is not None
+            assert 0 <= file.bytes - published.meta["_file_size"] * 2**20 < 2500

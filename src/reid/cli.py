@@ -144,18 +144,24 @@ def fetch(
     jobs = planning.plan(parameters.load(params))
     missing = []
     for name, job in [*jobs["dataset"].items(), *jobs["initialise"].items()]:
-        try:
-            found = _fetch(job["parameters"], offline)
-            typer.echo(f"{name}: " + (f"{found}" if found else "nothing to fetch"))
-        except InputError as error:
-            missing.append(f"{name}: {error}")
+        if _is_from_outside(job["parameters"]):
+            try:
+                _fetch(job["parameters"], offline)
+                typer.echo(f"{name}: there")
+            except InputError as error:
+                missing.append(f"{name}: {error}")
     if missing:
-        raise InputError("\n".join(missing))
+        raise InputError("\n".join(["not all is there", *missing]))
+
+
+def _is_from_outside(parameters: Mapping[str, Any]) -> bool:
+    """Tell jobs that need something that nothing here makes."""
+    return bool({"imagenet", "checkpoint"} & set(parameters)) or "folder" in parameters.get("source", {})
 
 
 def _fetch(parameters: Mapping[str, Any], offline: bool) -> Path | None:
     """Obtain what a job needs from outside; give the file that its result depends on, if any."""
-    if not {"imagenet", "checkpoint"} & set(parameters) and "archives" not in parameters.get("source", {}):
+    if not _is_from_outside(parameters):
         return None
     from reid.stages.fetch import fetch as fetch_for
 

@@ -40,7 +40,7 @@ class Interrupted(Exception):
 class Patience:
     """How long to wait, in seconds, and how often to try again without a byte gained."""
 
-    connect: float = 10
+    connect: float = 5
     read: float = 60
     attempts: int = 6
     first_wait: float = 1
@@ -69,7 +69,9 @@ def download(url: str, part: Path, limit: int, patience: Patience = PATIENCE) ->
         fruitless = 1 if error.gained else fruitless + 1
         return fruitless >= patience.attempts or (error.retry_after or 0) > patience.longest_wait
 
-    backoff = tenacity.wait_exponential_jitter(patience.first_wait, patience.longest_wait, jitter=patience.first_wait)
+    backoff = tenacity.wait_exponential_jitter(
+        multiplier=patience.first_wait, max=patience.longest_wait, jitter=patience.first_wait
+    )
 
     def wait(state: tenacity.RetryCallState) -> float:
         asked = _error(state).retry_after
@@ -128,7 +130,7 @@ class _Transfer:
             whole = response.status_code == 200
             start, total = (0, _length(response)) if whole else _content_range(response)
             if not whole and (start, total) != (have, known["bytes"]):
-                self.part.unlink()
+                self.part.unlink(missing_ok=True)
                 raise Interrupted(f"the server continued another file, from byte {start} of {total}")
             self._check(total)
             if whole:
@@ -170,7 +172,7 @@ class _Transfer:
         """Raise if the answer is not the file."""
         status = f"{response.status_code} {response.reason}"
         if response.status_code == 416:
-            self.part.unlink()
+            self.part.unlink(missing_ok=True)
             raise Interrupted("the server's file is shorter than what is here of it")
         if response.status_code in AGAIN:
             asked = response.headers.get("Retry-After")
@@ -202,7 +204,7 @@ class _Transfer:
         have = start
         try:
             with self.part.open("ab") as opened:
-                for chunk in response.raw.stream(CHUNK, decode_content=False):
+                while chunk := response.raw.read1(CHUNK, decode_content=False):
                     have += len(chunk)
                     if have > self.limit:
                         raise InputError(f"{self.url}: goes on beyond the {self.limit} bytes expected; stopped")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,34 +66,36 @@ def find_release(folder: Path, archives: Sequence[File], advice: str) -> Finding
     return Finding(folder, "missing", None, f"{advice}; put it to {put}")
 
 
-def obtain_file(file: File, advice: str, offline: bool = False, patience: Patience = PATIENCE) -> None:
+def obtain_file(file: File, advice: str, offline: bool = False, patience: Patience = PATIENCE) -> str:
     """Make sure that a file lies at its path and is what was published or first seen; fetch it if need be.
 
-    Its SHA-256 is kept beside it in `<name>.sha256`, as the program sha256sum writes it, and compared from then on. A
-    download goes to `<name>.part` and gets its name once it is verified. Raises InputError if the file is another, or
-    is not there and cannot be fetched: no address, offline, no connection, or `reid.data.download.download` fails.
+    Returns its SHA-256. Where none is published, it is recorded beside the file in `<name>.sha256`, as the program
+    sha256sum writes it, and compared from then on. A download goes to `<name>.part` and gets its name once it is
+    verified. Raises InputError if the file is another, or is not there and cannot be fetched: no address, offline, no
+    connection, or what `reid.data.download.download` raises.
     """
+    if file.path.is_file():
+        return _verified(file, file.path, f"{file.path}", "obtain it again")
+    if not file.urls:
+        raise InputError(f"{file.path}: no such file; {advice}; put it to {file.path}")
+    by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it to {file.path}"
+    if offline:
+        raise InputError(f"{file.path}: no such file, and nothing is fetched offline; {by_hand}")
+    part = file.path.with_name(f"{file.path.name}.part")
+    limit = UNKNOWN if file.bytes is None else file.bytes + file.bytes // 100
+    problems = []
     with _alone(file.path):
-        if file.path.is_file():
-            _verify(file, file.path, f"{file.path}", "obtain it again")
-            return
-        if not file.urls:
-            raise InputError(f"{file.path}: no such file; {advice}; put it to {file.path}")
-        by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it to {file.path}"
-        if offline:
-            raise InputError(f"{file.path}: no such file, and nothing is fetched offline; {by_hand}")
-        part = file.path.with_name(f"{file.path.name}.part")
-        problems = []
+        if file.path.is_file():  # another process fetched it while this one waited
+            return _verified(file, file.path, f"{file.path}", "obtain it again")
         for url in file.urls:
             try:
-                download(url, part, UNKNOWN if file.bytes is None else file.bytes + file.bytes // 100, patience)
-                _verify(file, part, url, "what came was discarded; use another address")
-                break
+                download(url, part, limit, patience)
+                digest = _verified(file, part, url, "what came was discarded; use another address")
+                part.replace(file.path)
+                return digest
             except InputError as error:
                 problems.append(f"{error}")
-        else:
-            raise InputError(f"{file.path}: no such file; {'; '.join(problems)}; or {by_hand}")
-        part.replace(file.path)
+    raise InputError(f"{file.path}: no such file; {'; '.join(problems)}; or {by_hand}")
 
 
 def obtain_release(
@@ -105,19 +107,19 @@ def obtain_release(
     `obtain_file` and `reid.data.unpack.unpack` do; if there is neither folder nor archive; if the folder has lost or
     changed files since it was unpacked, or was unpacked from other archives than those that now lie there.
     """
-    receipt = folder / RECEIPT
-    with _alone(folder):
-        found = find_release(folder, archives, advice)
-        if found.state == "missing":
-            raise InputError(f"{folder}: no such folder; {found.todo}")
-        if found.state != "there":
-            for file in archives:
-                obtain_file(file, advice, offline, patience)
-            progress = partial(tqdm, desc=f"unpack {folder.name}", unit="file")
-            unpack([file.path for file in archives], folder, partial(_receipt, archives), progress)
-        elif receipt.is_file():
-            _check_archives(folder, archives, advice)
-    return receipt if receipt.is_file() else None
+    found = find_release(folder, archives, advice)
+    if found.state == "missing":
+        raise InputError(f"{folder}: no such folder; {found.todo}")
+    if found.state != "there":
+        with _alone(folder):
+            if not folder.is_dir():  # else another process unpacked it while this one waited
+                digests = {file.path.name: obtain_file(file, advice, offline, patience) for file in archives}
+                progress = partial(tqdm, desc=f"unpack {folder.name}", unit="file")
+                unpack([file.path for file in archives], folder, partial(_receipt, digests), progress)
+    if not was_unpacked(folder):
+        return None
+    _check_archives(folder, archives, advice)
+    return folder / RECEIPT
 
 
 def was_unpacked(folder: Path) -> bool:
@@ -125,26 +127,36 @@ def was_unpacked(folder: Path) -> bool:
     return (folder / RECEIPT).is_file()
 
 
-def _verify(file: File, path: Path, what: str, remedy: str) -> None:
-    """Compare a file's digest with the published and the recorded one; record it if it is the first.
+def _verified(file: File, path: Path, what: str, remedy: str) -> str:
+    """Give a file's digest if it is the published or recorded one; record it if there is neither.
 
-    A download of another digest is removed.
+    A download of another digest is removed, and InputError raised.
     """
-    record = _record(file)
     digest = file_digest(path)
-    known = _recorded_digest(file) if record.is_file() else digest
-    if digest.startswith(file.sha256.lower()) and digest == known:
-        if not record.is_file():
-            write_text(record, f"{digest}  {file.path.name}\n")
-        return
-    if path != file.path:
-        path.unlink()
-    if digest == known:
-        raise InputError(f"{what}: its SHA-256 is {digest}, but {file.sha256} is published; {remedy}")
-    raise InputError(
-        f"{what}: its SHA-256 is {digest}, but was {known} when it was first seen ({record}); {remedy}, or delete "
-        "that record if you trust the new one"
-    )
+    record = file.path.with_name(f"{file.path.name}.sha256")
+    if file.sha256:
+        expected, whose = file.sha256.lower(), f"but {file.sha256} is published"
+    elif record.is_file():
+        expected, _, _ = record.read_text(encoding="utf-8").partition(" ")
+        whose = f"but was {expected} when it was first seen ({record})"
+        remedy += ", or delete that record if you trust the new one"
+    else:
+        _write_record(record, f"{digest}  {file.path.name}\n")
+        return digest
+    if not digest.startswith(expected):
+        if path != file.path:
+            path.unlink()
+        raise InputError(f"{what}: its SHA-256 is {digest}, {whose}; {remedy}")
+    return digest
+
+
+def _write_record(record: Path, text: str) -> None:
+    try:
+        write_text(record, text)
+    except OSError as error:
+        raise InputError(
+            f"{record}: {error.strerror}; make its folder writable, or give the archive's sha256"
+        ) from None
 
 
 def _check_whole(folder: Path) -> None:
@@ -163,28 +175,17 @@ def _check_archives(folder: Path, archives: Sequence[File], advice: str) -> None
     """Check that the archives that still lie there are those that the folder was unpacked from."""
     known = read_json(folder / RECEIPT).get("archives", {})
     for file in archives:
-        if file.path.is_file():
-            obtain_file(file, advice)
-            if _recorded_digest(file) != known.get(file.path.name):
-                raise InputError(
-                    f"{folder}: was unpacked from another {file.path.name} than now lies at {file.path}; delete the "
-                    "folder to unpack the new one, or restore the archive"
-                )
+        if file.path.is_file() and obtain_file(file, advice) != known.get(file.path.name):
+            raise InputError(
+                f"{folder}: was unpacked from another {file.path.name} than now lies at {file.path}; delete the folder "
+                "to unpack the new one, or restore the archive"
+            )
 
 
-def _receipt(archives: Sequence[File], root: Path) -> str:
+def _receipt(digests: Mapping[str, str], folder: Path) -> str:
     """Describe an unpacked folder: the digests of its archives, its number of files and bytes."""
-    sizes = file_sizes(root)
-    listed = {file.path.name: _recorded_digest(file) for file in archives}
-    return json.dumps({"archives": listed, "files": len(sizes), "bytes": sum(sizes.values())}, indent=1) + "\n"
-
-
-def _recorded_digest(file: File) -> str:
-    return _record(file).read_text(encoding="utf-8").partition(" ")[0]
-
-
-def _record(file: File) -> Path:
-    return file.path.with_name(f"{file.path.name}.sha256")
+    sizes = file_sizes(folder)
+    return json.dumps({"archives": digests, "files": len(sizes), "bytes": sum(sizes.values())}, indent=1) + "\n"
 
 
 def _alone(path: Path) -> FileLock:

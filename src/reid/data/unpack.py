@@ -21,6 +21,8 @@ from reid.artifacts import InputError, write_text
 
 CHUNK = 1 << 20
 RECEIPT = ".unpacked.json"
+PADDING = 64 << 20
+"""Bytes that a tar may have after its end mark."""
 HARMLESS = 100 << 20
 """Bytes that an archive may unpack to whatever its own size: lists of names shrink a hundredfold."""
 DAMAGED = (
@@ -141,7 +143,24 @@ def _tar(archive: Path) -> Iterator[Iterable[Entry | None]]:
             path = _path(archive, member.name)
             return None if member.isdir() else Entry(path, member.size, lambda: opened.extractfile(member))  # type: ignore[arg-type,return-value]
 
-        yield (entry(member) for member in opened)  # one by one: a bomb is noticed before it is read through
+        def entries() -> Iterator[Entry | None]:
+            for member in opened:  # one by one: a bomb is noticed before it is read through
+                yield entry(member)
+            _check_end(opened)
+
+        yield entries()
+
+
+def _check_end(opened: tarfile.TarFile) -> None:
+    """Check that a tar has its end mark, which tarfile does without, and a compressed one its checksum after that."""
+    assert opened.fileobj is not None
+    opened.fileobj.seek(opened.offset)
+    if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("cut off")
+    for _ in range(PADDING // CHUNK):
+        if not opened.fileobj.read(CHUNK):
+            return
+    raise tarfile.ReadError("goes on after its end")
 
 
 def _path(archive: Path, name: str) -> PurePosixPath:
@@ -209,4 +228,4 @@ def _content(folder: Path) -> Path:
 
 
 def _refused(archive: Path, name: str, why: str) -> InputError:
-    return InputError(f"{archive}: entry {name!r} {why}; not unpacked, as a sound release has no such entry")
+    return InputError(f"{archive}: entry {name!r} {why}; not unpacked; if you trust it, unpack it by hand and give the folder")
