@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from reid.artifacts import InputError, read_json, write_text
 from reid.data.download import PATIENCE, Patience, download
 from reid.data.manifest import file_digest, file_sizes
-from reid.data.sources import File
+from reid.data.sources import File, advice, file_of, weights_file
 from reid.data.unpack import RECEIPT, unpack
 
 UNKNOWN = 1 << 38
@@ -38,16 +38,63 @@ class Finding:
     todo: str
 
 
-def find_file(file: File, advice: str) -> Finding:
-    """Look for a file, without reading it. advice: how to obtain it by hand."""
+def find(settings: Mapping[str, Any]) -> Finding | None:
+    """Look for what a job needs from outside, by its settings, without reading it; None if it needs nothing.
+
+    settings: the parameters of a job of `dataset`, with its source: {"folder"} and perhaps "archives", or of
+    `initialise`: {"imagenet", "architecture", "folder"} or {"checkpoint"}. Raises InputError if an unpacked folder has
+    lost or changed files.
+    """
+    if release := _release(settings):
+        return find_release(*release)
+    return find_file(*file) if (file := _file(settings)) else None
+
+
+def obtain(settings: Mapping[str, Any], offline: bool = False) -> Path | None:
+    """Make sure that what a job needs from outside is there, by its settings as in `find`; fetch it if need be.
+
+    Returns the file that the job's result depends on: the receipt of an unpacked release, the file of the weights;
+    None if there is none. Raises InputError as `obtain_release` and `obtain_file` do.
+    """
+    if release := _release(settings):
+        return obtain_release(*release, offline)
+    if not (found := _file(settings)):
+        return None
+    file, how = found
+    if "checkpoint" not in settings:
+        obtain_file(file, how, offline)
+    elif not file.path.is_file():
+        raise InputError(f"{file.path}: no such file; {how}")
+    return file.path
+
+
+def _release(settings: Mapping[str, Any]) -> tuple[Path, list[File], str] | None:
+    source = settings.get("source", {})
+    if "folder" not in source:
+        return None
+    archives = [file_of(archive) for archive in source.get("archives", [])]
+    return Path(source["folder"]), archives, advice(settings["format"])
+
+
+def _file(settings: Mapping[str, Any]) -> tuple[File, str] | None:
+    if "imagenet" in settings:
+        file = weights_file(settings["imagenet"], settings["architecture"], Path(settings["folder"]))
+        return file, f"download it from {file.urls[0]}"
+    if "checkpoint" in settings:
+        return File(Path(settings["checkpoint"])), "give the path of your weights in initialise.checkpoints"
+    return None
+
+
+def find_file(file: File, how: str) -> Finding:
+    """Look for a file, without reading it. how: how to obtain it by hand."""
     if file.path.is_file():
         return Finding(file.path, "there", 0, "")
     if file.urls:
         return Finding(file.path, "to fetch", file.bytes, f"fetch {file.urls[0]}")
-    return Finding(file.path, "missing", None, f"{advice}; put it to {file.path}")
+    return Finding(file.path, "missing", None, f"{how}; put it to {file.path}")
 
 
-def find_release(folder: Path, archives: Sequence[File], advice: str) -> Finding:
+def find_release(folder: Path, archives: Sequence[File], how: str) -> Finding:
     """Look for a release's folder, else for what it can be made from, without reading them.
 
     Raises InputError if the folder was unpacked here and has lost or changed files since.
@@ -63,10 +110,10 @@ def find_release(folder: Path, archives: Sequence[File], advice: str) -> Finding
         total = sum(sizes) if len(sizes) == len(absent) else None
         return Finding(folder, "to fetch", total, f"fetch {', '.join(file.urls[0] for file in absent)} and unpack")
     put = f"{_names(absent)}, or its folder to {folder}" if absent else f"{folder}"
-    return Finding(folder, "missing", None, f"{advice}; put it to {put}")
+    return Finding(folder, "missing", None, f"{how}; put it to {put}")
 
 
-def obtain_file(file: File, advice: str, offline: bool = False, patience: Patience = PATIENCE) -> str:
+def obtain_file(file: File, how: str, offline: bool = False, patience: Patience = PATIENCE) -> str:
     """Make sure that a file lies at its path and is what was published or first seen; fetch it if need be.
 
     Returns its SHA-256. Where none is published, it is recorded beside the file in `<name>.sha256`, as the program
@@ -77,7 +124,7 @@ def obtain_file(file: File, advice: str, offline: bool = False, patience: Patien
     if file.path.is_file():
         return _verified(file, file.path, f"{file.path}", "obtain it again")
     if not file.urls:
-        raise InputError(f"{file.path}: no such file; {advice}; put it to {file.path}")
+        raise InputError(f"{file.path}: no such file; {how}; put it to {file.path}")
     by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it to {file.path}"
     if offline:
         raise InputError(f"{file.path}: no such file, and nothing is fetched offline; {by_hand}")
@@ -99,7 +146,7 @@ def obtain_file(file: File, advice: str, offline: bool = False, patience: Patien
 
 
 def obtain_release(
-    folder: Path, archives: Sequence[File], advice: str, offline: bool = False, patience: Patience = PATIENCE
+    folder: Path, archives: Sequence[File], how: str, offline: bool = False, patience: Patience = PATIENCE
 ) -> Path | None:
     """Make sure that a release's folder is there: your own, or unpacked from its archives, fetched if need be.
 
@@ -107,18 +154,18 @@ def obtain_release(
     `obtain_file` and `reid.data.unpack.unpack` do; if there is neither folder nor archive; if the folder has lost or
     changed files since it was unpacked, or was unpacked from other archives than those that now lie there.
     """
-    found = find_release(folder, archives, advice)
+    found = find_release(folder, archives, how)
     if found.state == "missing":
         raise InputError(f"{folder}: no such folder; {found.todo}")
     if found.state != "there":
         with _alone(folder):
             if not folder.is_dir():  # else another process unpacked it while this one waited
-                digests = {file.path.name: obtain_file(file, advice, offline, patience) for file in archives}
+                digests = {file.path.name: obtain_file(file, how, offline, patience) for file in archives}
                 progress = partial(tqdm, desc=f"unpack {folder.name}", unit="file")
                 unpack([file.path for file in archives], folder, partial(_receipt, digests), progress)
     if not was_unpacked(folder):
         return None
-    _check_archives(folder, archives, advice)
+    _check_archives(folder, archives, how)
     return folder / RECEIPT
 
 
@@ -171,11 +218,11 @@ def _check_whole(folder: Path) -> None:
             )
 
 
-def _check_archives(folder: Path, archives: Sequence[File], advice: str) -> None:
+def _check_archives(folder: Path, archives: Sequence[File], how: str) -> None:
     """Check that the archives that still lie there are those that the folder was unpacked from."""
     known = read_json(folder / RECEIPT).get("archives", {})
     for file in archives:
-        if file.path.is_file() and obtain_file(file, advice) != known.get(file.path.name):
+        if file.path.is_file() and obtain_file(file, how) != known.get(file.path.name):
             raise InputError(
                 f"{folder}: was unpacked from another {file.path.name} than now lies at {file.path}; delete the folder "
                 "to unpack the new one, or restore the archive"

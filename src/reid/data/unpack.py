@@ -228,4 +228,6 @@ def _content(folder: Path) -> Path:
 
 
 def _refused(archive: Path, name: str, why: str) -> InputError:
-    return InputError(f"{archive}: entry {name!r} {why}; not unpacked; if you trust it, unpack it by hand and give the folder")
+    return InputError(
+        f"{archive}: entry {name!r} {why}; not unpacked; if you trust it, unpack it by hand and give the folder"
+    )
