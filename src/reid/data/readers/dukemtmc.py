@@ -11,7 +11,7 @@ from reid.data.sources import advice
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 GRAMMAR = "ID_cC_fFFFFFFF.jpg (ID four digits, C camera 1-8), such as 0005_c2_f0046985.jpg"
-PATTERN = re.compile(r"(\d{4})_c([1-8])_f\d+")
+PATTERN = re.compile(r"(\d{4})_c([1-8])_f\d+", re.ASCII)
 OBTAIN = advice("dukemtmc")
 
 COUNTS = {"train": 16_522, "train_persons": 702, "query": 2_228, "query_persons": 702, "gallery": 17_661}

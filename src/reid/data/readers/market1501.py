@@ -15,7 +15,7 @@ from reid.data.sources import advice
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 BOXES = "gt_bbox"
 GRAMMAR = "ID_cCsS_FFFFFF_BB.jpg (ID four digits or -1, C camera 1-6), such as 0002_c1s1_000451_03.jpg"
-PATTERN = re.compile(r"(-1|\d{4})_c([1-6])s\d+_")
+PATTERN = re.compile(r"(-1|\d{4})_c([1-6])s\d+_", re.ASCII)
 OBTAIN = advice("market1501")
 
 COUNTS = {
@@ -27,6 +27,7 @@ COUNTS = {
     "junk": 3_819,
     "distractors": 2_798,
 }
+"""Of the release; its web page says 2,793 distractors."""
 
 
 def read(root: Path) -> Index:
