@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import servers
 from reid.artifacts import InputError
@@ -156,6 +159,26 @@ def test_a_disk_too_small_is_told_before_a_byte_comes(
     with pytest.raises(InputError, match=f"{part.parent}: 99999 bytes free, but .*file.zip needs 100000; free some"):
         download(server.url(), part, LIMIT, HASTY)
     assert not part.exists()
+
+
+HOSTILE = st.one_of(
+    st.integers(0, 99_999).map(servers.drops_at),
+    st.integers(0, 99_999).map(servers.continues_at),
+    st.integers(100_001, 150_000).map(servers.claims),
+    st.sampled_from(
+        [servers.hangs_up, servers.ignores_ranges, servers.without_length, servers.answers(503), servers.answers(416)]
+    ),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(HOSTILE, max_size=6))
+def test_whatever_happens_on_the_way_the_bytes_are_the_files(script: list[servers.Behaviour]) -> None:
+    with servers.serving(CONTENT) as server, tempfile.TemporaryDirectory() as folder:
+        server.script = script
+        part = Path(folder) / "file.zip.part"
+        download(server.url(), part, LIMIT, Patience(read=2, attempts=9, first_wait=0.001, longest_wait=0.001))
+        assert part.read_bytes() == CONTENT
 
 
 # --- what servers say

@@ -62,6 +62,10 @@ def test_every_format_has_a_source() -> None:
         assert {"title", "page", "licence", "obtain", "folder", "holds"} <= set(release)
 
 
+def test_every_published_network_has_its_weights() -> None:
+    assert set(TABLE["weights"]["IMAGENET1K_V1"]) == set(planning.PUBLISHED.values())
+
+
 def test_what_was_withdrawn_or_is_on_request_has_no_address() -> None:
     for layout in ("dukemtmc", "person-search", "mars"):
         assert "archives" not in TABLE["releases"][layout]

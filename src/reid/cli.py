@@ -24,6 +24,7 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
 
 \b
   snakemake --cores all      runs the whole experiment     (or: dvc repro)
+  reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
   reid train --help          explains one stage
 """
@@ -55,6 +56,12 @@ Offline = Annotated[
 ]
 
 
+def _slow_bars_in_logs() -> None:
+    """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+
+
 def run(
     stage: str,
     settings: Path,
@@ -73,8 +80,7 @@ def run(
     """
     from reid import store
 
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log wants a line now and then, not a moving bar
+    _slow_bars_in_logs()
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
@@ -163,6 +169,7 @@ def _fetch(parameters: Mapping[str, Any], offline: bool) -> Path | None:
     """Obtain what a job needs from outside; give the file that its result depends on, if any."""
     if not _is_from_outside(parameters):
         return None
+    _slow_bars_in_logs()
     from reid.stages.fetch import fetch as fetch_for
 
     return fetch_for(settings=parameters, offline=offline)

@@ -129,7 +129,7 @@ class _Transfer:
         with closing(self._ask(headers)) as response:
             whole = response.status_code == 200
             start, total = (0, _length(response)) if whole else _content_range(response)
-            if not whole and (start, total) != (have, known["bytes"]):
+            if not whole and (start, total) != (have, known.get("bytes")):
                 self.part.unlink(missing_ok=True)
                 raise Interrupted(f"the server continued another file, from byte {start} of {total}")
             self._check(total)
