@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -15,7 +16,7 @@ import requests
 import tenacity
 import urllib3
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
 
 from reid.artifacts import InputError, write_text
 
@@ -28,7 +29,7 @@ class Unreachable(InputError):
 
 
 class Interrupted(Exception):
-    """A transfer that may be taken up again; `gained`: bytes have come; `retry_after`: seconds the server asks for."""
+    """A transfer that may be taken up again; `gained`: it got further; `retry_after`: seconds the server asks for."""
 
     def __init__(self, reason: object, gained: bool = False, retry_after: float | None = None) -> None:
         super().__init__(f"{reason}")
@@ -38,7 +39,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds, and how often to try again without a byte gained."""
+    """How long to wait, in seconds, and how often to try in a row without getting further."""
 
     connect: float = 5
     read: float = 60
@@ -55,10 +56,10 @@ def download(url: str, part: Path, limit: int, patience: Patience = PATIENCE) ->
 
     limit    bytes that the file may have
     Beside an unfinished `part`, `<part>.json` holds the address, length and validator (ETag or date) that make going on
-    safe; without a validator, or with another file or server, the download starts anew. Waits grow
-    from attempt to attempt, or are what the server asks for (Retry-After). From https no redirect leads to http.
+    safe; without a validator, or with another file or address, the download starts anew. Waits grow from attempt to
+    attempt, or are what the server asks for (Retry-After). From https no redirect leads to http.
     Raises Unreachable at once if there is no connection, and InputError if the server refuses, serves a web page or
-    too many bytes, if the disk is too small, or after `patience.attempts` attempts in a row without a byte gained.
+    too many bytes, if the disk is too small, or after `patience.attempts` attempts in a row that got no further.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     fruitless = 0
@@ -66,7 +67,7 @@ def download(url: str, part: Path, limit: int, patience: Patience = PATIENCE) ->
     def give_up(state: tenacity.RetryCallState) -> bool:
         nonlocal fruitless
         error = _error(state)
-        fruitless = 1 if error.gained else fruitless + 1
+        fruitless = 0 if error.gained else fruitless + 1
         return fruitless >= patience.attempts or (error.retry_after or 0) > patience.longest_wait
 
     backoff = tenacity.wait_exponential_jitter(
@@ -87,7 +88,7 @@ def download(url: str, part: Path, limit: int, patience: Patience = PATIENCE) ->
     except Interrupted as error:
         asked = f"; it asks to wait {error.retry_after:.0f} s" if error.retry_after else ""
         raise InputError(
-            f"{url}: {error}, {fruitless} times in a row without a byte gained{asked}; run the same again later, "
+            f"{url}: {error}; attempts in a row without getting further: {fruitless}{asked}; run the same again later, "
             "it goes on from where it is"
         ) from None
 
@@ -109,6 +110,7 @@ class _Transfer:
         if url.startswith("https://"):
             del self.session.adapters["http://"]  # so that no redirect can lead there
         self.answered = False
+        self.furthest = 0
         self.bar: tqdm[Any] | None = None
 
     def close(self) -> None:
@@ -159,7 +161,7 @@ class _Transfer:
             raise InputError(f"{self.url}: redirects without end; the address is dead, use another") from None
         except requests.exceptions.ConnectionError as error:
             reason = getattr(error.args[0], "reason", error.args[0]) if error.args else error
-            if not self.answered and isinstance(reason, (NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+            if not self.answered and isinstance(reason, (NewConnectionError, ConnectTimeoutError, ProxyError)):
                 raise Unreachable(f"no connection to {urlsplit(self.url).netloc}") from None
             raise Interrupted(f"the connection broke ({reason})") from None
         except requests.exceptions.RequestException as error:
@@ -210,8 +212,11 @@ class _Transfer:
                         raise InputError(f"{self.url}: goes on beyond the {self.limit} bytes expected; stopped")
                     opened.write(chunk)
                     bar.update(len(chunk))
+                opened.flush()
+                os.fsync(opened.fileno())
         except HTTPError as error:
-            raise Interrupted(f"the connection broke after {have} of {total} bytes ({error})", have > start) from None
+            gained, self.furthest = have > self.furthest, max(have, self.furthest)
+            raise Interrupted(f"the connection broke after {have} of {total} bytes ({error})", gained) from None
         except OSError as error:
             raise InputError(f"{self.part}: {error.strerror}; see to it and run the same again, it goes on") from None
 
