@@ -145,6 +145,13 @@ def test_mars_has_the_counts_of_its_official_index(tmp_path: Path, monkeypatch: 
     assert len(index) == 1_191_003 and first_hits_possible(index)
 
 
+def test_the_page_of_the_datasets_has_all_counts() -> None:
+    rows = (ROOT / "docs/datasets.md").read_text().split("\n## Sources")[0]
+    assert not [
+        f"{layout}: {name}" for layout, counts in COUNTS.items() for name, n in counts.items() if f"{n:,}" not in rows
+    ]
+
+
 # --- any name
 
 
