@@ -11,6 +11,7 @@ from scipy.io import savemat
 
 from reid.artifacts import Index, InputError, read_index, write_index
 from reid.data.readers import COUNTS, READERS, check_counts, count
+from reid.data.readers.layout import load_matrix
 from reid.data.synthetic import releases
 from reid.params import OWN
 
@@ -182,7 +183,7 @@ def test_mars_first_and_last_tracklet_can_be_queries(tmp_path: Path) -> None:
 
 def test_mars_agrees_with_a_walk_through_the_tables(tmp_path: Path) -> None:
     """The order of the tracklets is the table's, the order of the rows that of the names."""
-    tracks = [(6, 9, 2, 3), (1, 1, -1, 4), (3, 5, 0, 2)]  # frame 2 is in no tracklet
+    tracks = [(8, 9, 2, 3), (1, 1, -1, 4), (5, 6, 2, 2), (3, 4, 0, 2)]  # frames 2 and 7 are in no tracklet
     index = READERS["mars"](mars(tmp_path, tracks, queries=(1,)))
     expected = []
     for row, (first, last, person, camera) in enumerate(tracks, 1):
@@ -201,6 +202,12 @@ def test_mars_agrees_with_a_walk_through_the_tables(tmp_path: Path) -> None:
         ([(0, 2, 2, 1)], [1], "row 1 .* frames 0 to 2, which overlaps another or leaves the 9 frames"),
         ([(1, 10, 2, 1)], [1], "row 1 .* frames 1 to 10"),
         ([(3, 2, 2, 1)], [1], "row 1 .* frames 3 to 2"),
+        (
+            [(4, 5, 2, 1)],
+            [1],
+            "line 5, 0002C1T0001F001.jpg, is in tracklet 1, which begins with 0000C5...: another person",
+        ),
+        ([(1, 2, 2, 1), (7, 8, 2, 1)], [1], "line 8, 0002C3T0001F001.jpg, is in tracklet 2, which begins with 0002C1"),
         (TRACKS, [0], "query_IDX.mat: no tracklet 0 "),
         (TRACKS, [5], "query_IDX.mat: no tracklet 5 "),
     ],
@@ -336,6 +343,17 @@ def test_person_search_indexes_ground_truth_boxes_and_each_querys_gallery(tmp_pa
     }
 
 
+def test_a_scene_without_a_valid_box_adds_nothing(tmp_path: Path) -> None:
+    person_search(tmp_path)
+    images = load_matrix(tmp_path / "annotation/Images.mat", "Img")
+    empty = structs(("idlocate", "ishard"), (np.array([(5, 5, 0, 9)], np.uint16), 0))
+    added = np.concatenate([images, structs(images.dtype.names, ("s6.jpg", 1, empty))], axis=1)
+    savemat(tmp_path / "annotation/Images.mat", {"Img": added})
+    before = READERS["person-search"](tmp_path)
+    savemat(tmp_path / "annotation/pool.mat", {"pool": cells("s4.jpg", "s6.jpg", "s3.jpg", "s5.jpg")})
+    assert table(READERS["person-search"](tmp_path)) == table(before)
+
+
 def test_person_search_survives_the_way_to_disk(tmp_path: Path) -> None:
     index = READERS["person-search"](person_search(tmp_path))
     write_index(tmp_path / "index.parquet", index)
@@ -377,7 +395,7 @@ def test_person_search_annotation_that_does_not_belong_together_is_an_error(tmp_
         READERS["person-search"](tmp_path)
     lists(tmp_path, 1, *SEARCHES)
     savemat(tmp_path / "annotation/pool.mat", {"pool": cells("s4.jpg", "s3.jpg", "s5.jpg", "s6.jpg")})
-    with pytest.raises(InputError, match=r"Images.mat: no box for s6.jpg"):
+    with pytest.raises(InputError, match=r"Images.mat: no boxes of s6.jpg"):
         READERS["person-search"](tmp_path)
     person_search(tmp_path)
     (tmp_path / "Image/SSM/s5.jpg").unlink()

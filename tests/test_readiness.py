@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from reid.artifacts import InputError
 from reid.cli import app
+from reid.data.sources import File
 from reid.params import Backbone, Params, Pretrain, Train
 from reid.plan import plan, write_settings
 from reid.readiness import probe as network
@@ -64,7 +65,10 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def look(params: Params, depth: Any = "headers") -> Any:
-    return examine("photos", params.datasets["photos"], Path("results/tiny/index/photos.parquet"), depth, 2)[0]
+    settings = plan(params)["dataset"]["photos"]["parameters"]
+    return examine("photos", params.datasets["photos"], settings, Path("results/tiny/index/photos.parquet"), depth, 2)[
+        0
+    ]
 
 
 def test_a_whole_dataset_is_ready_and_counted() -> None:
@@ -80,7 +84,7 @@ def test_what_is_missing_wrong_or_miscounted_is_told(photos: Path) -> None:
     found = look(own(source={"folder": "elsewhere"}))
     assert (found.state, found.told) == (
         "missing",
-        "elsewhere: no such folder; give the folder of your photos as source.folder",
+        "elsewhere: no such folder; these are photos of your own; put it to elsewhere",
     )
     assert look(own(read={"pattern": "{person}_{rest}"})).state == "wrong"
     found = look(own(counts={"train": 9}))
@@ -134,57 +138,73 @@ def test_datasets_that_nothing_reads_are_not_needed() -> None:
 
 def test_rendered_datasets_are_ready_before_and_after(photos: Path) -> None:
     params = Params.model_validate(changed({}))
-    found, index = examine("market", params.datasets["market"], Path("none.parquet"))
+    found, index = examine("market", params.datasets["market"], {}, Path("none.parquet"))
     assert (found.state, found.told, index) == ("ready", "rendered by the run", None)
 
 
 # --- weights
 
 
-class Published:
-    def __init__(self, content: bytes) -> None:
-        self.url = f"https://localhost/models/resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-
-    def __getitem__(self, name: str) -> "Published":
-        return self
+def first_weights(**source: Any) -> list[Any]:
+    resnet18 = {"block": "basic", "blocks": [2, 2, 2, 2]}
+    changes = {
+        "backbones/shallow": resnet18,
+        "variants/deep": {"flip": True},
+        "report/table3": [],
+        "initialise": source,
+    }
+    return weights.examine_weights(plan(Params.model_validate(changed(ONLY_OWN | changes))))
 
 
 def test_first_weights_are_there_missing_to_be_fetched_or_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-    import torchvision.models
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: Published(b"weights"))
-    resnet18 = {"block": "basic", "blocks": [2, 2, 2, 2]}
-    params = own(**{"backbones/shallow": resnet18, "variants/deep": {"flip": True}, "report/table3": []})
-    params = params.model_copy(
-        update={"initialise": params.initialise.model_copy(update={"objects": None, "imagenet": "IMAGENET1K_V1"})}
-    )
-    file = tmp_path / "hub/checkpoints" / Published(b"weights").url.rpartition("/")[2]
+    file = tmp_path / "weights/resnet18-f37072fd.pth"
 
     def state(answers: bool) -> tuple[str, str]:
-        monkeypatch.setattr(weights, "_answers", lambda url: answers)
-        (found,) = weights.examine_weights(params)
+        monkeypatch.setattr(weights, "answers", lambda url: answers)
+        (found,) = first_weights(imagenet="IMAGENET1K_V1", folder=str(file.parent))
         return found.state, found.told
 
-    assert state(False) == (
-        "missing",
-        f"{file}: not there, and no network reaches {Published(b'weights').url}; put it there",
-    )
-    assert state(True) == ("note", f"{file}: not there yet; the run downloads it from {Published(b'weights').url}")
-    file.parent.mkdir(parents=True)
+    url = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    assert state(False) == ("missing", f"{file}: not there, and no network reaches {url}; put it there")
+    assert state(True) == ("note", f"{file}: not there yet; the run fetches it from {url}")
+    file.parent.mkdir()
     file.write_bytes(b"half")
-    assert state(True)[0] == "damaged" and "not as its name says; delete it and take it from https://" in state(True)[1]
-    file.write_bytes(b"weights")
+    assert state(True)[0] == "damaged" and "its SHA-256 is" in state(True)[1]
+    content = {"path": file, "sha256": hashlib.sha256(b"half").hexdigest()}
+    monkeypatch.setattr("reid.data.fetch.weights_file", lambda *_: File(**content, urls=(url,)))
     assert state(False) == ("ready", f"{file}, verified")
+
+
+def test_weights_of_ones_own_are_there_or_missing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    (found,) = first_weights(checkpoints={"shallow": str(file)})
+    assert found.state == "missing" and f"{file}: no such file; give the path of your weights" in found.told
+    file.touch()
+    (found,) = first_weights(checkpoints={"shallow": str(file)})
+    assert (found.state, found.told) == ("ready", str(file))
+
+
+def test_releases_that_the_run_unpacks_or_fetches_are_noted(photos: Path) -> None:
+    archive = photos.parent / "photos.zip"
+    away = own(
+        source={
+            "folder": "unpacked",
+            "archives": [{"path": str(archive), "urls": ["https://localhost/photos.zip"], "bytes": 2_000_000_000}],
+        }
+    )
+    found = look(away)
+    assert found.state == "note"
+    assert found.told == "unpacked: not there yet; the run will fetch https://localhost/photos.zip and unpack (2.0 GB)"
+    archive.touch()
+    assert look(away).told == f"unpacked: not there yet; the run will unpack {archive}"
 
 
 def test_a_server_is_asked(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
-    assert weights._answers((tmp_path / "there").as_uri())
-    assert not weights._answers((tmp_path / "none").as_uri())
+    assert weights.answers((tmp_path / "there").as_uri())
+    assert not weights.answers((tmp_path / "none").as_uri())
 
 
 # --- jobs
@@ -433,7 +453,7 @@ def test_the_quick_part_prints_errors_only(photos: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
     photos.rename("moved")
     result = run("params.yaml", "--quick")
-    line = "reid: error: dataset photos is missing: photos: no such folder; give the folder of your photos as source.folder\n"
+    line = "reid: error: dataset photos is missing: photos: no such folder; these are photos of your own; put it to photos\n"
     assert (result.exit_code, result.output) == (1, line)
 
 

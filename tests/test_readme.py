@@ -28,6 +28,7 @@ ELSEWHERE = {
     "reid check --experiment experiments/paper/params.yaml": "test_readiness.py; its status is 1 without the datasets",
     "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro experiments/paper/dvc.yaml": "needs the real datasets",
+    "reid fetch experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro": "the main job through DVC; test_workflow.py runs the smoke experiment so",
     "dvc metrics show": "test_workflow.py",
     "dvc params diff": "test_workflow.py",

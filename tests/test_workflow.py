@@ -314,7 +314,10 @@ def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: st
 def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, engine: str) -> None:
     """Without photos the dry run still shows the graph; a job that reads none still runs."""
     printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
-    assert "dataset photos is missing: data/photos: no such folder; give the folder of your photos as" in printed
+    assert (
+        "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it to data/photos"
+        in printed
+    )
     assert "Traceback" not in printed and not (checkout.folder / "results/own/dataset").exists()
     checkout.run("snakemake --dry-run --configfile experiments/own/params.yaml")
 
@@ -375,7 +378,7 @@ def environments_of_stages() -> dict[str, str]:
     }
 
 
-NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def test_each_environment_names_what_its_stages_import() -> None:
@@ -388,7 +391,8 @@ def test_each_environment_names_what_its_stages_import() -> None:
             name for entry in listed["dependencies"] for name in (entry["pip"] if isinstance(entry, dict) else [entry])
         ]
         have = {re.split(r"[=<>]", name)[0] for name in flat}
-        need = {NAMES.get(name, name) for name in imported(f"reid.stages.{stage}")}
+        modules = [f"reid.stages.{stage}", *(["reid.stages.fetch"] if stage in ("dataset", "initialise") else [])]
+        need = {NAMES.get(name, name) for module in modules for name in imported(module)}
         assert need <= have, f"{name} lacks {sorted(need - have)} for {stage}"
 
 
@@ -413,6 +417,7 @@ def imported(module: str) -> set[str]:
                     "reid.plan",
                     "reid.params",
                     "reid.stages.score",
+                    "reid.stages.fetch",
                     "reid.readiness",
                     "reid.readiness.page",
                 )

@@ -236,6 +236,35 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of anybody's network, by name, without executing code: safetensors, or a state dict of PyTorch.
+
+    A state dict may stand under the key "state_dict" or "model" of what was saved. Raises InputError if the file is
+    missing, damaged, or would have to execute code.
+    """
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        return _load(path, load_file)
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give the path of your weights") from None
+    except Exception as error:  # torch raises many kinds on damaged and foreign files
+        raise InputError(
+            f"{path}: not a state dict that can be loaded without executing code ({str(error).splitlines()[0]}); "
+            "save model.state_dict() alone, or write safetensors"
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise InputError(f"{path}: holds more than tensors by name; save model.state_dict() alone")
+    return content
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Unit-norm embeddings of some rows of an index.

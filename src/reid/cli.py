@@ -25,6 +25,7 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
 \b
   snakemake --cores all      runs the whole experiment     (or: dvc repro)
   reid check params.yaml     says whether all is there, and how long it would take
+  reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
   reid train --help          explains one stage
 """
@@ -51,6 +52,15 @@ def _folder(text: str) -> Any:
 Settings = Annotated[Path, _file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")]
 IndexFile = Annotated[Path, _file("The dataset's index, written by `reid index` (.parquet).")]
 Log = Annotated[Path, _file("Where to write the training log: a row an update (.csv).")]
+Offline = Annotated[
+    bool, typer.Option("--offline", envvar="REID_OFFLINE", help="Fetch nothing; say at once what is missing.")
+]
+
+
+def _slow_bars_in_logs() -> None:
+    """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 
 def run(
@@ -71,8 +81,7 @@ def run(
     """
     from reid import store
 
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log wants a line now and then, not a moving bar
+    _slow_bars_in_logs()
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
@@ -173,17 +182,62 @@ def check(
 
 
 @app.command()
+def fetch(
+    params: Annotated[Path, typer.Argument(help="The experiment's parameters, params.yaml.")],
+    offline: Offline = False,
+) -> None:
+    """Fetch, verify and unpack all that an experiment needs from outside, ahead of its run.
+
+    For machines without a network on the nodes that compute. Releases that are not free to fetch, and whatever else
+    is missing, are listed with what to obtain where and where to put it. A run fetches by itself what it lacks.
+    """
+    from reid import params as parameters
+    from reid import plan as planning
+
+    jobs = planning.plan(parameters.load(params))
+    missing = []
+    for name, job in [*jobs["dataset"].items(), *jobs["initialise"].items()]:
+        if _is_from_outside(job["parameters"]):
+            try:
+                _fetch(job["parameters"], offline)
+                typer.echo(f"{name}: there")
+            except InputError as error:
+                missing.append(f"{name}: {error}")
+    if missing:
+        raise InputError("\n".join(["not all is there", *missing]))
+
+
+def _is_from_outside(parameters: Mapping[str, Any]) -> bool:
+    """Tell jobs that need something that nothing here makes."""
+    return bool({"imagenet", "checkpoint"} & set(parameters)) or "folder" in parameters.get("source", {})
+
+
+def _fetch(parameters: Mapping[str, Any], offline: bool) -> Path | None:
+    """Obtain what a job needs from outside; give the file that its result depends on, if any."""
+    if not _is_from_outside(parameters):
+        return None
+    _slow_bars_in_logs()
+    from reid.stages.fetch import fetch as fetch_for
+
+    return fetch_for(settings=parameters, offline=offline)
+
+
+@app.command()
 def dataset(
     settings: Settings,
     images: Annotated[Path, _folder("Folder of a rendered release; unused for a folder of your own.")],
     out: Annotated[Path, _file("Where to write the manifest: how many files, their digest (.json).")],
     threads: Annotated[int, typer.Option(help="Processes to render and read with.")] = 1,
+    offline: Offline = False,
 ) -> None:
-    """Put a benchmark on disk in its official layout: render it, or check a folder that you own."""
-    rendered = "render" in read_json(settings).get("parameters", {}).get("source", {})
+    """Put a benchmark on disk in its official layout: render it, unpack it, or check a folder that you own."""
+    parameters = read_json(settings).get("parameters", {})
+    rendered = "render" in parameters.get("source", {})
+    receipt = _fetch(parameters, offline)
+    inputs: dict[str, Path | list[Path]] = {"receipt": receipt} if receipt else {}
     outputs = {"images": images, "out": out} if rendered else {"out": out}
     passed: dict[str, Any] = {"workers": threads} if rendered else {"workers": threads, "images": images}
-    run("dataset", settings, {}, outputs, passed=passed)
+    run("dataset", settings, inputs, outputs, passed=passed)
 
 
 @app.command()
@@ -199,10 +253,13 @@ def index(
 
 @app.command()
 def initialise(
-    settings: Settings, out: Annotated[Path, _file("Where to write the backbone's weights (.safetensors).")]
+    settings: Settings,
+    out: Annotated[Path, _file("Where to write the backbone's weights (.safetensors).")],
+    offline: Offline = False,
 ) -> None:
-    """Make a backbone's first weights: procedural object classification, or torchvision's ImageNet V1 file."""
-    run("initialise", settings, {}, {"out": out})
+    """Make a backbone's first weights: procedural object classes, torchvision's ImageNet V1 file, or your own."""
+    weights = _fetch(read_json(settings).get("parameters", {}), offline)
+    run("initialise", settings, {"weights": weights} if weights else {}, {"out": out})
 
 
 @app.command()

@@ -38,16 +38,57 @@ class Render(Section):
     hardness: Fraction
 
 
+class Archive(Section):
+    """An archive of a release: a file, or addresses (mirrors, in order) to fetch it from."""
+
+    path: str | None = None
+    urls: list[str] = []
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    bytes: Positive | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.path is None and not self.urls:
+            raise ValueError("give path: FILE, or urls: [https://...]")
+        for url in self.urls:
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"urls: {url!r} is not an address; write https://..., or path: for a file")
+            if url.startswith("http://") and self.sha256 is None:
+                raise ValueError(f"urls: {url} is not https, so anybody on the way can change it; give its sha256 too")
+            if self.path is None and not url.rpartition("/")[2]:
+                raise ValueError(f"urls: {url} does not end in a file name; give path: FILE, where to put it")
+        return self
+
+
 class Source(Section):
-    """Where a dataset comes from: rendered here, or a folder that the user owns."""
+    """Where a dataset comes from: rendered here, a folder of the user's, or archives unpacked to that folder."""
 
     render: Render | None = None
     folder: str | None = None
+    archives: Annotated[list[Archive], Field(min_length=1)] | Literal["published"] | None = None
+
+    @field_validator("archives", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Take a bare path or address for an archive of which no more is said."""
+        if not isinstance(value, list):
+            return value
+        addresses = ("https://", "http://")
+        return [
+            entry
+            if not isinstance(entry, str)
+            else {"urls": [entry]}
+            if entry.startswith(addresses)
+            else {"path": entry}
+            for entry in value
+        ]
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.render is None) == (self.folder is None):
             raise ValueError("give either render: {...} or folder: PATH")
+        if self.archives is not None and self.folder is None:
+            raise ValueError("archives are unpacked to a folder; give folder: PATH too")
         return self
 
 
@@ -139,16 +180,18 @@ class Objects(Section):
 
 
 class Initialise(Section):
-    """First weights of each backbone: procedural objects, or torchvision's ImageNet V1 files."""
+    """First weights of each backbone: procedural objects, torchvision's ImageNet V1 files, or the user's own files."""
 
     objects: Objects | None = None
     imagenet: Literal["IMAGENET1K_V1"] | None = None
+    folder: str = "data/weights"
+    checkpoints: dict[Name, str] | None = None
     seed: Natural = 0
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.objects is None) == (self.imagenet is None):
-            raise ValueError("give either objects: {...} or imagenet: IMAGENET1K_V1")
+        if sum(kind is not None for kind in (self.objects, self.imagenet, self.checkpoints)) != 1:
+            raise ValueError("give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}")
         return self
 
 
@@ -340,6 +383,7 @@ class Params(Section):
             _known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
+        _known("initialise.checkpoints", self.initialise.checkpoints or {}, self.backbones)
         for name, dataset in self.datasets.items():
             if dataset.variants != "all":
                 _known(f"datasets.{name}.variants", dataset.variants, self.variants)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from reid.artifacts import InputError, write_text
+from reid.data.fetch import was_unpacked
 from reid.data.readers import COUNTS
 from reid.data.readers.folder import compile_pattern
-from reid.params import OWN, STAGES, Distract, Params
+from reid.data.sources import advice, name_of, released_archives
+from reid.params import OWN, STAGES, Dataset, Distract, Params
 from reid.store import code_digest, digest
 
 Jobs = dict[str, dict[str, Any]]
@@ -48,11 +50,8 @@ def plan(params: Params) -> dict[str, Jobs]:
     jobs |= {group: {} for group in ("evaluate", "shard", "distract", "tabulate", "draw")}
 
     for name, dataset in params.datasets.items():
-        source = dataset.source.model_dump(exclude_none=True)
-        if dataset.source.folder is not None:
-            source["fingerprint"] = fingerprint(Path(dataset.source.folder))
         root = dataset.source.folder or f"{results}/dataset/{name}"
-        described = {"name": name, "format": dataset.format, "source": source, "root": root}
+        described = {"name": name, "format": dataset.format, "source": _source(name, dataset), "root": root}
         if "pattern" in dataset.reading:
             _check_pattern(name, dataset.reading["pattern"])
         reading = {"read": dataset.reading} if dataset.reading else {}
@@ -91,12 +90,7 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     train = params.variant(variant)
     run = f"{dataset}-{variant}-seed{seed}"
     layers = params.backbones[backbone]
-    initial = params.initialise.model_dump(exclude_none=True)
-    if params.initialise.imagenet is not None:
-        shape = (layers.block, tuple(layers.blocks))
-        if shape not in PUBLISHED or layers.width != 64:
-            raise InputError(f"backbones.{backbone}: torchvision publishes no ImageNet weights for it; use objects")
-        initial["architecture"] = PUBLISHED[shape]
+    initial = _first_weights(params, backbone)
     jobs["initialise"][backbone] = {
         "parameters": {"backbone": layers.model_dump(), **initial, "threads": _threads(params, "initialise")}
     }
@@ -145,6 +139,54 @@ def _check_pattern(name: str, pattern: str) -> None:
         raise InputError(f"datasets.{name}: {error}") from None
 
 
+def _source(name: str, dataset: Dataset) -> dict[str, Any]:
+    """Describe where a dataset comes from: what renders it, or its folder, and the archives to make that from.
+
+    A folder of the user's own is known by its fingerprint; one that is unpacked here, by the receipt in it.
+    """
+    source = dataset.source.model_dump(exclude_none=True)
+    if dataset.source.folder is None:
+        return source
+    folder = Path(dataset.source.folder)
+    if dataset.source.archives is None:
+        return {"folder": source["folder"], "fingerprint": fingerprint(folder)}
+    if dataset.source.archives == "published":
+        archives = released_archives(dataset.format, folder)
+        if not archives:
+            raise InputError(
+                f"datasets.{name}.source.archives: {dataset.format} is not published as archives to unpack; "
+                f"{advice(dataset.format)} and give its folder without archives"
+            )
+    else:
+        archives = [
+            {"path": (folder.parent / name_of(entry["urls"][0])).as_posix(), **entry} if entry["urls"] else entry
+            for entry in source["archives"]
+        ]
+    made = was_unpacked(folder) or not folder.exists()
+    return {"folder": source["folder"], "archives": archives, "fingerprint": "" if made else fingerprint(folder)}
+
+
+def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
+    """Describe where a backbone's first weights come from."""
+    initial, layers = params.initialise, params.backbones[backbone]
+    if initial.checkpoints is not None:
+        if backbone not in initial.checkpoints:
+            raise InputError(f"initialise.checkpoints: no file for the backbone {backbone}; add it")
+        file = Path(initial.checkpoints[backbone])
+        return {"checkpoint": str(file), "fingerprint": fingerprint(file), "seed": initial.seed}
+    if initial.imagenet is None:
+        return {"objects": initial.model_dump()["objects"], "seed": initial.seed}
+    shape = (layers.block, tuple(layers.blocks))
+    if shape not in PUBLISHED or layers.width != 64:
+        raise InputError(f"backbones.{backbone}: torchvision publishes no ImageNet weights for it; use objects")
+    return {
+        "imagenet": initial.imagenet,
+        "architecture": PUBLISHED[shape],
+        "folder": initial.folder,
+        "seed": initial.seed,
+    }
+
+
 def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:
     """Add a job; names join their parts with dashes, which the parts may hold too."""
     if jobs[group].setdefault(name, job) != job:
@@ -160,15 +202,23 @@ def _threads(params: Params, stage: str) -> int:
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest the names, sizes and modification times of all files under a folder; "absent" if there is none."""
+    """Digest the names, sizes and modification times of all files under a folder, or of a file; "absent" if none."""
+    if folder.is_file():
+        return digest([folder.stat().st_size, folder.stat().st_mtime_ns])
     if not folder.is_dir():
         return "absent"
-    files = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            found = Path(parent, name).stat()
-            files.append([f"{parent}/{name}".removeprefix(f"{folder}/"), found.st_size, found.st_mtime_ns])
-    return digest(sorted(files))
+    return digest(sorted(_listed(str(folder))))
+
+
+def _listed(folder: str, prefix: str = "") -> Iterator[tuple[str, int, int]]:
+    """Give path, size and modification time of all files under a folder; a million take seconds."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _listed(entry.path, f"{prefix}{entry.name}/")
+            else:
+                found = entry.stat()
+                yield prefix + entry.name, found.st_size, found.st_mtime_ns
 
 
 def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:

@@ -146,6 +146,24 @@ def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
     module.load_state_dict(dict(state))
 
 
+PARTS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors of a backbone, under the names of `Backbone`, from those of a network that holds one.
+
+    What comes before all its names (`module.`, `backbone.` as in our embedders, ...) is taken away; linear layers and
+    other heads are left out. Files older than batch norm's counter of batches, as torchvision's V1, get it as 0.
+    """
+    first = "conv1.weight"
+    prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
+    prefix = next((prefix for prefix in prefixes if f"{prefix}layer1.0.{first}" in state), "")
+    inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    inner = {name: tensor for name, tensor in inner.items() if name.startswith(PARTS)}
+    counted = [name.removesuffix("running_var") for name in inner if name.endswith(".running_var")]
+    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in counted} | inner
+
+
 def freeze_statistics(module: nn.Module) -> None:
     """Keep batch-norm statistics and affine parameters as they are: one image at a time has no batch statistics."""
     module.eval()

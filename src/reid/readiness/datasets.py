@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from reid.artifacts import Index, InputError, read_index
 from reid.data.damage import Progress, check_allowed, find_damaged
+from reid.data.fetch import find
 from reid.data.readers import COUNTS, READERS, check_counts, count
 from reid.data.readers.own import unmatched
 from reid.params import OWN, Dataset, Params
@@ -27,11 +28,18 @@ def needed(params: Params) -> list[str]:
 
 
 def examine(
-    name: str, dataset: Dataset, made: Path, depth: Depth = "headers", threads: int = 1, progress: Progress = iter
+    name: str,
+    dataset: Dataset,
+    settings: Mapping[str, Any],
+    made: Path,
+    depth: Depth = "headers",
+    threads: int = 1,
+    progress: Progress = iter,
 ) -> tuple[Finding, Index | None]:
     """Look at one dataset; give what was found, and its index where it can be read.
 
-    made: where the run writes the index, which stands for a rendered dataset that is there already.
+    settings: of its job, which say where it comes from. made: where the run writes the index, which stands for a
+    rendered dataset that is there already.
     """
     if dataset.source.folder is None:
         if not made.is_file():
@@ -39,6 +47,15 @@ def examine(
         index = read_index(made)
         return Finding(name, "ready", f"rendered; {_counted(index, {})}"), index
     root = Path(dataset.source.folder)
+    try:
+        outside = find(settings)
+    except InputError as error:
+        return Finding(name, "damaged", str(error)), None
+    if outside is not None and outside.state in ("to unpack", "to fetch"):
+        size = f" ({outside.bytes / 1e9:.1f} GB)" if outside.bytes else ""
+        return Finding(name, "note", f"{root}: not there yet; the run will {outside.todo}{size}"), None
+    if outside is not None and outside.state == "missing":
+        return Finding(name, "missing", f"{root}: no such folder; {outside.todo}"), None
     try:
         index = READERS[dataset.format](root, **dataset.reading)
     except (InputError, OSError) as error:

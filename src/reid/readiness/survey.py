@@ -75,7 +75,11 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     unknown = [name for name in wanted if name not in params.datasets]
     if unknown:
         raise InputError(f"no dataset is called {unknown[0]}; the parameters have {', '.join(params.datasets)}")
-    found = [examine(name, params.datasets[name], _made(params, name), "names")[0] for name in wanted]
+    jobs = plan(params)["dataset"]
+    found = [
+        examine(name, params.datasets[name], jobs[name]["parameters"], _made(params, name), "names")[0]
+        for name in wanted
+    ]
     return Survey(params.experiment, {"datasets": found}, [], None)
 
 
@@ -92,14 +96,15 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Surve
     for name in needed(params):
         dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
-        finding, index = examine(name, dataset, _made(params, name), depth, os.cpu_count() or 1, progress)
+        settings, made = jobs["dataset"][name]["parameters"], _made(params, name)
+        finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
         found.append(finding)
         indexes[name] = index
     finished = done(params.experiment, jobs)
     tested = {name: _tested(params, name, indexes[name]) for name in indexes}
     findings = {
         "datasets": found,
-        "weights": examine_weights(params),
+        "weights": examine_weights(jobs),
         "machine": [_disk(params, jobs, finished, tested), _gpu(params, jobs)],
     }
     work, probed = _work(params, jobs, finished, tested, probe)

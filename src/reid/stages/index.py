@@ -13,7 +13,7 @@ from tqdm import tqdm
 from reid.artifacts import InputError, write_index
 from reid.data.damage import leave_out
 from reid.data.manifest import check_unchanged, read_manifest
-from reid.data.readers import READERS, check_counts
+from reid.data.readers import READERS, check_counts, report
 
 
 def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: int = 1) -> None:
@@ -23,8 +23,8 @@ def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: in
                read (optional): further arguments of the reader; allow_damaged (optional): files to leave out
     manifest   written by stage `dataset`
     out        index (Parquet)
-    Raises InputError if the folder changed since its manifest, is not what its reader expects, or counts differ; and
-    naming all damaged images that are not allowed.
+    Prints the counts, found beside expected. Raises InputError if the folder changed since its manifest, is not what
+    its reader expects, or counts differ; and naming all damaged images that are not allowed.
     """
     described = read_manifest(manifest)
     layout = described["format"]
@@ -32,7 +32,9 @@ def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: in
         raise InputError(f"{manifest}: unknown format {layout!r}, expected one of {', '.join(READERS)}")
     check_unchanged(described)
     rows = READERS[layout](Path(described["root"]), **settings.get("read", {}))
-    check_counts(rows, settings["counts"] or {})
+    expected = settings["counts"] or {}
+    print(report(rows, expected), file=sys.stderr)
+    check_counts(rows, expected)
     progress = partial(tqdm, desc=f"decode {described['dataset']}", unit="file")
     whole = leave_out(rows, settings.get("allow_damaged", []), workers, progress)
     if whole.left_out:

@@ -49,6 +49,15 @@ def count(index: Index) -> dict[str, int]:
     return found
 
 
+def report(index: Index, expected: Mapping[str, int]) -> str:
+    """Give a table of the counts that are not 0 or are expected, found beside expected."""
+    found = {name: number for name, number in count(index).items() if number or name in expected}
+    lines = [f"{'count':18}{'found':>10}{'expected':>10}"]
+    for name, number in found.items():
+        lines.append(f"{name:18}{number:10}{expected.get(name, ''):>10}")
+    return "\n".join(lines)
+
+
 def check_counts(index: Index, expected: Mapping[str, int]) -> None:
     """Check some of the counts. Raises InputError that lists every one, found beside expected, if any differs."""
     found = count(index)
