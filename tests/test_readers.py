@@ -453,6 +453,14 @@ def test_the_wrong_level_is_an_error_that_names_the_right_folder(
         READERS[name](tmp_path)
 
 
+def test_a_folder_of_archives_still_packed_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "bbox_test.zip", "bbox_train.zip", "info/query_IDX.mat")
+    with pytest.raises(
+        InputError, match=r"found bbox_test.zip, bbox_train.zip, info; unpack bbox_test.zip and bbox_train.zip here"
+    ):
+        READERS["mars"](tmp_path)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_missing_folder_is_an_error_that_says_where_the_release_comes_from(tmp_path: Path, name: str) -> None:
     advice = "withdrawn by its owner.*never downloaded" if name == "dukemtmc" else "obtain|unpack"
