@@ -23,6 +23,7 @@ SETTINGS = {
     "synthetic": True,
     "commit": "1a2b3c4",
     "parameters_digest": "3f9c41d2",
+    "curves": True,
     "seeds": [0, 1],
     "runs": [f"{run}-seed{seed}" for run in ("market-default", "market-flip", "duke-default") for seed in (0, 1)],
     "allow_missing": False,
@@ -85,6 +86,33 @@ def scores(tmp_path: Path) -> list[Path]:
 def table(number: int, scores: list[Path], out: Path, **changed: object) -> str:
     tabulate(scores=scores, paper=PAPER, settings=SETTINGS | changed, out=out)
     return (out / f"table{number}.md").read_text(encoding="utf-8").replace(NBSP, " ")
+
+
+def test_scores_of_ones_own_data_have_a_table_of_their_own(scores, tmp_path):
+    own = json.loads(scores[0].read_text())
+    for seed in (0, 1):
+        own["run"] |= {"dataset": "photos", "seed": seed}
+        own["results"] = [result("single-query", "none", 0.5 + 0.1 * seed)]
+        scores.append(tmp_path / f"scores/photos-default-seed{seed}.json")
+        scores[-1].write_text(json.dumps(own))
+    runs = [f"photos-default-seed{seed}" for seed in (0, 1)]
+    none = {"runs": runs, "curves": False, **{f"table{number}": [] for number in (1, 2, 3, 4)}}
+    assert "No run of this experiment belongs here." in table(1, scores, tmp_path / "out", **none)
+    page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
+    assert (
+        """\
+### Scores on datasets that the paper does not have
+
+| Dataset   | Variant   | Protocol     | Re-ranking   |        mAP |     rank-1 |     rank-5 |    rank-10 |
+|:----------|:----------|:-------------|:-------------|-----------:|-----------:|-----------:|-----------:|
+| photos    | default   | single-query | none         | 55.0 ± 5.0 | 65.0 ± 5.0 | 75.0 ± 5.0 | 85.0 ± 5.0 |
+
+- mAP and CMC in percent; ± is half the range of two seeds.
+- AP: trapezoid; 60 queries.
+"""
+        in page
+    )
+    assert "Table 1" not in page and "figure7" not in page
 
 
 def test_table_1_word_for_word(scores, tmp_path):

@@ -1,4 +1,5 @@
 # From scores to the report: tabulate, draw.
+FIGURES = ("figure7", "training_curves") if JOBS["distract"] else ("training_curves",)
 
 
 rule tabulate:
@@ -42,12 +43,12 @@ rule draw:
         paper="reports/paper.csv",
     output:
         report(
-            expand(f"reports/{E}/{{name}}.svg", name=("figure7", "training_curves")),
+            expand(f"reports/{E}/{{name}}.svg", name=FIGURES),
             caption="../report/figures.rst",
             category="Figures",
         ),
-        expand(f"reports/{E}/{{name}}.png", name=("figure7", "training_curves")),
-        f"reports/{E}/figure7.csv",
+        expand(f"reports/{E}/{{name}}.png", name=FIGURES),
+        [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
         [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else [],
     log:
         f"results/{E}/logs/draw.log",
@@ -61,7 +62,11 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=lambda w, input: os.path.dirname(input.curves[0]),
+        curves=lambda w, input: (
+            os.path.dirname(input.curves[0])
+            if input.curves
+            else f"results/{E}/distract"
+        ),
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
         out=lambda w, output: os.path.dirname(output[0]),

@@ -12,7 +12,7 @@ from reid.artifacts import InputError
 from reid.functional.tables import mean_and_spread, paired_differences
 from reid.reporting.paper import Paper
 from reid.reporting.runs import Cell, Runs, gather, run_name
-from reid.reporting.shapes import RERANKS, TABLES, Column, Shape
+from reid.reporting.shapes import DATASETS, RERANKS, TABLES, Column, Shape
 
 Settings = Mapping[str, Any]
 ABSENT = "-"  # as the paper prints it: by design there is nothing to measure
@@ -90,6 +90,8 @@ def table_markdown(name: str, runs: Runs, paper: Paper, settings: Settings) -> s
     table = _fill(name, runs, settings)
     published = name == "table4"
     parts = [f"### Table {table.shape.number}. {table.shape.caption}"]
+    if not table.columns:
+        return f"{parts[0]}\n\nNo run of this experiment belongs here.\n"
     if settings["synthetic"]:
         parts.append(_warning(published, settings))
     if published:
@@ -99,6 +101,37 @@ def table_markdown(name: str, runs: Runs, paper: Paper, settings: Settings) -> s
         parts.append(_differences(table, paper, settings))
     parts.append("\n".join(f"- {note}" for note in _notes(table, runs, settings)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def others_markdown(runs: Runs, settings: Settings) -> str:
+    """Write a table of all scores on datasets that the paper does not have; empty if there are none."""
+    lines: dict[tuple[str, ...], Cell] = {}
+    metrics = ("mAP", "rank-1", "rank-5", "rank-10")
+    for run in runs.values():
+        for protocol, rerank in run.results if run.dataset not in DATASETS else ():
+            for metric in metrics:
+                chosen = {"dataset": run.dataset, "variant": run.variant, "protocol": protocol, "rerank": rerank}
+                seeds = [seed for dataset, variant, seed in runs if (dataset, variant) == (run.dataset, run.variant)]
+                cell = gather(runs, **chosen, metric=metric, seeds=seeds, allow_missing=False)
+                lines[*chosen.values(), metric] = cell
+    if not lines:
+        return ""
+    body = [
+        [*key, *(cell_text(lines[*key, metric], len(settings["seeds"])) for metric in metrics)]
+        for key in dict.fromkeys(key[:-1] for key in lines)
+    ]
+    frame = pd.DataFrame(body, columns=["Dataset", "Variant", "Protocol", "Re-ranking", *metrics])
+    table = frame.to_markdown(index=False, colalign=["left"] * 4 + ["right"] * 4, disable_numparse=True)
+    notes = [f"mAP and CMC in percent; {_spread_note(lines.values())}."]
+    results = [result for run in runs.values() if run.dataset not in DATASETS for result in run.results.values()]
+    rules = sorted({AP_RULES.get(result["ap_rule"], result["ap_rule"]) for result in results})
+    notes.append(f"AP: {_listed(rules)}; {_listed(sorted({result['queries'] for result in results}))} queries.")
+    if unmatched := sorted({result["queries_without_match"] for result in results} - {0}):
+        notes.append(f"{_listed(unmatched)} queries have no match in the gallery and score 0.")
+    if any(cell.collapsed for cell in lines.values()):
+        notes.append(f"{COLLAPSED} Collapsed in training: left out of every mean, no finding.")
+    listed = "\n".join(f"- {note}" for note in notes)
+    return f"### Scores on datasets that the paper does not have\n\n{table}\n\n{listed}\n"
 
 
 def _fill(name: str, runs: Runs, settings: Settings) -> Table:
@@ -334,6 +367,8 @@ def _listed(items: Sequence[Any]) -> str:
 def readme_markdown(tables: Sequence[str], settings: Settings) -> str:
     """Join the tables, the figures beside them and the command that makes them into one page."""
     figures = {**({"contact_sheet.png": "The rendered benchmark"} if settings["synthetic"] else {}), **FIGURES}
+    if not settings["curves"]:
+        del figures["figure7.svg"]
     parts = [f"# {settings['title']}"]
     if settings["synthetic"]:
         parts.append(
@@ -341,10 +376,8 @@ def readme_markdown(tables: Sequence[str], settings: Settings) -> str:
             "of its own. **No value here is comparable with one measured on the real datasets.**"
         )
     parts.append(f"Made with\n\n```sh\n{settings['command']}\n```")
-    parts.append(
-        "Numbers behind the tables, all metrics: [metrics.json](metrics.json); behind Figure 7: "
-        "[figure7.csv](figure7.csv)."
-    )
+    behind = "; behind Figure 7: [figure7.csv](figure7.csv)" if settings["curves"] else ""
+    parts.append(f"Numbers behind the tables, all metrics: [metrics.json](metrics.json){behind}.")
     parts += ["## Tables", *(table.rstrip("\n") for table in tables), "## Figures"]
     parts += [f"### {caption}\n\n![{caption}]({file})" for file, caption in figures.items()]
     return "\n\n".join(parts) + "\n"

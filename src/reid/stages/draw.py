@@ -40,9 +40,9 @@ def draw(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write figure7 and training_curves as .svg and .png, and figure7.csv, into the folder `out`; give their paths.
+    """Write training_curves and, if there are curves, figure7 as .svg and .png, and figure7.csv, into the folder `out`.
 
-    And contact_sheet.png, where the settings ask for it.
+    And contact_sheet.png, where the settings ask for it. Gives the paths.
 
     curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
     `evaluate`, which tell the collapsed runs. paper: reports/paper.csv. settings: see the head of this module.
@@ -50,23 +50,27 @@ def draw(
     """
     runs = index_runs((path, read_json(path)) for path in scores)
     collapsed = {run.name for run in runs.values() if run.collapsed}
-    lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
-    if lines.empty:
-        raise InputError(f"{', '.join(settings['curves'])}: every run of Figure 7 collapsed in training; train others")
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
-    rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
+    files: dict[str, bytes] = {}
     with house_style():
-        figures = {
-            "figure7": figure7(lines, TITLE, f"{where}; {_legend(lines, settings, collapsed)}", rival, RIVAL),
-            "training_curves": training_curves(
-                _trainings(logs, runs, settings["runs"]),
-                settings["margin"],
-                "Training with the triplet loss, every run",
-                f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
-            ),
-        }
-        files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
-    files["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode()
+        if settings["curves"]:
+            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
+            if lines.empty:
+                raise InputError(
+                    f"{', '.join(settings['curves'])}: every run of Figure 7 collapsed in training; train others"
+                )
+            rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
+            figure = figure7(lines, TITLE, f"{where}; {_legend(lines, settings, collapsed)}", rival, RIVAL)
+            files |= {f"figure7.{kind}": image(figure, kind) for kind in ("svg", "png")}
+        figure = training_curves(
+            _trainings(logs, runs, settings["runs"]),
+            settings["margin"],
+            "Training with the triplet loss, every run",
+            f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
+        )
+        files |= {f"training_curves.{kind}": image(figure, kind) for kind in ("svg", "png")}
+    if settings["curves"]:
+        files["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode()
     if sheet := settings.get("contact_sheet"):
         files["contact_sheet.png"] = _contact_sheet(sheet)
     for name, content in files.items():

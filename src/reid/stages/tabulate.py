@@ -7,6 +7,7 @@ The settings (as YAML); captions, headers and columns of the tables are the pape
     command: snakemake --cores all  # what makes the report again
     synthetic: true                 # say under every heading that values do not compare with the paper's
     commit: null                    # null: ask git
+    curves: true                    # whether Figure 7 is drawn
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     seeds: [0, 1]                   # a cell is the mean over these
     runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.artifacts import read_json, write_text
-from reid.reporting.markdown import readme_markdown, table_markdown
+from reid.reporting.markdown import others_markdown, readme_markdown, table_markdown
 from reid.reporting.paper import parse_paper
 from reid.reporting.runs import index_runs, summarise
 from reid.reporting.shapes import TABLES
@@ -49,10 +50,12 @@ def tabulate(*, scores: list[Path], paper: Path, settings: Mapping[str, Any], ou
     printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
     settings = {**settings, "commit": settings["commit"] or _commit()}
     tables = {f"{name}.md": table_markdown(name, runs, printed, settings) for name in TABLES}
+    shown = [tables[f"{name}.md"] for name in TABLES if settings[name]]
+    others = others_markdown(runs, settings)
     files = {
         **tables,
         "metrics.json": json.dumps(summarise(runs), indent=1) + "\n",
-        "README.md": readme_markdown(list(tables.values()), settings),
+        "README.md": readme_markdown([*shown, *([others] if others else [])], settings),
     }
     for name, text in files.items():
         write_text(out / name, text)
