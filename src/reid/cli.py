@@ -93,7 +93,7 @@ def run(
         computed = store.make(stage, compute=compute, **request)
     elif "WORLD_SIZE" not in os.environ:
         launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={parameters['workers']}")
-        os.execv(sys.executable, (sys.executable, *launch, "-m", "reid", *sys.argv[1:]))
+        os.execv(sys.executable, (sys.executable, *launch, "-m", "--", "reid", *sys.argv[1:]))
     else:
         computed = _make_together(stage, compute, request)
         if computed is None:
@@ -113,6 +113,7 @@ def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping
         if workers.agree(None):
             with tempfile.TemporaryDirectory(prefix="reid-") as folder:
                 compute(Path(folder))
+        workers.part()
         return None
 
     def compute_together(folder: Path) -> None:
@@ -122,6 +123,7 @@ def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping
     computed = store.make(stage, compute=compute_together, **request)
     if not computed:
         workers.agree(False)
+    workers.part()
     return computed
 
 
