@@ -26,4 +26,6 @@ rule all:
     default_target: True
     input:
         rules.tabulate.output,
+        rules.illustrate.output,
         rules.draw.output,
+        rules.publish.output,

@@ -248,6 +248,16 @@ class ContactSheet(Section):
     lookalikes: Natural
 
 
+class Shown(Section):
+    """Whose ranked lists and heat-maps the report shows: one run of each of some datasets."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    variant: Name
+    seed: Natural
+    images: bool
+    queries: Positive
+
+
 class Report(Section):
     """Tables as lists of variants; what the report says of itself."""
 
@@ -257,6 +267,7 @@ class Report(Section):
     baseline: Name
     allow_missing: bool
     contact_sheet: ContactSheet | None = None
+    shown: Shown
     table1: list[TableRow]
     table2: list[TableRow]
     table3: list[TableRow]
@@ -272,8 +283,11 @@ STAGES = (
     "embed",
     "evaluate",
     "distract",
+    "retrieve",
     "tabulate",
+    "illustrate",
     "draw",
+    "publish",
 )
 
 
@@ -316,6 +330,12 @@ class Params(Section):
         names = self.datasets[dataset].variants
         return list(self.variants) if names == "all" else list(names)
 
+    @property
+    def shown(self) -> list[str]:
+        """The datasets that the report shows queries of: of those asked for, the ones with the variant asked for."""
+        shown = self.report.shown
+        return [name for name in shown.datasets if shown.variant in self.variants_of(name)]
+
     def resources_of(self, stage: str) -> Resources:
         """Give what a job of a stage asks for."""
         return self.resources.get(stage, Resources())
@@ -352,6 +372,19 @@ class Params(Section):
         if self.report.contact_sheet is not None and rendered is None:
             raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
         _known("report.baseline", [self.report.baseline], self.variants)
+        shown = self.report.shown
+        _known("report.shown.datasets", shown.datasets, self.datasets)
+        _known("report.shown.variant", [shown.variant], self.variants)
+        if shown.seed not in self.seeds:
+            raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
+        if any(self.datasets[name].format == "mars" for name in shown.datasets):
+            raise ValueError(
+                "report.shown.datasets: the gallery of the format mars is tracklets, which no one image shows"
+            )
+        if not self.shown:
+            raise ValueError(
+                f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
+            )
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 _known(f"report.{table}.variant", [row.variant], self.variants)

@@ -46,7 +46,8 @@ def plan(params: Params) -> dict[str, Jobs]:
     results = f"results/{params.experiment}"
     benchmarks = {name: dataset for name, dataset in params.datasets.items() if dataset.variants}
     jobs: dict[str, Jobs] = {group: {} for group in ("dataset", "index", "initialise", "pretrain", "train", "embed")}
-    jobs |= {group: {} for group in ("evaluate", "shard", "distract", "tabulate", "draw")}
+    jobs |= {group: {} for group in ("evaluate", "shard", "distract", "retrieve", "tabulate")}
+    jobs |= {group: {} for group in ("illustrate", "draw", "publish")}
 
     for name, dataset in params.datasets.items():
         source = dataset.source.model_dump(exclude_none=True)
@@ -82,18 +83,48 @@ def plan(params: Params) -> dict[str, Jobs]:
                 "dataset": distract.dataset,
             }
 
-    tables = params.report.model_dump(exclude={"contact_sheet"})
+    _add_report(params, jobs)
+    return jobs
+
+
+def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
+    """Add what makes the report of the runs: ranked lists, tables, figures, the page."""
+    shown = params.report.shown
+    runs = {name: f"{name}-{shown.variant}-seed{shown.seed}" for name in params.shown}
+    for name, run in runs.items():
+        about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.seed)
+        settings: dict[str, Any] = {"run": about, "format": params.datasets[name].format}
+        settings["person_search_gallery"] = params.evaluate.person_search_gallery
+        jobs["retrieve"][run] = {"parameters": settings, "dataset": name}
+
+    tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
-    jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
+    report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
+    jobs["tabulate"]["tables"] = {"parameters": report}
+    name, run = next(iter(runs.items()))
+    settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
+    settings |= {"format": params.datasets[name].format, "threads": _threads(params, "illustrate")}
+    jobs["illustrate"][run] = {"parameters": settings, "dataset": name}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
-    figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
+    figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     sheet, rendered = params.report.contact_sheet, params.datasets[params.distract.dataset].source.render
     if sheet is not None and rendered is not None:
         people = rendered.model_dump(include={"world", "cameras", "hardness"})
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
     jobs["draw"]["figures"] = {"parameters": figures}
-    return jobs
+    browsed = {
+        run: {
+            "dataset": name,
+            "format": params.datasets[name].format,
+            "variants": {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)},
+        }
+        for name, run in runs.items()
+    }
+    page = {"images": shown.images, "queries": shown.queries, "contact_sheet": sheet is not None, "shown": browsed}
+    counts = {group: len(members) for group, members in jobs.items()} | {"publish": 1}
+    counts["embed_distractors"] = counts.pop("shard")
+    jobs["publish"]["page"] = {"parameters": {**page, "jobs": counts}}
 
 
 def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, backbone: str, seed: int) -> None:
