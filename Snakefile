@@ -30,4 +30,6 @@ rule all:
     default_target: True
     input:
         rules.tabulate.output,
+        rules.illustrate.output,
         rules.draw.output,
+        rules.publish.output,

@@ -9,12 +9,19 @@ import pytest
 
 from reid.artifacts import InputError
 from reid.reporting.curves import Training, backbone_label, distractor_lines
-from reid.reporting.figures import figure7, house_style, training_curves
+from reid.reporting.figures import figure7, house_style, similarities, training_curves
 from reid.stages.draw import draw
 
 PAPER = Path(__file__).parents[1] / "reports" / "paper.csv"
 NAMES = [f"market-{variant}-seed{seed}" for variant in ("default", "resnet22") for seed in (0, 1)]
-SETTINGS = {"experiment": "embedded", "synthetic": True, "margin": 0.1, "runs": NAMES, "curves": NAMES}
+SETTINGS = {
+    "experiment": "embedded",
+    "synthetic": True,
+    "margin": 0.1,
+    "runs": NAMES,
+    "curves": NAMES,
+    "shown": NAMES[:1],
+}
 
 
 def curve(variant: str, seed: int, maps: list[list[float]]) -> dict[str, object]:
@@ -46,7 +53,7 @@ CURVES = {
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, list[Path]]:
     """Two backbones, two seeds; the last run collapsed."""
-    files: dict[str, list[Path]] = {"curves": [], "logs": [], "scores": []}
+    files: dict[str, list[Path]] = {"curves": [], "logs": [], "scores": [], "similarities": []}
     for folder in files:
         (tmp_path / folder).mkdir()
     for name, content in CURVES.items():
@@ -62,7 +69,26 @@ def inputs(tmp_path: Path) -> dict[str, list[Path]]:
         ):
             files[folder].append(tmp_path / folder / f"{name}.{suffix}")
             files[folder][-1].write_text(text)
+    files["similarities"].append(tmp_path / "similarities" / f"{NAMES[0]}.json")
+    files["similarities"][0].write_text(json.dumps(SIMILARITIES))
     return files
+
+
+SIMILARITIES = {
+    "run": {"dataset": "market", "variant": "default", "seed": 0},
+    "edges": [-1.0, -0.5, 0.0, 0.5, 1.0],
+    "positives": [0, 0, 1, 3],
+    "negatives": [0, 5, 5, 0],
+}
+
+
+def test_similarities_are_drawn_as_densities():
+    with house_style():
+        (axes,) = similarities([SIMILARITIES], "title", "subtitle").axes
+    outlines = [patch.get_data() for patch in axes.patches]
+    assert [data.values.tolist() for data in outlines[::2]] == [[0, 0, 0.5, 1.5], [0, 1, 1, 0]]
+    assert [text.get_text() for text in axes.texts] == ["same person: 4 pairs", "other people: 10 pairs"]
+    assert axes.get_xlim() == (-0.5, 1) and axes.get_title("left") == "Market"
 
 
 def lines(collapsed: set[str]) -> pd.DataFrame:
@@ -112,19 +138,22 @@ def test_draw_writes_the_figures_and_their_numbers(inputs, tmp_path):
         "figure7.png",
         "training_curves.svg",
         "training_curves.png",
+        "similarities.svg",
+        "similarities.png",
+        "training_curves.csv",
         "figure7.csv",
     ]
     assert paths[1].read_bytes()[:4] == b"\x89PNG" and b"<svg" in paths[0].read_bytes()
-    assert paths[4].read_text().splitlines()[:2] == [
+    assert paths[-1].read_text().splitlines()[:2] == [
         "variant,label,distractors,gallery,runs,values,mAP,mAP_min,mAP_max,rank1,rank1_min,rank1_max",
         "default,ResNet-10,0,1525,2,4,0.610000,0.600000,0.620000,0.710000,0.700000,0.720000",
     ]
 
 
 def test_without_distractors_there_is_no_figure_7(inputs, tmp_path):
-    settings = SETTINGS | {"curves": [], "synthetic": False}
-    paths = draw(**inputs | {"curves": []}, paper=PAPER, settings=settings, out=tmp_path / "out")
-    assert [path.name for path in paths] == ["training_curves.svg", "training_curves.png"]
+    settings = SETTINGS | {"curves": [], "shown": [], "synthetic": False}
+    paths = draw(**inputs | {"curves": [], "similarities": []}, paper=PAPER, settings=settings, out=tmp_path / "out")
+    assert [path.name for path in paths] == ["training_curves.svg", "training_curves.png", "training_curves.csv"]
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
@@ -135,6 +164,19 @@ def test_titles_say_what_was_measured(inputs, tmp_path, synthetic):
     assert ("TriNet [17]" in text and "69.1" in text and "84.9" in text) != synthetic
     assert "mean of 2 seeds x 2 draws" in text
     assert "collapsed and left out: market-resnet22-seed1" in text
+
+
+def test_training_curves_are_averaged_over_seeds_without_the_collapsed(inputs, tmp_path):
+    draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+    rows = pd.read_csv(tmp_path / "out" / "training_curves.csv")
+    assert list(rows.columns) == ["variant", "update", "loss", "active"]
+    assert rows["variant"].unique().tolist() == [
+        "market default",
+        "market resnet22",
+        "market resnet22 (collapsed, seed 1)",
+    ]
+    first = rows.iloc[0]  # 100 updates in 32 bins: the first has updates 0, 1 and 2
+    assert first["update"] == 1 and first["loss"] == pytest.approx(0.2 - 0.001)
 
 
 def test_the_contact_sheet_is_drawn_where_asked_for(inputs, tmp_path):

@@ -425,9 +425,10 @@ def test_distractors_and_tables_of_the_paper_may_be_left_out() -> None:
     from reid.plan import plan
     from tiny import MISSING
 
-    without = {"distract": MISSING, "report/contact_sheet": MISSING} | {
+    without = {"distract": MISSING, "report/contact_sheet": MISSING, "report/shown": MISSING} | {
         f"report/table{k}": MISSING for k in range(1, 5)
     }
     jobs = plan(Params.model_validate(changed(without)))
     assert jobs["shard"] == jobs["distract"] == {}
-    assert jobs["tabulate"]["tables"]["parameters"]["curves"] is False
+    assert jobs["tabulate"]["tables"]["parameters"]["curves"] == []
+    assert jobs["retrieve"] == jobs["illustrate"] == {} and jobs["publish"]["page"]["parameters"]["shown"] == {}

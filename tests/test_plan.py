@@ -52,8 +52,11 @@ def test_the_jobs_of_the_tiny_experiment() -> None:
         "evaluate": (4 + 2) * 2,
         "shard": 2 * 2 * 3,
         "distract": 2 * 2,
+        "retrieve": 2,
         "tabulate": 1,
+        "illustrate": 1,
         "draw": 1,
+        "publish": 1,
     }
 
 
@@ -65,7 +68,8 @@ def test_the_jobs_of_the_embedded_experiment() -> None:
     assert counts["dataset"] == counts["index"] == len(params.datasets)
     assert counts["distract"] == len(params.distract.variants) * len(params.seeds)
     assert counts["shard"] == counts["distract"] * params.distract.shards
-    assert (counts["tabulate"], counts["draw"]) == (1, 1)
+    assert counts["retrieve"] == len(params.report.shown.datasets)
+    assert all(counts[name] == 1 for name in ("tabulate", "illustrate", "draw", "publish"))
     assert len(params.variants_of("market")) == len(params.variants)
 
 
@@ -168,6 +172,8 @@ def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
         ({"distract/draws": 9}, seeds("distract/market-default", "distract/market-deep") | REPORT),
         ({"report/table2/0/label": "side 32"}, REPORT),
         ({"report/contact_sheet/identities": 2}, {"draw/figures"}),
+        ({"report/shown/images": False}, {"publish/page"}),
+        ({"report/title": "Another"}, REPORT),
         ({"resources/embed": {"mem_mb": 5000, "runtime": 60}}, set()),
         (
             {"resources/train/threads": 1},
@@ -184,9 +190,20 @@ def test_evaluation_settings_touch_no_training(tmp_path: Path) -> None:
     assert groups == {"evaluate", "tabulate"}
 
 
+def test_only_runs_that_there_are_can_be_shown() -> None:
+    for changes, message in (
+        ({"report/shown/seed": 7}, r"report\.shown\.seed: no run has seed 7; give one of \[0, 1\]"),
+        ({"report/shown/datasets": ["crowd"]}, r"report\.shown\.datasets: variant default is trained on none of them"),
+        ({"report/shown/variant": "fipl"}, r"report\.shown\.variant: unknown name 'fipl'; did you mean 'flip'\?"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Params.model_validate(changed(changes))
+    assert list(jobs_of({"report/shown/variant": "flip"})["retrieve"]) == ["market-flip-seed0"]  # not trained on duke
+
+
 def test_a_further_seed_touches_only_itself_and_the_report(tmp_path: Path) -> None:
     more = touched({"seeds": [0, 1, 2]}, tmp_path)
-    assert {job for job in more if "seed2" not in job} == {"tabulate/tables", "draw/figures"}
+    assert {job for job in more if "seed2" not in job} == {"tabulate/tables", "draw/figures", "publish/page"}
 
 
 def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
@@ -249,10 +266,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ("modules", "stages"),
     [
         (["functional/mining.py"], {"train"}),
-        (["models/backbone.py"], {"initialise", "pretrain", "train", "embed"}),
-        (["models/densenet.py"], {"initialise", "pretrain", "train", "embed"}),
+        (["models/backbone.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
+        (["models/densenet.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
         (["functional/reciprocal.py"], {"evaluate"}),
-        (["reporting/figures.py"], {"draw"}),
+        (["reporting/figures.py"], {"draw", "illustrate"}),
+        (["reporting/page.html"], {"publish"}),
+        (["reporting/latex.py"], {"tabulate"}),
+        (["models/saliency.py"], {"illustrate"}),
         (["plan.py", "cli.py", "store.py", "__main__.py"], set()),
     ],
 )

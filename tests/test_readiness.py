@@ -35,6 +35,7 @@ ONLY_OWN = {
     "datasets/crowd": MISSING,
     "distract": MISSING,
     "report/contact_sheet": MISSING,
+    "report/shown/datasets": ["photos"],
     "datasets/photos": {"format": "folder", "source": {"folder": "photos"}, "variants": ["default", "deep"]},
 }
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from conftest import ROOT, Checkout, copy_of_the_project
 from photos import shrink, write_photos
+from reid.reporting.pipeline import EDGES
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,6 +35,8 @@ ELSEWHERE = {
     "dvc params diff": "test_workflow.py",
     "dvc plots show": "test_workflow.py",
     "dvc dag --md": "test_workflow.py",
+    "reid compare embedded/market-default embedded/market-flip": "needs the runs; test_compare.py",
+    "reid compare results/embedded ../other/results/embedded": "needs the runs; test_compare.py",
     "dvc exp run -S train.margin=0.2": "all trainings again",
     "pip install snakemake-executor-plugin-slurm": "needs a cluster",
     "snakemake --executor slurm --jobs 8 --resources gpu=8 --configfile experiments/paper/params.yaml "
@@ -151,6 +154,7 @@ def test_the_picture_is_the_graph_of_the_rules(tmp_path: Path) -> None:
     graph = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", printed) if names[b] != "all"}
     (picture,) = (content for _, content in blocks(README, "mermaid"))
     assert set(re.findall(r"^ +(\w+) --> (\w+)$", picture, re.MULTILINE)) == graph
+    assert graph == set(EDGES), "the picture of the page"
     assert set(re.findall(r"^ +(\w+)\[", picture, re.MULTILINE)) == set(names.values()) - {"all"}
 
 

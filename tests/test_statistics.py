@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
-from reid.functional.statistics import mean_and_deviation, mean_interval, paired_difference
+from reid.functional.statistics import (
+    binned_means,
+    compare,
+    mean_and_deviation,
+    mean_interval,
+    sign_flip_p_value,
+)
 
 
 def test_interval_agrees_with_the_normal_approximation():
@@ -43,21 +50,58 @@ def test_interval_is_seeded():
 def test_pairing_removes_the_difficulty_that_runs_share():
     rng = np.random.default_rng(0)
     hard = rng.random(500)
-    better = paired_difference(hard + 0.01 + 0.01 * rng.standard_normal(500), hard, np.random.default_rng(1))
+    better = compare(
+        (hard + 0.01 + 0.01 * rng.standard_normal(500))[None], hard[None], np.random.default_rng(1)
+    ).interval
     assert 0 < better.low < 0.01 < better.high < 0.02
     alone = mean_interval(hard, np.random.default_rng(1))
     assert alone.high - alone.low > 5 * (better.high - better.low)
 
 
 def test_equal_runs_do_not_differ():
-    values = np.random.default_rng(0).random(20)
-    same = paired_difference(values, values, np.random.default_rng(1))
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    values = np.random.default_rng(0).random((2, 20))
+    same = compare(values, values, np.random.default_rng(1))
+    assert (same.interval.mean, same.interval.low, same.interval.high) == (0, 0, 0)
+    assert same.p == 1 and same.by_seed == (0, 0) and not same.sure
+
+
+def test_seeds_are_paired_and_told_apart():
+    base = np.random.default_rng(0).random((2, 40))
+    found = compare(base + np.array([[0.1], [0.3]]), base, np.random.default_rng(1))
+    assert found.by_seed == pytest.approx((0.1, 0.3))
+    assert found.interval.mean == pytest.approx(0.2) and found.sure
+    assert not compare(base + np.array([[-0.1], [0.3]]), base, np.random.default_rng(1)).sure
+
+
+def test_p_value_is_that_of_scipys_permutation_test():
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.random(30) + 0.08, rng.random(30)
+    expected = permutation_test(
+        (ours, theirs),
+        lambda a, b, axis: np.mean(a - b, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    ).pvalue
+    assert sign_flip_p_value(ours - theirs, np.random.default_rng(0)) == pytest.approx(expected, abs=0.015)
+
+
+def test_p_value_by_hand():
+    """Of the 8 ways to sign 1, 2, 4 only all plus and all minus reach 7: 1/4, of 2 x 9999 random ones about that."""
+    p = sign_flip_p_value(np.array([1.0, 2.0, 4.0]), np.random.default_rng(0))
+    assert p == pytest.approx(0.25, abs=0.02)
+    assert sign_flip_p_value(np.ones(60), np.random.default_rng(0)) == 1 / 10_000
+
+
+def test_bins_average_all_items_once():
+    assert binned_means(np.array([1.0, 3.0, 5.0, 7.0, 9.0]), 2).tolist() == [2.0, 7.0]
+    assert binned_means(np.array([1.0, 3.0]), 48).tolist() == [1.0, 3.0]
 
 
 def test_runs_of_different_queries_are_refused():
-    with pytest.raises(ValueError, match="the two runs must score the same queries"):
-        paired_difference(np.ones(3), np.ones(4), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="expected two tables"):
+        compare(np.ones((1, 3)), np.ones((1, 4)), np.random.default_rng(0))
     with pytest.raises(ValueError, match="expected one per query"):
         mean_interval(np.empty(0), np.random.default_rng(0))
 

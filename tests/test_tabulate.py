@@ -1,16 +1,17 @@
-"""Tables from hand-made scores: the exact Markdown, missing and collapsed runs, metrics.json, equal bytes."""
+"""Tables from hand-made scores: the exact Markdown, missing and collapsed runs, report.json, equal bytes."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 
 from reid.artifacts import InputError
-from reid.functional.tables import binned_means, mean_and_spread, paired_differences
-from reid.reporting.markdown import cell_text, signed
+from reid.reporting.latex import tex
 from reid.reporting.runs import Cell
+from reid.reporting.tables import cell_text, interval_text, signed
 from reid.stages.tabulate import tabulate
 
 PAPER = Path(__file__).parents[1] / "reports" / "paper.csv"
@@ -23,9 +24,10 @@ SETTINGS = {
     "synthetic": True,
     "commit": "1a2b3c4",
     "parameters_digest": "3f9c41d2",
-    "curves": True,
     "seeds": [0, 1],
     "runs": [f"{run}-seed{seed}" for run in ("market-default", "market-flip", "duke-default") for seed in (0, 1)],
+    "curves": ["market-default-seed0", "market-default-seed1"],
+    "shown": ["market-default-seed0"],
     "allow_missing": False,
     "baseline": "default",
     "table1": [
@@ -75,6 +77,29 @@ def write_scores(folder: Path, collapsed: tuple[str, ...] = ()) -> list[Path]:
             }
             files.append(folder / f"{name}.json")
             files[-1].write_text(json.dumps(content))
+            os.utime(files[-1], (1.5e9, 1.5e9))  # 14 July 2017
+            of_queries = [
+                {"protocol": p, "rerank": r, "query": q, "ap": value + gain, "ap_step": 0.5, "first_hit_rank": 1}
+                for p in protocols
+                for r, gain in reranks.items()
+                for q in range(6)
+            ]
+            pd.DataFrame(of_queries).to_parquet(folder / f"{name}.parquet")
+    return files
+
+
+def write_curves(folder: Path, collapsed: tuple[str, ...] = ()) -> dict[str, list[Path]]:
+    """Curves whose mAP falls by one point where 100 distractors join a gallery of 100."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, list[Path]] = {"curves": [], "decays": []}
+    for name in SETTINGS["curves"]:
+        run = {"dataset": "market", "variant": "default", "seed": int(name[-1]), "backbone": "resnet10"}
+        content = {"run": run, "collapsed": name in collapsed, "gallery": 100, "sizes": [0, 100]}
+        files["curves"].append(folder / f"{name}.json")
+        files["curves"][-1].write_text(json.dumps(content))
+        files["decays"].append(folder / f"{name}.parquet")
+        ends = {"query": range(6), "ap_fewest": [0.6] * 6, "ap_most": [0.59] * 6}
+        pd.DataFrame(ends).to_parquet(files["decays"][-1])
     return files
 
 
@@ -84,7 +109,7 @@ def scores(tmp_path: Path) -> list[Path]:
 
 
 def table(number: int, scores: list[Path], out: Path, **changed: object) -> str:
-    tabulate(scores=scores, paper=PAPER, settings=SETTINGS | changed, out=out)
+    run(scores, out, **changed)
     return (out / f"table{number}.md").read_text(encoding="utf-8").replace(NBSP, " ")
 
 
@@ -95,9 +120,12 @@ def test_scores_of_ones_own_data_have_a_table_of_their_own(scores, tmp_path):
         own["results"] = [result("single-query", "none", 0.5 + 0.1 * seed)]
         scores.append(tmp_path / f"scores/photos-default-seed{seed}.json")
         scores[-1].write_text(json.dumps(own))
+        of_queries = pd.read_parquet(scores[0].with_suffix(".parquet"))
+        of_queries.to_parquet(scores[-1].with_suffix(".parquet"))
     runs = [f"photos-default-seed{seed}" for seed in (0, 1)]
-    none = {"runs": runs, "curves": False, **{f"table{number}": [] for number in (1, 2, 3, 4)}}
+    none = {"runs": runs, "curves": [], "shown": [], **{f"table{number}": [] for number in (1, 2, 3, 4)}}
     assert "No run of this experiment belongs here." in table(1, scores, tmp_path / "out", **none)
+    assert "No run of this experiment belongs here." in (tmp_path / "out/findings.md").read_text()
     page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
     assert (
         """\
@@ -105,40 +133,53 @@ def test_scores_of_ones_own_data_have_a_table_of_their_own(scores, tmp_path):
 
 | Dataset   | Variant   | Protocol     | Re-ranking   |        mAP |     rank-1 |     rank-5 |    rank-10 |
 |:----------|:----------|:-------------|:-------------|-----------:|-----------:|-----------:|-----------:|
-| photos    | default   | single-query | none         | 55.0 ± 5.0 | 65.0 ± 5.0 | 75.0 ± 5.0 | 85.0 ± 5.0 |
+| photos    | default   | single-query | none         | 55.0 ± 7.1 | 65.0 ± 7.1 | 75.0 ± 7.1 | 85.0 ± 7.1 |
 
-- mAP and CMC in percent; ± is half the range of two seeds.
+- mAP and CMC in percent; ± is the sample standard deviation over seeds.
 - AP: trapezoid; 60 queries.
 """
         in page
     )
-    assert "Table 1" not in page and "figure7" not in page
+    for absent in ("Table 1", "Findings:", "figure7", "figure4", "similarities"):
+        assert absent not in page
+    (sheet,) = json.loads((tmp_path / "out/report.json").read_text())["tables"]
+    assert sheet["name"] == "others"
+
+
+def run(scores: list[Path], out: Path, **changed: object) -> list[Path]:
+    inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores]}
+    inputs |= write_curves(out.parent / "curves")
+    return tabulate(**inputs, paper=PAPER, settings=SETTINGS | changed, out=out)
 
 
 def test_table_1_word_for_word(scores, tmp_path):
-    # Market, default: mean of 58 and 60, half the range 1. Flip less default: -1 and +2, so +0.5 with half range 1.5.
-    # The paper: 77.2 - 81.2 = -4.0. Flip was not planned on Duke.
+    # Market, default: mean of 58 and 60, deviation 2 / sqrt(2). Every query scores its run's mean, so that intervals have
+    # no width. Flip less default: -1 and +2, so +0.5, the best of the column; the seeds do not agree, so not bold below.
+    # The paper: 77.2 - 81.2 = -4.0, ours less the paper's 59.5 - 77.2 = -17.7. Flip was not planned on Duke.
     expected = """\
 ### Table 1. Data augmentation (mAP)
 
 > **Our values are measured on the embedded rendered benchmark. They are NOT comparable with the paper's;** compare \
 the direction and the size of the differences.
 
-| flip   | crop   | cut-out   |     Market |   paper |       Duke |   paper |
-|:-------|:-------|:----------|-----------:|--------:|-----------:|--------:|
-| ✓      | -      | -         | 59.5 ± 2.5 |    77.2 |          - |    69.7 |
-| -      | -      | ✓         | 59.0 ± 1.0 |    81.2 | 45.5 ± 0.5 |    72.9 |
+| flip   | crop   | cut-out   |         Market |   paper |   less paper |       Duke |   paper |   less paper |
+|:-------|:-------|:----------|---------------:|--------:|-------------:|-----------:|--------:|-------------:|
+| ✓      | -      | -         | **59.5 ± 3.5** |    77.2 |        −17.7 |          - |    69.7 |            - |
+| -      | -      | ✓         |     59.0 ± 1.4 |    81.2 |        −22.2 | 45.5 ± 0.7 |    72.9 |        −27.4 |
 
-Difference to the `default` row in points, ours paired by seed:
+Difference to the `default` row in points, ours paired by query and seed:
 
-| flip   | crop   | cut-out   |   Δ Market |   Δ paper |   Δ Duke |   Δ paper |
-|:-------|:-------|:----------|-----------:|----------:|---------:|----------:|
-| ✓      | -      | -         | +0.5 ± 1.5 |      −4.0 |        - |      −3.2 |
+| flip   | crop   | cut-out   |          Δ Market |   Δ paper |   Δ Duke |   Δ paper |
+|:-------|:-------|:----------|------------------:|----------:|---------:|----------:|
+| ✓      | -      | -         | +0.5 [+0.5, +0.5] |      −4.0 |        - |      −3.2 |
 
-- Experiment embedded, seeds 0 and 1; mAP and CMC in percent; ± is half the range of two seeds.
-- AP: trapezoid. Step x recall instead of the trapezoid changes a run's mAP by −0.4 points (`metrics.json` has both).
+- Experiment embedded, seeds 0 and 1; mAP and CMC in percent; ± is the sample standard deviation over seeds.
+- Bold: the best of its column, where its lead over the next exceeds the 95 % interval of the difference. [a, b] is that \
+interval, paired, bootstrapped over queries of the mean of the seeds; bold where it excludes 0, p is below \
+0.05 and all seeds agree.
+- AP: trapezoid. Step x recall instead of the trapezoid changes a run's mAP by −0.4 points (`report.json` has both).
 - Protocol: Market single-query, 60 queries; Duke single-query, 60 queries.
-- Commit 1a2b3c4, parameters 3f9c41d2.
+- Commit 1a2b3c4, parameters 3f9c41d2, scores of 2017-07-14.
 """
     assert table(1, scores, tmp_path / "out") == expected
 
@@ -148,14 +189,14 @@ def test_table_3_prints_a_group_once_and_compares_within_it(scores, tmp_path):
     assert "Duke" not in text  # no run of it is planned, so it has no columns
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines == [
-        "|             |           |     Market |   paper |",
-        "|:------------|:----------|-----------:|--------:|",
-        "| a) pooling  | max       | 59.0 ± 1.0 |    81.2 |",
-        "| b) backbone | ResNet-10 | 59.0 ± 1.0 |    76.3 |",
-        "|             | ResNet-14 | 59.5 ± 2.5 |    81.2 |",
-        "|             |           |   Δ Market |   Δ paper |",
-        "|:------------|:----------|-----------:|----------:|",
-        "| b) backbone | ResNet-14 | +0.5 ± 1.5 |      +4.9 |",
+        "|             |           |         Market |   paper |   less paper |",
+        "|:------------|:----------|---------------:|--------:|-------------:|",
+        "| a) pooling  | max       |     59.0 ± 1.4 |    81.2 |        −22.2 |",
+        "| b) backbone | ResNet-10 |     59.0 ± 1.4 |    76.3 |        −17.3 |",
+        "|             | ResNet-14 | **59.5 ± 3.5** |    81.2 |        −21.7 |",
+        "|             |           |          Δ Market |   Δ paper |",
+        "|:------------|:----------|------------------:|----------:|",
+        "| b) backbone | ResNet-14 | +0.5 [+0.5, +0.5] |      +4.9 |",
     ]
 
 
@@ -163,13 +204,9 @@ def test_table_4_prints_all_published_rows_then_ours(scores, tmp_path):
     text = table(4, scores, tmp_path / "out")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     header, _, *body = cells
-    assert header == [
-        "",
-        "Type",
-        *("Market SQ<br>mAP", "<br>rank-1", "<br>rank-5"),
-        *("Market MQ<br>mAP", "<br>rank-1", "<br>rank-5"),
-        *("Duke<br>mAP", "<br>rank-1", "<br>rank-5"),
-    ]
+    benchmarks = ("Market SQ", "Market MQ", "Duke")
+    assert header == ["", "Type", *(f"{b} {metric}" for b in benchmarks for metric in ("mAP", "rank-1", "rank-5"))]
+    body = [row for row in body if "Δ" not in row[2] and ":" not in row[2]]
     assert body[0][0] == "**As printed in the paper**"
     assert [row[0] for row in body[21:26]] == [
         "Ours",
@@ -179,14 +216,23 @@ def test_table_4_prints_all_published_rows_then_ours(scores, tmp_path):
         "Ours (re-rank)",
     ]
     assert body[1] == ["MG [41]", "-", "39.6", "65.9", "-", "48.4", "76.0", "-", "-", "-", "-"]
-    assert [row[0] for row in body[26:]] == [
+    assert [row[0] for row in body[26:33]] == [
         "**This repository, embedded benchmark: NOT comparable**",
         "Default",
         "Default + QE and DBA",
         "Default + k-reciprocal",
+        "**This repository less the paper's row of the same kind**",
+        "Default − Ours",
+        "Default + QE and DBA − Ours (re-rank)",
     ]
-    assert body[27][2:] == [*["59.0 ± 1.0", "69.0 ± 1.0", "79.0 ± 1.0"] * 2, "45.5 ± 0.5", "55.5 ± 0.5", "65.5 ± 0.5"]
-    assert body[28][2] == "64.0 ± 1.0" and body[29][2] == "65.0 ± 1.0"
+    assert body[27][2:] == [*["59.0 ± 1.4", "69.0 ± 1.4", "79.0 ± 1.4"] * 2, "45.5 ± 0.7", "55.5 ± 0.7", "65.5 ± 0.7"]
+    assert body[28][2] == "64.0 ± 1.4" and body[29][2] == "**65.0 ± 1.4**"
+    assert body[31][2:5] == ["−22.2", "−23.2", "−18.9"]  # 59.0 - 81.2, 69.0 - 92.2, 79.0 - 97.9
+    assert body[32][2] == "−26.0"  # 64.0 - 90.0
+    assert [row[:3] for row in body[33:]] == [
+        ["Default + QE and DBA", "-", "**+5.0 [+5.0, +5.0]**"],
+        ["Default + k-reciprocal", "-", "**+6.0 [+6.0, +6.0]**"],
+    ]
     assert "They are NOT comparable with the published rows" in text
     assert "Market MQ multi-query, 60 queries, of which 2 without a match score 0" in text
 
@@ -196,10 +242,12 @@ def test_table_4_leaves_out_what_a_benchmark_does_not_have_and_names_both_ap_rul
     only = result("gallery-100", "none", 0.8) | {"ap_rule": "step"}
     run = {"dataset": "person-search", "variant": "default", "seed": 0, "backbone": "resnet10"}
     search.write_text(json.dumps({"run": run, "collapsed": False, "results": [only]}))
+    rows = {"protocol": ["gallery-100"], "rerank": ["none"], "query": [0], "ap": [0.8], "ap_step": [0.8]}
+    pd.DataFrame(rows | {"first_hit_rank": [1]}).to_parquet(search.with_suffix(".parquet"))
     names = ["market-default-seed0", "person-search-default-seed0"]
     text = table(4, [scores[0], search], tmp_path / "out", seeds=[0], runs=names)
     ours = [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| Default")]
-    assert ours == ["80.0", "-", "-"]
+    assert ours[:3] == ["80.0", "-", "-"]
     assert "AP: trapezoid (Market SQ, Market MQ); step x recall (Person Search)." in text
     assert "seed 0; mAP and CMC in percent; one run a cell, so no spread." in text
 
@@ -225,30 +273,30 @@ def test_a_missing_protocol_is_named_with_its_file(scores, tmp_path):
 def test_a_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
     absent = ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1")
     text = table(1, [path for path in scores if path.stem not in absent], tmp_path / "out", allow_missing=True)
-    assert "| ✓      | -      | -         | 57.0 (n=1) |    77.2 |      - |    69.7 |" in text
-    assert "| -      | -      | ✓         | 59.0 ± 1.0 |    81.2 |      — |    72.9 |" in text
-    assert "| −1.0 (n=1) |" in text
+    assert "| ✓      | -      | -         |     57.0 (n=1) |    77.2 |        −20.2 |      - |    69.7 |" in text
+    assert "| -      | -      | ✓         | **59.0 ± 1.4** |    81.2 |        −22.2 |      — |    72.9 |" in text
+    assert "**−1.0 [−1.0, −1.0]**" in text
     assert text.endswith("- — Not run yet.\n- n: the seeds behind a value, where it is not all of them.\n")
 
 
 def test_a_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
     scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))
     text = table(1, scores, tmp_path / "out")
-    assert "| 57.0 (n=1) † |    77.2 |      - |" in text
-    assert "|   59.0 ± 1.0 |    81.2 |      † |    72.9 |" in text
-    assert "| −1.0 (n=1) † |" in text
+    assert "|   57.0 (n=1) † |    77.2 |        −20.2 |      - |" in text
+    assert "| **59.0 ± 1.4** |    81.2 |        −22.2 |      † |    72.9 |            - |" in text
     assert text.splitlines()[-2] == (
         "- † Collapsed in training (the loss ended at the margin): left out of every mean, no finding: "
         "Market flip seed 1 (mAP 62.0); Duke default seed 0 (mAP 45.0); Duke default seed 1 (mAP 46.0)."
     )
 
 
-def test_metrics(tmp_path):
+def test_report_and_metrics(tmp_path):
     out = tmp_path / "out"
-    table(1, write_scores(tmp_path / "scores", ("market-flip-seed1",)), out)
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert list(metrics) == ["duke", "market"]
-    assert metrics["market"]["default"]["multi-query"]["qe-dba"]["mAP"] == {
+    run(write_scores(tmp_path / "scores", ("market-flip-seed1",)), out)
+    report = json.loads((out / "report.json").read_text())
+    scores = report["scores"]
+    assert list(scores) == ["duke", "market"]
+    assert scores["market"]["default"]["multi-query"]["qe-dba"]["mAP"] == {
         "n": 2,
         "mean": 0.64,
         "min": 0.63,
@@ -256,32 +304,72 @@ def test_metrics(tmp_path):
         "sd": 0.014142,
         "collapsed": 0,
     }
-    flip = metrics["market"]["flip"]["single-query"]["none"]
+    flip = scores["market"]["flip"]["single-query"]["none"]
     assert flip["rank10"] == {"n": 1, "mean": 0.87, "min": 0.87, "max": 0.87, "collapsed": 1}
     assert list(flip) == ["mAP", "mAP_step", "rank1", "rank5", "rank10"]
+    assert report["about"]["date"] == "2017-07-14" and len(report["runs"]) == 6
+    assert json.loads((out / "metrics.json").read_text()) == {
+        "duke": {"single-query mAP": 0.455, "single-query rank1": 0.555},
+        "market": {
+            "single-query mAP": 0.59,
+            "single-query rank1": 0.69,
+            "multi-query mAP": 0.59,
+            "multi-query rank1": 0.69,
+        },
+    }
+
+
+def test_the_numbers_of_a_table_are_its_csv(scores, tmp_path):
+    run(scores, tmp_path / "out")
+    rows = pd.read_csv(tmp_path / "out" / "table1.csv")
+    flip = rows[(rows["variant"] == "flip") & (rows["column"] == "Market")].iloc[0]
+    expected = {
+        "n": 2,
+        "mean": 0.595,
+        "sd": 0.05 / 2**0.5,
+        "paper": 0.772,
+        "difference": 0.595 - 0.772,
+        "change": 0.005,
+    }
+    assert flip[list(expected)].to_dict() == pytest.approx(expected, abs=1e-6)
+    assert flip["best"] and len(rows) == 3
+    published = pd.read_csv(tmp_path / "out" / "table4.csv")
+    ours = published[(published["row"] == "Ours") & (published["column"] == "Market SQ")]
+    assert ours["paper"].tolist() == [0.812, 0.922, 0.979]
+
+
+def test_latex_has_booktabs_rules_and_escapes(scores, tmp_path):
+    run(scores, tmp_path / "out", experiment="em_bedded")
+    text = (tmp_path / "out" / "table1.tex").read_text()
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 2
+    assert r"\checkmark{} & - & - & \textbf{59.5 $\pm$~3.5} & 77.2 & $-$17.7 & - & 69.7 & - \\" in text
+    assert r"Experiment em\_bedded" in text and r"95 \%" in text
+    assert tex(r"50 % of {a}_b & `c` \ **d**") == r"50 \% of \{a\}\_b \& \texttt{c} \textbackslash{} \textbf{d}"
 
 
 def test_a_run_that_is_not_planned_is_passed_over(scores, tmp_path):
     runs = [run for run in SETTINGS["runs"] if "flip" not in run]
     table(2, scores, tmp_path / "out", runs=runs)
-    assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["market"]) == ["default"]
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["scores"]["market"]) == ["default"]
 
 
 def test_readme_joins_tables_and_figures(scores, tmp_path):
     out = tmp_path / "out"
-    paths = tabulate(scores=scores, paper=PAPER, settings=SETTINGS, out=out)
-    assert [path.name for path in paths] == [*(f"table{i}.md" for i in (1, 2, 3, 4)), "metrics.json", "README.md"]
+    names = [path.name for path in run(scores, out)]
+    kinds = ("md", "tex", "csv")
+    texts = ["findings.md", "metrics.json", "report.json", "README.md"]
+    assert names == [*(f"table{i}.{kind}" for kind in kinds for i in (1, 2, 3, 4)), *texts]
     page = (out / "README.md").read_text(encoding="utf-8")
     for i in (1, 2, 3, 4):
         assert (out / f"table{i}.md").read_text(encoding="utf-8").rstrip("\n") in page
-    for figure in ("contact_sheet.png", "figure7.svg", "training_curves.svg"):
+    for figure in ("contact_sheet.png", "figure4.svg", "figure7.svg", "training_curves.svg"):
         assert f"]({figure})" in page
     assert page.startswith("# Results\n") and "```sh\nmake it\n```" in page
 
 
 def test_bytes_depend_on_neither_order_nor_time(scores, tmp_path):
-    first = tabulate(scores=scores, paper=PAPER, settings=SETTINGS, out=tmp_path / "first")
-    again = tabulate(scores=scores[::-1], paper=PAPER, settings=SETTINGS, out=tmp_path / "again")
+    first = run(scores, tmp_path / "first")
+    again = run(scores[::-1], tmp_path / "again")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
@@ -335,35 +423,10 @@ def test_the_commit_is_asked_of_git(scores, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [([0.5], (0.5, None)), ([0.5, 0.6], (0.55, 0.05)), ([1.0, 2.0, 4.0], (7 / 3, (7 / 3) ** 0.5))],
-)
-def test_mean_and_spread(values, expected):
-    # 1, 2, 4: deviations -4/3, -1/3, 5/3; squares sum to 42/9; over n - 1 = 2 that is 7/3.
-    mean, spread = mean_and_spread(values)
-    assert mean == pytest.approx(expected[0])
-    assert spread == (None if expected[1] is None else pytest.approx(expected[1]))
-
-
-def test_no_values_have_no_mean():
-    with pytest.raises(ValueError, match="no values"):
-        mean_and_spread([])
-
-
-def test_differences_pair_the_seeds_both_have():
-    assert paired_differences({0: 3.0, 1: 5.0, 2: 1.0}, {2: 4.0, 0: 1.0}) == {0: 2.0, 2: -3.0}
-
-
-def test_bins_average_all_items_once():
-    assert binned_means(np.array([1.0, 3.0, 5.0, 7.0, 9.0]), 2).tolist() == [2.0, 7.0]
-    assert binned_means(np.array([1.0, 3.0]), 48).tolist() == [1.0, 3.0]
-
-
-@pytest.mark.parametrize(
     ("cell", "text"),
     [
         (Cell({0: 0.5, 1: 0.6, 2: 0.7}, {}), f"60.0 ±{NBSP}10.0"),
-        (Cell({0: 0.5, 1: 0.6}, {}), f"55.0 ±{NBSP}5.0 (n=2)"),
+        (Cell({0: 0.5, 1: 0.6}, {}), f"55.0 ±{NBSP}7.1 (n=2)"),
         (Cell({0: 0.5}, {1: 0.1, 2: 0.1}), "50.0 (n=1) †"),
         (Cell({}, {0: 0.1}), "†"),
         (Cell({}, {}), "—"),
@@ -375,3 +438,4 @@ def test_cell_text_of_three_seeds(cell, text):
 
 def test_signs():
     assert [signed(points) for points in (8.06, -0.06, 0.04, -0.04)] == ["+8.1", "−0.1", "0.0", "0.0"]
+    assert interval_text(-1.7, -3.51, -0.02) == f"−1.7{NBSP}[−3.5,{NBSP}−0.0]"  # an end keeps the side of 0 it is on

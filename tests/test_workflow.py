@@ -34,8 +34,11 @@ IN_EITHER_ORDER = pytest.mark.parametrize(
 )
 EXPERIMENTS = {"embedded": "."} | {name: f"experiments/{name}" for name in ("smoke", "paper", "own")}
 SIDE_48 = "market-side-48-seed0"
-REPORT = ["table1.md", "table2.md", "table3.md", "table4.md", "README.md", "metrics.json", "figure7.csv"]
-REPORT += ["figure7.svg", "figure7.png", "training_curves.svg", "training_curves.png", "contact_sheet.png"]
+FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure7", "training_curves", "similarities")
+REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv")]
+REPORT += ["findings.md", "README.md", "metrics.json", "report.json", "report.html", "figure7.csv", "contact_sheet.png"]
+REPORT += ["training_curves.csv"]
+REPORT += [f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +83,12 @@ def test_the_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
     assert all(reports(ran).values())
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
     rules = {"dataset", "index", "initialise", "pretrain", "train", "embed", "shard", "evaluate", "distract"}
-    assert logs == rules | {"tabulate.log", "draw.log"}
+    assert logs == rules | {"retrieve", "tabulate.log", "illustrate.log", "draw.log", "publish.log"}
 
 
 def test_fewer_runs_recompute_the_report(ran: Checkout) -> None:
     shrink(ran)
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["draw", "tabulate"]
+    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["draw", "publish report", "tabulate"]
 
 
 def test_dvc_takes_over_without_computing(ran: Checkout) -> None:
@@ -104,7 +107,8 @@ def test_dvc_takes_over_without_computing(ran: Checkout) -> None:
 def test_a_changed_setting_recomputes_its_dependants_once(ran: Checkout, engine: str, other: str) -> None:
     shrink(ran)
     ran.change(SMOKE, "evaluate/k_reciprocal/k1", 6 if engine == SNAKEMAKE else 7)
-    dependants = ["draw", "evaluate market-default-seed0", f"evaluate {SIDE_48}", "tabulate"]
+    dependants = ["draw", "evaluate market-default-seed0", f"evaluate {SIDE_48}"]
+    dependants += ["illustrate", "publish report", "tabulate"]
     assert ran.computed(lambda: ran.run(engine)) == dependants
     assert ran.computed(lambda: ran.run(other)) == []
 
@@ -119,7 +123,8 @@ def test_a_killed_run_starts_again(ran: Checkout, engine: str, other: str, tmp_p
     if engine == SNAKEMAKE:
         assert "--unlock" in ran.run(engine, status=1)
         ran.run(f"{engine} --unlock")
-    dependants = ["draw", f"embed {SIDE_48}", f"evaluate {SIDE_48}", "tabulate", f"train {SIDE_48}"]
+    dependants = ["draw", f"embed {SIDE_48}", f"evaluate {SIDE_48}"]
+    dependants += ["publish report", "tabulate", f"train {SIDE_48}"]
     assert ran.computed(lambda: ran.run(engine)) == dependants
     assert not list((ran.folder / ".store/partial").iterdir())
     assert ran.computed(lambda: ran.run(other)) == []
@@ -154,17 +159,18 @@ def free(handle: int) -> bool:
     return True
 
 
-def test_a_title_recomputes_the_tables(ran: Checkout) -> None:
+def test_a_title_recomputes_the_tables_and_the_page(ran: Checkout) -> None:
     """Also where Snakemake remembers nothing, as in a tree that DVC made."""
     remove(ran, ".snakemake")
     ran.change(SMOKE, "report/title", "A smoke experiment")
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["tabulate"]
+    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["publish report", "tabulate"]
     assert "A smoke experiment" in (ran.folder / "reports/smoke/README.md").read_text()
+    assert "<h1>A smoke experiment</h1>" in (ran.folder / "reports/smoke/report.html").read_text()
 
 
 def test_a_printed_value_recomputes_the_report(ran: Checkout) -> None:
     ran.edit("reports/paper.csv", "1,- - -,,market,mAP,75.9", "1,- - -,,market,mAP,12.3")
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["draw", "tabulate"]
+    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["draw", "publish report", "tabulate"]
     assert "12.3" in (ran.folder / "reports/smoke/table1.md").read_text()
 
 
@@ -176,9 +182,9 @@ def test_a_comment_or_docstring_recomputes_nothing(ran: Checkout) -> None:
 
 
 def test_a_constant_of_the_tables_recomputes_the_tables(ran: Checkout) -> None:
-    markdown = ran.folder / "src/reid/reporting/markdown.py"
-    markdown.write_text(markdown.read_text() + "\n\nNOTHING = 0\n")
-    assert ran.computed(lambda: ran.run(DVC)) == ["tabulate"]
+    tables = ran.folder / "src/reid/reporting/tables.py"
+    tables.write_text(tables.read_text() + "\n\nNOTHING = 0\n")
+    assert ran.computed(lambda: ran.run(DVC)) == ["publish report", "tabulate"]
 
 
 def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkout) -> None:
@@ -187,6 +193,7 @@ def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkou
     ran.edit("src/reid/training/rank.py", "negative, settings.margin)", "negative, 2 * settings.margin)")
     runs = ["market-default-seed0", SIDE_48]
     expected = ["distract market-default-seed0", "draw", "embed 0", "embed 1", "tabulate"]
+    expected += ["retrieve market-default-seed0", "illustrate", "publish report"]
     expected += [f"{stage} {run}" for stage in ("train", "embed", "evaluate") for run in runs]
     assert ran.computed(lambda: ran.run(SNAKEMAKE)) == sorted(expected)
 
@@ -215,7 +222,7 @@ def test_two_cold_runs_give_the_same_bytes(
 
 def test_dvc_shows_the_experiment(ran: Checkout) -> None:
     assert f"train@{SIDE_48}" in ran.run("dvc dag --md experiments/smoke/dvc.yaml")
-    assert "market.default.single-query.none.mAP.mean" in ran.run("dvc metrics show --md reports/smoke/metrics.json")
+    assert "market.single-query mAP" in ran.run("dvc metrics show --md reports/smoke/metrics.json")
     ran.change(SMOKE, "train/margin", 0.2)
     assert re.search(r"train\.margin.*0\.1.*0\.2", ran.run(f"dvc params diff --targets {SMOKE} --md"))
     ran.change(SMOKE, "train/margin", 0.1)
@@ -271,9 +278,7 @@ def test_dvc_files_of_the_experiments_are_the_top_one(experiment: str) -> None:
     top = (ROOT / "dvc.yaml").read_text()
     left_out = {"smoke": (), "paper": ("contact_sheet",), "own": ("contact_sheet", "figure7", '/distract"')}[experiment]
     kept = [line for line in top.splitlines()[1:] if not any(name in line for name in left_out)]
-    assert own.splitlines()[1:] == (
-        kept[:-1] if experiment == "own" else kept
-    )  # of Figure 7 only the word plots is left
+    assert own.splitlines()[1:] == kept
 
 
 def test_the_papers_experiment_is_drawn_whole(checkout: Checkout) -> None:
@@ -417,6 +422,7 @@ def imported(module: str) -> set[str]:
                     "reid.plan",
                     "reid.params",
                     "reid.stages.score",
+                    "reid.stages.compare",
                     "reid.stages.fetch",
                     "reid.readiness",
                     "reid.readiness.page",

@@ -52,6 +52,7 @@ report:
   baseline: default
   allow_missing: false
   contact_sheet: {identities: 1, lookalikes: 1}
+  shown: {datasets: [market, duke], variant: default, seed: 0, images: true, queries: 2}
   table1: [{variant: flip, label: flip, paper: flip}]
   table2: [{variant: default, label: "32", paper: 416 pixels}]
   table3: [{variant: deep, label: deep, paper: ResNet-101, group: backbone}]

@@ -173,7 +173,7 @@ def read_index(path: Path) -> Index:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()  # read_table imports pandas, half a second
     except FileNotFoundError:
         raise InputError(f"{path}: no such index; run `reid index` first") from None
     except pa.ArrowInvalid as error:

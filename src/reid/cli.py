@@ -103,7 +103,7 @@ def run(
         computed = store.make(stage, compute=compute, **request)
     elif "WORLD_SIZE" not in os.environ:
         launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={parameters['workers']}")
-        os.execv(sys.executable, (sys.executable, *launch, "-m", "reid", *sys.argv[1:]))
+        os.execv(sys.executable, (sys.executable, *launch, "-m", "--", "reid", *sys.argv[1:]))
     else:
         computed = _make_together(stage, compute, request)
         if computed is None:
@@ -123,6 +123,7 @@ def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping
         if workers.agree(None):
             with tempfile.TemporaryDirectory(prefix="reid-") as folder:
                 compute(Path(folder))
+        workers.part()
         return None
 
     def compute_together(folder: Path) -> None:
@@ -132,6 +133,7 @@ def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping
     computed = store.make(stage, compute=compute_together, **request)
     if not computed:
         workers.agree(False)
+    workers.part()
     return computed
 
 
@@ -347,52 +349,109 @@ def distract(
     embeddings: Annotated[Path, _file("The test images' embeddings, written by `reid embed`.")],
     shards: Annotated[Path, _folder("Folder of the distractors' embeddings, 0.safetensors and so on.")],
     out: Annotated[Path, _file("Where to write the curve (.json).")],
+    queries: Annotated[Path, _file("Where to write every query's AP with fewest and most distractors (.parquet).")],
 ) -> None:
     """Add more and more random distractors to the gallery: Figure 7's curve, from one pass over the distractors."""
     count = read_json(settings).get("parameters", {}).get("shards", 1)
     files = [shards / f"{shard}.safetensors" for shard in range(count)]
-    run("distract", settings, {"index": index, "embeddings": embeddings, "shards": files}, {"out": out})
+    inputs: dict[str, Path | list[Path]] = {"index": index, "embeddings": embeddings, "shards": files}
+    run("distract", settings, inputs, {"out": out, "queries": queries})
 
 
-Scores = Annotated[Path, _folder("Folder of the runs' scores, written by `reid evaluate`.")]
+@app.command()
+def retrieve(
+    settings: Settings,
+    index: IndexFile,
+    embeddings: Annotated[Path, _file("The test images' embeddings, written by `reid embed`.")],
+    out: Annotated[Path, _file("Where to write the first places of every ranked list (.parquet).")],
+    similarities: Annotated[Path, _file("Where to write histograms of the similarities (.json).")],
+) -> None:
+    """List who comes first for every query, and how similar same and other people are: what the report shows."""
+    outputs = {"out": out, "similarities": similarities}
+    run("retrieve", settings, {"index": index, "embeddings": embeddings}, outputs)
+
+
+Scores = Annotated[Path, _folder("Folder of the runs' scores, .json and .parquet, written by `reid evaluate`.")]
+Curves = Annotated[Path, _folder("Folder of the distractor curves, .json and .parquet, written by `reid distract`.")]
+Report = Annotated[Path, _folder("The report's folder, reports/<experiment>.")]
 Paper = Annotated[Path, _file("The paper's printed values (reports/paper.csv).")]
-TABLES = ("table1.md", "table2.md", "table3.md", "table4.md", "metrics.json", "README.md")
-FIGURES = (*(f"{name}.{kind}" for name in ("figure7", "training_curves") for kind in ("svg", "png")), "figure7.csv")
+TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv"))
+TEXTS = ("findings.md", "metrics.json", "report.json", "README.md")
+PICTURES = ("figure1", "figure4", "figure5", "figure6")
+
+
+def _drawings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the figures that an experiment's runs are enough for."""
+    curves, shown = parameters.get("curves"), parameters.get("shown")
+    return (*(("figure7",) if curves else ()), "training_curves", *(("similarities",) if shown else ()))
+
+
+def _figures(names: tuple[str, ...], *kinds: str) -> list[str]:
+    return [f"{name}.{kind}" for name in names for kind in kinds]
 
 
 @app.command()
 def tabulate(
     settings: Settings,
     scores: Scores,
+    curves: Curves,
     paper: Paper,
-    out: Annotated[Path, _folder("The report's folder, reports/<experiment>.")],
+    out: Report,
 ) -> None:
-    """Write Tables 1-4 in the paper's shape, our values beside the printed ones, and the report that joins them."""
-    runs = read_json(settings).get("parameters", {}).get("runs", [])
-    files = [scores / f"{name}.json" for name in runs]
-    outputs = {name: out / name for name in TABLES}
-    run("tabulate", settings, {"scores": files, "paper": paper}, outputs, folder=out, copy=True)
+    """Write Tables 1-4 as Markdown, LaTeX and CSV, our values beside the printed ones, and judge the paper's claims.
+
+    README.md joins them; report.json holds everything they print, metrics.json the baseline's headline.
+    """
+    parameters = read_json(settings).get("parameters", {})
+    runs, lines = parameters.get("runs", []), parameters.get("curves", [])
+    inputs: dict[str, Path | list[Path]] = {
+        "scores": [scores / f"{name}.json" for name in runs],
+        "queries": [scores / f"{name}.parquet" for name in runs],
+        "curves": [curves / f"{name}.json" for name in lines],
+        "decays": [curves / f"{name}.parquet" for name in lines],
+        "paper": paper,
+    }
+    outputs = {name: out / name for name in (*TABLES, *TEXTS)}
+    run("tabulate", settings, inputs, outputs, folder=out, copy=True)
+
+
+@app.command()
+def illustrate(
+    settings: Settings,
+    index: IndexFile,
+    embedder: Annotated[Path, _file("The embedder to look into, written by `reid train`.")],
+    places: Annotated[Path, _file("Its ranked lists, written by `reid retrieve` (.parquet).")],
+    queries: Annotated[Path, _file("AP of its queries, written by `reid evaluate` (.parquet).")],
+    out: Report,
+) -> None:
+    """Draw Figures 1, 4, 5 and 6: ranked lists, and the regions that dimensions and similarities come from."""
+    inputs: dict[str, Path | list[Path]] = {"index": index, "embedder": embedder, "places": places, "queries": queries}
+    outputs = {name: out / name for name in _figures(PICTURES, "svg", "png")}
+    run("illustrate", settings, inputs, outputs, folder=out, copy=True)
 
 
 @app.command()
 def draw(
     settings: Settings,
-    curves: Annotated[Path, _folder("Folder of the distractor curves, written by `reid distract`.")],
+    curves: Curves,
     logs: Annotated[Path, _folder("Folder of the training logs, written by `reid train`.")],
     scores: Scores,
+    similarities: Annotated[Path, _folder("Folder of the histograms of similarities, written by `reid retrieve`.")],
     paper: Paper,
-    out: Annotated[Path, _folder("The report's folder, reports/<experiment>.")],
+    out: Report,
 ) -> None:
-    """Draw Figure 7, the training curves and the contact sheet of the rendered people."""
+    """Draw Figure 7, the training curves, the similarities and the contact sheet of the rendered people."""
     parameters = read_json(settings).get("parameters", {})
     names = parameters.get("runs", [])
     inputs: dict[str, Path | list[Path]] = {
         "curves": [curves / f"{name}.json" for name in parameters.get("curves", [])],
         "logs": [logs / f"{name}.csv" for name in names],
         "scores": [scores / f"{name}.json" for name in names],
+        "similarities": [similarities / f"{name}.json" for name in parameters.get("shown", [])],
         "paper": paper,
     }
-    files = [name for name in FIGURES if parameters.get("curves") or not name.startswith("figure7")]
+    files = [*_figures(_drawings(parameters), "svg", "png"), "training_curves.csv"]
+    files += ["figure7.csv"] if parameters.get("curves") else []
     files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
     run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
 
@@ -402,6 +461,59 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         return [int(number) for number in text.split(",") if number]
     except ValueError:
         raise InputError(f"{option} {text!r}: expected numbers separated by commas, as in 0,100000") from None
+
+
+@app.command()
+def publish(
+    settings: Settings,
+    report: Annotated[Path, _file("What `reid tabulate` wrote (report.json).")],
+    figures: Annotated[Path, _folder("Folder of the figures, written by `reid draw` and `reid illustrate`.")],
+    indexes: Annotated[Path, _folder("Folder of the indexes, written by `reid index`.")],
+    places: Annotated[Path, _folder("Folder of the ranked lists, written by `reid retrieve`.")],
+    queries: Annotated[Path, _folder("Folder of the runs' queries, written by `reid evaluate`.")],
+    out: Annotated[Path, _file("Where to write the page (.html).")],
+) -> None:
+    """Put tables, figures and every query's ranked list on one page that needs no network and no server."""
+    parameters = read_json(settings).get("parameters", {})
+    shown = parameters.get("shown", {})
+    runs = dict.fromkeys(run for each in shown.values() for run in each["variants"].values())
+    pictures = PICTURES if shown else ()
+    sheet = ["contact_sheet.png"] if parameters.get("contact_sheet") else []
+    names = [*_figures((*pictures, *_drawings(parameters)), "svg"), *sheet]
+    inputs: dict[str, Path | list[Path]] = {
+        "report": report,
+        "figures": [figures / name for name in names],
+        "indexes": [indexes / f"{each['dataset']}.parquet" for each in shown.values()],
+        "places": [places / f"{run}.parquet" for run in shown],
+        "queries": [queries / f"{run}.parquet" for run in runs],
+    }
+    run("publish", settings, inputs, {"out": out}, copy=True)
+
+
+@app.command()
+def compare(
+    ours: Annotated[
+        str, typer.Argument(help="A file or folder of queries, or a name such as embedded/market-default.")
+    ],
+    theirs: Annotated[str, typer.Argument(help="What to compare it with, given likewise.")],
+    metrics: Annotated[str, typer.Option(help="What to compare: mAP and rank-k, separated by commas.")] = "mAP,rank-1",
+    results: Annotated[Path, _folder("Where names are looked up.")] = Path("results"),
+    csv: Annotated[Path | None, _file("Also write the numbers, as fractions (.csv).")] = None,
+) -> None:
+    """Compare two variants, runs, experiments or checkouts query by query: OURS less THEIRS, its interval, its p-value.
+
+    \b
+      reid compare embedded/market-default embedded/market-flip      two variants, over the seeds that both have
+      reid compare results/embedded ../other/results/embedded      two experiments: all runs of one name
+      reid compare a.parquet b.parquet       two files of `reid score --per-query`
+
+    The interval (95 %) and p speak of other queries, not of other seeds; the seeds' own differences stand beside them.
+    """
+    from reid.stages.compare import compare as compare_sides
+
+    if wrong := [name for name in metrics.split(",") if name != "mAP" and not name.removeprefix("rank-").isdecimal()]:
+        raise InputError(f"--metrics {wrong[0]!r}: expected mAP or rank-k, as in mAP,rank-1,rank-5")
+    typer.echo(compare_sides(ours, theirs, metrics=metrics.split(","), results=results, csv=csv))
 
 
 @app.command()

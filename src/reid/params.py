@@ -347,6 +347,16 @@ class ContactSheet(Section):
     lookalikes: Natural
 
 
+class Shown(Section):
+    """Whose ranked lists and heat-maps the report shows: one run of each of some datasets."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    variant: Name
+    seed: Natural
+    images: bool
+    queries: Positive
+
+
 class Report(Section):
     """Tables as lists of variants; what the report says of itself."""
 
@@ -356,6 +366,7 @@ class Report(Section):
     baseline: Name
     allow_missing: bool
     contact_sheet: ContactSheet | None = None
+    shown: Shown | None = None
     table1: list[TableRow] = []
     table2: list[TableRow] = []
     table3: list[TableRow] = []
@@ -371,8 +382,11 @@ STAGES = (
     "embed",
     "evaluate",
     "distract",
+    "retrieve",
     "tabulate",
+    "illustrate",
     "draw",
+    "publish",
 )
 
 
@@ -415,6 +429,12 @@ class Params(Section):
         names = self.datasets[dataset].variants
         return list(self.variants) if names == "all" else list(names)
 
+    @property
+    def shown(self) -> list[str]:
+        """The datasets that the report shows queries of: of those asked for, the ones with the variant asked for."""
+        shown = self.report.shown
+        return [] if shown is None else [name for name in shown.datasets if shown.variant in self.variants_of(name)]
+
     def resources_of(self, stage: str) -> Resources:
         """Give what a job of a stage asks for."""
         return self.resources.get(stage, Resources())
@@ -446,10 +466,26 @@ class Params(Section):
         if self.report.contact_sheet is not None and rendered is None:
             raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
         _known("report.baseline", [self.report.baseline], self.variants)
+        if self.report.shown is not None:
+            self._check_shown(self.report.shown)
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 _known(f"report.{table}.variant", [row.variant], self.variants)
         return self
+
+    def _check_shown(self, shown: Shown) -> None:
+        _known("report.shown.datasets", shown.datasets, self.datasets)
+        _known("report.shown.variant", [shown.variant], self.variants)
+        if shown.seed not in self.seeds:
+            raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
+        for name in shown.datasets:
+            dataset = self.datasets[name]
+            if dataset.format == "mars" or (dataset.format in OWN and dataset.rule.items == "tracklet"):
+                raise ValueError(f"report.shown.datasets: the gallery of {name} is tracklets, which no one image shows")
+        if not self.shown:
+            raise ValueError(
+                f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
+            )
 
     def _check_distract(self, distract: Distract) -> None:
         _known("distract.dataset", [distract.dataset], self.datasets)

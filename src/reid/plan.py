@@ -21,7 +21,7 @@ from reid.data.fetch import was_unpacked
 from reid.data.readers import COUNTS
 from reid.data.readers.folder import compile_pattern
 from reid.data.sources import advice, name_of, released_archives
-from reid.params import OWN, STAGES, Backbone, Dataset, Distract, Params
+from reid.params import OWN, STAGES, Backbone, Dataset, Distract, Params, Shown
 from reid.store import code_digest, digest
 
 Jobs = dict[str, dict[str, Any]]
@@ -49,7 +49,8 @@ def plan(params: Params) -> dict[str, Jobs]:
     results = f"results/{params.experiment}"
     benchmarks = {name: dataset for name, dataset in params.datasets.items() if dataset.variants}
     jobs: dict[str, Jobs] = {group: {} for group in ("dataset", "index", "initialise", "pretrain", "train", "embed")}
-    jobs |= {group: {} for group in ("evaluate", "shard", "distract", "tabulate", "draw")}
+    jobs |= {group: {} for group in ("evaluate", "shard", "distract", "retrieve", "tabulate")}
+    jobs |= {group: {} for group in ("illustrate", "draw", "publish")}
 
     for name, dataset in params.datasets.items():
         root = dataset.source.folder or f"{results}/dataset/{name}"
@@ -70,19 +71,7 @@ def plan(params: Params) -> dict[str, Jobs]:
 
     if params.distract is not None:
         _add_curves(params, jobs, params.distract)
-    tables = params.report.model_dump(exclude={"contact_sheet"})
-    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
-    report["curves"] = params.distract is not None
-    report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
-    jobs["tabulate"]["tables"] = {"parameters": {**report, "runs": list(jobs["evaluate"])}}
-    figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
-    figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
-    sheet = params.report.contact_sheet
-    rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
-    if sheet is not None and rendered is not None:
-        people = rendered.model_dump(include={"world", "cameras", "hardness"})
-        figures["contact_sheet"] = {**people, **sheet.model_dump()}
-    jobs["draw"]["figures"] = {"parameters": figures}
+    _add_report(params, jobs)
     return jobs
 
 
@@ -106,9 +95,7 @@ def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, 
     settings |= {"threads": _threads(params, "train"), "workers": max(1, params.resources_of("train").gpu)}
     _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
     jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
-    tested = params.datasets[dataset]
-    settings = {"run": _about(dataset, variant, backbone, seed), "format": tested.format}
-    settings |= {"protocol": tested.rule.model_dump()} if tested.format in OWN else {}
+    settings = {"run": _about(dataset, variant, backbone, seed), **_rule(params, dataset)}
     settings["threads"] = _threads(params, "evaluate")
     jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
 
@@ -132,6 +119,58 @@ def _add_curves(params: Params, jobs: dict[str, Jobs], distract: Distract) -> No
                 "parameters": {"run": about, **draws, "threads": _threads(params, "distract")},
                 "dataset": distract.dataset,
             }
+
+
+def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
+    """Add what makes the report of the runs: ranked lists, tables, figures, the page."""
+    if params.report.shown is not None:
+        _add_shown(params, jobs, params.report.shown)
+    tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
+    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
+    report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
+    report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
+    jobs["tabulate"]["tables"] = {"parameters": report}
+    figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
+    figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
+    sheet = params.report.contact_sheet
+    rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
+    if sheet is not None and rendered is not None:
+        people = rendered.model_dump(include={"world", "cameras", "hardness"})
+        figures["contact_sheet"] = {**people, **sheet.model_dump()}
+    jobs["draw"]["figures"] = {"parameters": figures}
+    browsed = {}
+    shown = params.report.shown
+    if shown is not None:
+        for run, job in jobs["retrieve"].items():
+            name = job["dataset"]
+            variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
+            browsed[run] = {"dataset": name, **_rule(params, name), "variants": variants}
+    page = {"contact_sheet": sheet is not None, "curves": list(jobs["distract"]), "shown": browsed}
+    page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
+    counts = {group: len(members) for group, members in jobs.items()} | {"publish": 1}
+    counts["embed_distractors"] = counts.pop("shard")
+    jobs["publish"]["page"] = {"parameters": {**page, "jobs": counts}}
+
+
+def _add_shown(params: Params, jobs: dict[str, Jobs], shown: Shown) -> None:
+    """Add the ranked lists of the runs that the report shows, and the pictures of the first of them."""
+    for name in params.shown:
+        run = f"{name}-{shown.variant}-seed{shown.seed}"
+        about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.seed)
+        settings = {"run": about, **_rule(params, name)}
+        settings["person_search_gallery"] = params.evaluate.person_search_gallery
+        jobs["retrieve"][run] = {"parameters": settings, "dataset": name}
+        if not jobs["illustrate"]:
+            settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
+            settings |= {**_rule(params, name), "threads": _threads(params, "illustrate")}
+            jobs["illustrate"][run] = {"parameters": settings, "dataset": name}
+
+
+def _rule(params: Params, dataset: str) -> dict[str, Any]:
+    """Say what decides over a dataset's ranked lists: its format, and the protocol of one's own."""
+    tested = params.datasets[dataset]
+    own = {"protocol": tested.rule.model_dump()} if tested.format in OWN else {}
+    return {"format": tested.format, **own}
 
 
 def _check_pattern(name: str, pattern: str) -> None:

@@ -45,7 +45,8 @@ def file_digest(path: Path) -> str:
 def code_digest(module: str) -> str:
     """Give the SHA-256 of the syntax trees of a module of ours and of everything of ours that it imports.
 
-    Comments, docstrings and formatting change nothing; a changed constant, function or import does.
+    Comments, docstrings and formatting change nothing; a changed constant, function or import does, and so does a file
+    of the module's name beside it, such as a template.
     """
     seen: dict[str, str] = {}
     waiting = [module]
@@ -73,7 +74,11 @@ def _tree(module: str) -> tuple[str, tuple[str, ...]]:
         elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             node.body = [statement for statement in node.body if not _is_docstring(statement)]
     ours = tuple(sorted(name for name in imports if name.startswith("reid.") and _source(name) is not None))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
+    code = hashlib.sha256(ast.dump(tree).encode())
+    for path in sorted(source.parent.glob(f"{source.stem}.*")):
+        if path.suffix != ".py":
+            code.update(path.read_bytes())
+    return code.hexdigest(), ours
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -1,4 +1,4 @@
-# From embeddings to scores: evaluate, distract.
+# From embeddings to scores: evaluate, retrieve, distract.
 
 
 rule evaluate:
@@ -27,6 +27,32 @@ rule evaluate:
         " --out {output.scores} --queries {output.queries} > {log} 2>&1"
 
 
+rule retrieve:
+    input:
+        settings=settings("retrieve"),
+        index=indexed("retrieve"),
+        embeddings=rules.embed.output.embeddings,
+    output:
+        places=f"results/{E}/retrieve/{{job}}.parquet",
+        similarities=f"results/{E}/retrieve/{{job}}.json",
+    log:
+        f"results/{E}/logs/retrieve/{{job}}.log",
+    benchmark:
+        f"results/{E}/benchmarks/retrieve/{{job}}.tsv"
+    wildcard_constraints:
+        job=one_of("retrieve"),
+    conda:
+        "../envs/numeric.yaml"
+    threads: ask("retrieve", "threads")
+    resources:
+        gpu=ask("retrieve", "gpu"),
+        mem_mb=ask("retrieve", "mem_mb"),
+        runtime=ask("retrieve", "runtime"),
+    shell:
+        "reid retrieve --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
+        " --out {output.places} --similarities {output.similarities} > {log} 2>&1"
+
+
 rule distract:
     input:
         settings=settings("distract"),
@@ -39,6 +65,7 @@ rule distract:
         ],
     output:
         curve=f"results/{E}/distract/{{job}}.json",
+        queries=f"results/{E}/distract/{{job}}.parquet",
     log:
         f"results/{E}/logs/distract/{{job}}.log",
     benchmark:
@@ -56,4 +83,4 @@ rule distract:
         shards=f"results/{E}/distractors/{{job}}",
     shell:
         "reid distract --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
-        " --shards {params.shards} --out {output.curve} > {log} 2>&1"
+        " --shards {params.shards} --out {output.curve} --queries {output.queries} > {log} 2>&1"

@@ -1,20 +1,60 @@
-# From scores to the report: tabulate, draw.
-FIGURES = ("figure7", "training_curves") if JOBS["distract"] else ("training_curves",)
+# From scores to the report: tabulate, illustrate, draw, publish.
+
+SHOWN = next(iter(JOBS["illustrate"]), None)
+PICTURES = ("figure1", "figure4", "figure5", "figure6") if SHOWN else ()
+DRAWINGS = ["training_curves"]
+DRAWINGS += ["figure7"] if JOBS["distract"] else []
+DRAWINGS += ["similarities"] if SHOWN else []
+SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
 
 
 rule tabulate:
     input:
         settings=settings("tabulate", "tables"),
         scores=every("evaluate", rules.evaluate.output.scores),
+        queries=every("evaluate", rules.evaluate.output.queries),
+        curves=every("distract", rules.distract.output.curve),
+        decays=every("distract", rules.distract.output.queries),
         paper="reports/paper.csv",
     output:
         report(
-            expand(f"reports/{E}/table{{number}}.md", number=(1, 2, 3, 4)),
+            f"reports/{E}/findings.md",
+            caption="../report/findings.rst",
+            category="Tables",
+            labels={"table": "Findings"},
+        ),
+        report(
+            f"reports/{E}/table1.md",
             caption="../report/tables.rst",
             category="Tables",
+            labels={"table": "1. Augmentation"},
+        ),
+        report(
+            f"reports/{E}/table2.md",
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "2. Image size"},
+        ),
+        report(
+            f"reports/{E}/table3.md",
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "3. Pooling, backbone, pretraining"},
+        ),
+        report(
+            f"reports/{E}/table4.md",
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "4. State of the art"},
+        ),
+        expand(
+            f"reports/{E}/table{{number}}.{{kind}}",
+            number=(1, 2, 3, 4),
+            kind=("tex", "csv"),
         ),
         f"reports/{E}/metrics.json",
         f"reports/{E}/README.md",
+        report_json=f"reports/{E}/report.json",
     log:
         f"results/{E}/logs/tabulate.log",
     benchmark:
@@ -28,10 +68,45 @@ rule tabulate:
         runtime=ask("tabulate", "runtime"),
     params:
         scores=lambda w, input: os.path.dirname(input.scores[0]),
+        curves=f"results/{E}/distract",
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "reid tabulate --settings {input.settings} --scores {params.scores} --paper {input.paper}"
-        " --out {params.out} > {log} 2>&1"
+        "reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
+        " --paper {input.paper} --out {params.out} > {log} 2>&1"
+
+
+if SHOWN:
+
+    rule illustrate:
+        input:
+            settings=settings("illustrate", SHOWN),
+            index=f"results/{E}/index/{JOBS['illustrate'][SHOWN]['dataset']}.parquet",
+            embedder=f"results/{E}/train/{SHOWN}.safetensors",
+            places=f"results/{E}/retrieve/{SHOWN}.parquet",
+            queries=f"results/{E}/evaluate/{SHOWN}.parquet",
+        output:
+            report(
+                expand(f"reports/{E}/{{name}}.svg", name=PICTURES),
+                caption="../report/pictures.rst",
+                category="Figures",
+            ),
+            expand(f"reports/{E}/{{name}}.png", name=PICTURES),
+        log:
+            f"results/{E}/logs/illustrate.log",
+        benchmark:
+            f"results/{E}/benchmarks/illustrate.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: ask("illustrate", "threads")
+        resources:
+            gpu=ask("illustrate", "gpu"),
+            mem_mb=ask("illustrate", "mem_mb"),
+            runtime=ask("illustrate", "runtime"),
+        params:
+            out=lambda w, output: os.path.dirname(output[0]),
+        shell:
+            "reid illustrate --settings {input.settings} --index {input.index} --embedder {input.embedder}"
+            " --places {input.places} --queries {input.queries} --out {params.out} > {log} 2>&1"
 
 
 rule draw:
@@ -40,16 +115,18 @@ rule draw:
         curves=every("distract", rules.distract.output.curve),
         logs=every("train", rules.train.output.log),
         scores=every("evaluate", rules.evaluate.output.scores),
+        similarities=every("retrieve", rules.retrieve.output.similarities),
         paper="reports/paper.csv",
     output:
         report(
-            expand(f"reports/{E}/{{name}}.svg", name=FIGURES),
+            expand(f"reports/{E}/{{name}}.svg", name=DRAWINGS),
             caption="../report/figures.rst",
             category="Figures",
         ),
-        expand(f"reports/{E}/{{name}}.png", name=FIGURES),
+        expand(f"reports/{E}/{{name}}.png", name=DRAWINGS),
         [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
-        [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else [],
+        f"reports/{E}/training_curves.csv",
+        SHEET,
     log:
         f"results/{E}/logs/draw.log",
     benchmark:
@@ -62,14 +139,48 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=lambda w, input: (
-            os.path.dirname(input.curves[0])
-            if input.curves
-            else f"results/{E}/distract"
-        ),
+        curves=f"results/{E}/distract",
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
+        similarities=f"results/{E}/retrieve",
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
-        " --scores {params.scores} --paper {input.paper} --out {params.out} > {log} 2>&1"
+        " --scores {params.scores} --similarities {params.similarities} --paper {input.paper}"
+        " --out {params.out} > {log} 2>&1"
+
+
+rule publish:
+    input:
+        settings=settings("publish", "page"),
+        report=rules.tabulate.output.report_json,
+        figures=expand(f"reports/{E}/{{name}}.svg", name=[*PICTURES, *DRAWINGS]) + SHEET,
+        indexes=every("index", rules.index.output.index),
+        places=every("retrieve", rules.retrieve.output.places),
+        queries=every("evaluate", rules.evaluate.output.queries),
+    output:
+        page=report(
+            f"reports/{E}/report.html",
+            caption="../report/page.rst",
+            category="The whole report",
+        ),
+    log:
+        f"results/{E}/logs/publish.log",
+    benchmark:
+        f"results/{E}/benchmarks/publish.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: ask("publish", "threads")
+    resources:
+        gpu=ask("publish", "gpu"),
+        mem_mb=ask("publish", "mem_mb"),
+        runtime=ask("publish", "runtime"),
+    params:
+        figures=lambda w, input: os.path.dirname(input.figures[0]),
+        indexes=lambda w, input: os.path.dirname(input.indexes[0]),
+        places=f"results/{E}/retrieve",
+        queries=lambda w, input: os.path.dirname(input.queries[0]),
+    shell:
+        "reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"
+        " --indexes {params.indexes} --places {params.places} --queries {params.queries}"
+        " --out {output.page} > {log} 2>&1"

@@ -91,16 +91,23 @@ class Curves:
     average_precision_step: NDArray[np.float64]
     """mAP by the step rule."""
     rank1: NDArray[np.float64]
+    of_queries: NDArray[np.float64]
+    """(Q, 2) AP of each query by that rule, with the fewest and with the most distractors, mean of the draws."""
 
 
 def sweep(ranking: Ranking, counts: NDArray[np.int32], ap_rule: ApRule = "trapezoid") -> Curves:
     """Scores at every size and draw, from the ranking without distractors and the summed counts (P, sizes, draws)."""
     beaten_by = np.cumsum(counts, axis=1, dtype=np.int64)
     shape = counts.shape[1:]
-    curves = Curves(np.empty(shape), np.empty(shape), np.empty(shape))
+    of_queries = np.zeros((len(ranking.relevant), 2))
+    curves = Curves(np.empty(shape), np.empty(shape), np.empty(shape), of_queries)
     for cell in np.ndindex(*shape):
         grown = replace(ranking, ranks=ranking.ranks + beaten_by[:, *cell])
-        curves.average_precision[cell] = grown.average_precision(ap_rule).mean()
+        precision = grown.average_precision(ap_rule)
+        for end, size in enumerate((0, shape[0] - 1)):
+            if cell[0] == size:
+                of_queries[:, end] += precision / shape[1]
+        curves.average_precision[cell] = precision.mean()
         curves.average_precision_step[cell] = grown.average_precision("step").mean()
         curves.rank1[cell] = grown.cmc([1])[0]
     return curves

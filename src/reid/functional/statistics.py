@@ -44,28 +44,74 @@ def mean_interval(
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def paired_difference(
-    ours: NDArray[np.floating],
-    theirs: NDArray[np.floating],
-    rng: np.random.Generator,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-) -> Interval:
-    """Mean and interval of `ours` minus `theirs`, (Q,) values of the same queries in the same order.
-
-    An interval that excludes 0 is a difference that the choice of queries does not explain.
-    """
-    if np.shape(ours) != np.shape(theirs):
-        raise ValueError(
-            f"{np.shape(ours)} values against {np.shape(theirs)}: the two runs must score the same queries"
-        )
-    return mean_interval(np.subtract(ours, theirs, dtype=np.float64), rng, level=level, resamples=resamples)
-
-
 def mean_and_deviation(values: NDArray[np.floating]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds; the deviation of a single run is NaN."""
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0:
         raise ValueError("no values to average")
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One thing less another, scored on the same queries, over the seeds that both have."""
+
+    interval: Interval
+    """Of the mean difference, over queries."""
+    p: float
+    """Of the same or a larger difference, if every query were as likely to differ the other way."""
+    by_seed: tuple[float, ...]
+    """The mean difference of each seed."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether neither the choice of queries (at 5 %, by interval and p) nor the seed explains the sign."""
+        agree = all(value > 0 for value in self.by_seed) or all(value < 0 for value in self.by_seed)
+        return agree and self.interval.low * self.interval.high > 0 and self.p < 0.05
+
+
+def compare(
+    ours: NDArray[np.floating],
+    theirs: NDArray[np.floating],
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    flips: int = 9999,
+) -> Comparison:
+    """Compare two (S, Q) tables, a row a seed, a column a query (or (Q,) of one seed), paired in both directions.
+
+    Interval and p-value are over queries, of the mean of the seeds: they say what other queries could have shown, not
+    what other seeds could; a handful of seeds says too little of that, so each seed's difference stands beside them.
+    Queries of one person are not independent, which makes intervals somewhat too narrow.
+    Raises ValueError if the shapes differ.
+    """
+    ours, theirs = np.atleast_2d(ours), np.atleast_2d(theirs)
+    if ours.shape != theirs.shape or ours.ndim != 2:
+        raise ValueError(f"{ours.shape} values against {theirs.shape}: expected two tables (S, Q) of one shape")
+    difference = np.subtract(ours, theirs, dtype=np.float64)
+    return Comparison(
+        mean_interval(difference.mean(0), rng, level=level, resamples=resamples),
+        sign_flip_p_value(difference.mean(0), rng, flips=flips),
+        tuple(difference.mean(1).tolist()),
+    )
+
+
+def sign_flip_p_value(differences: NDArray[np.floating], rng: np.random.Generator, *, flips: int = 9999) -> float:
+    """Two-sided p-value of the mean of paired differences (Q,) by randomly flipping their signs; at least 1/(flips+1).
+
+    The identity counts as one of the flips (Phipson and Smyth, 2010), so that no p-value is 0.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    observed = abs(differences.sum()) * (1 - 1e-12)
+    extreme = 0
+    for first in range(0, flips, 1000):
+        signs = rng.integers(0, 2, (min(1000, flips - first), len(differences)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ differences) >= observed).sum())
+    return (1 + extreme) / (1 + flips)
+
+
+def binned_means(series: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Average a series (U,) over at most `bins` runs of consecutive items, as equal in length as can be."""
+    edges = np.linspace(0, len(series), min(bins, len(series)) + 1).astype(np.int64)
+    return np.add.reduceat(series, edges[:-1]) / np.diff(edges)

@@ -21,8 +21,11 @@ OUTPUTS = {
     "embed": "results/{experiment}/embed/{job}.safetensors",
     "evaluate": "results/{experiment}/evaluate/{job}.json",
     "distract": "results/{experiment}/distract/{job}.json",
+    "retrieve": "results/{experiment}/retrieve/{job}.parquet",
     "tabulate": "reports/{experiment}/metrics.json",
+    "illustrate": "reports/{experiment}/figure1.svg",
     "draw": "reports/{experiment}/training_curves.svg",
+    "publish": "reports/{experiment}/report.html",
 }
 """Each group's main output; a shard's is in the plan."""
 
@@ -77,14 +80,18 @@ def _inputs(jobs: Mapping[str, Jobs], group: str, job: str, fields: Mapping[str,
         found.append(("train", job))
     if "embedder" in fields:
         found.append(("train", Path(fields["embedder"]).stem))
-    if group in ("evaluate", "distract"):
+    if group in ("evaluate", "distract", "retrieve"):
         found.append(("embed", job))
     if group == "distract":
         found += [("shard", shard) for shard in jobs["shard"] if shard.rsplit("-", 1)[0] == job]
+    if group == "illustrate":
+        found += [(before, job) for before in ("train", "retrieve", "evaluate")]
     if group in ("tabulate", "draw"):
-        found += [("evaluate", run) for run in jobs["evaluate"]]
+        found += [(before, run) for before in ("evaluate", "distract") for run in jobs[before]]
     if group == "draw":
-        found += [("distract", run) for run in jobs["distract"]]
+        found += [("retrieve", run) for run in jobs["retrieve"]]
+    if group == "publish":
+        found += [(before, job) for before in ("tabulate", "illustrate", "draw", "retrieve") for job in jobs[before]]
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reid.artifacts import InputError
+from reid.functional.statistics import binned_means
 from reid.reporting.runs import run_name
 
 CURVE = ("run", "sizes", "gallery", "mAP", "rank1")
@@ -80,6 +81,20 @@ class Training:
     seed: int
     collapsed: bool
     log: pd.DataFrame
+
+
+def training_means(runs: Sequence[Training], bins: int = 32) -> pd.DataFrame:
+    """Average logs over runs of updates and over seeds: a row for each dataset and variant (column `variant`) and bin.
+
+    Collapsed runs are lines of their own, named as such.
+    """
+    binned = []
+    for run in runs:
+        columns = {name: binned_means(run.log[name].to_numpy(float), bins) for name in LOG}
+        name = f"{run.dataset} {run.variant}" + (f" (collapsed, seed {run.seed})" if run.collapsed else "")
+        binned.append(pd.DataFrame(columns).assign(variant=name, bin=range(len(columns["update"]))))
+    means = pd.concat(binned).groupby(["variant", "bin"], sort=False).mean().reset_index()
+    return means[["variant", *LOG]]
 
 
 def parse_log(file: Path, text: str) -> pd.DataFrame:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
@@ -13,8 +16,9 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image as pillow
 
-from reid.functional.tables import binned_means
+from reid.functional.statistics import binned_means
 from reid.reporting.curves import Training
 from reid.reporting.shapes import DATASETS
 
@@ -53,12 +57,48 @@ def house_style() -> AbstractContextManager[None]:
     return style.context(STYLE, after_reset=True)
 
 
-def image(figure: Figure, kind: str) -> bytes:
+def image(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     """Render a figure as "svg" or "png", without a date or the name of a program."""
     metadata = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
     rendered = BytesIO()
-    figure.savefig(rendered, format=kind, metadata=metadata)
-    return rendered.getvalue()
+    figure.savefig(rendered, format=kind, metadata=metadata, dpi=dpi)
+    if kind == "png":
+        return in_few_colours(rendered.getvalue())
+    with_jpeg = re.sub(rb"data:image/png;base64,([\w+/=\s]+)", _as_jpeg, rendered.getvalue())
+    return _with_dark_colours(with_jpeg)
+
+
+def in_few_colours(drawn: bytes) -> bytes:
+    """Make a PNG smaller: 256 colours, dithered."""
+    reduced = BytesIO()
+    with pillow.open(BytesIO(drawn)) as opened:
+        whole = opened.convert("RGB")
+        palette = whole.quantize(256, pillow.Quantize.FASTOCTREE)
+        whole.quantize(palette=palette, dither=pillow.Dither.FLOYDSTEINBERG).save(reduced, format="png", optimize=True)
+    return reduced.getvalue()
+
+
+def _as_jpeg(found: re.Match[bytes]) -> bytes:
+    written = BytesIO()
+    with pillow.open(BytesIO(b64decode(found[1]))) as opened:
+        opened.convert("RGB").save(written, format="jpeg", quality=72, optimize=True)
+    return b"data:image/jpeg;base64," + b64encode(written.getvalue())
+
+
+DARK = {INK: "#e8e8e8", "#555555": "#b5b5b5", "#e6e6e6": "#3a3f45", "#ffffff": "#15181c", "#0072B2": "#4aa8e0"}
+"""What stands for the colours of ink, grid, paper and the darkest line where the reader's screen is dark."""
+
+
+def _with_dark_colours(drawn: bytes) -> bytes:
+    """Let an SVG follow the reader's dark mode; print and light screens see it as drawn."""
+    rules = [
+        f'[style*="{name}: {light.lower()}"]{{{name}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for name in ("fill", "stroke")
+    ]
+    style = f"<style>@media screen and (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+    head, opening, body = drawn.partition(b"<defs>")
+    return head + style.encode() + opening + body
 
 
 def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, float], rival_name: str) -> Figure:
@@ -67,7 +107,7 @@ def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, 
     lines: from `distractor_lines`. rival: mAP and rank1 in percent to hold them against as a dashed line, or nothing.
     """
     figure = Figure(figsize=(9, 3.9))
-    _title(figure, title, subtitle)
+    figure_title(figure, title, subtitle)
     panels = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.045, right=0.9, top=0.755, bottom=0.125, wspace=0.36)
     for axes, metric, name in zip(panels, ("mAP", "rank1"), ("mAP (%)", "rank-1 (%)"), strict=True):
@@ -122,7 +162,7 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
     rows = -(-len(variants) // columns)
     height = 1.1 + 1.9 * rows
     figure = Figure(figsize=(9, height))
-    _title(figure, title, subtitle)
+    figure_title(figure, title, subtitle)
     _key(figure, {DATASETS.get(dataset, dataset): colour for dataset, colour in colours.items()}, height)
     grid = figure.add_gridspec(
         rows, columns, left=0.06, right=0.985, top=1 - 1.0 / height, bottom=0.38 / height, wspace=0.14, hspace=0.38
@@ -161,10 +201,44 @@ def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[st
         )
 
 
-def _title(figure: Figure, title: str, subtitle: str) -> None:
+def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Figure:
+    """Draw how similar queries are to images of the same and of other people, a panel a run.
+
+    runs: {"run", "edges" (bins + 1), "positives" and "negatives" (bins)} of `reid retrieve`. Each outline holds an area
+    of 1.
+    """
+    figure = Figure(figsize=(9, 3.1))
+    figure_title(figure, title, subtitle)
+    panels = np.atleast_1d(figure.subplots(1, len(runs)))
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.72, bottom=0.16, wspace=0.2)
+    for axes, run in zip(panels, runs, strict=True):
+        edges = np.asarray(run["edges"])
+        densities = [
+            np.asarray(run[name]) / max(1, sum(run[name])) / np.diff(edges) for name in ("positives", "negatives")
+        ]
+        for density, colour, line, hatch in zip(densities, PALETTE, ("-", (0, (4, 1.5))), ("", "////"), strict=False):
+            axes.stairs(density, edges, color=colour, linestyle=line, linewidth=1.6)
+            axes.stairs(
+                density, edges, fill=True, facecolor=colour, alpha=0.18, hatch=hatch, edgecolor=colour, linewidth=0
+            )
+        for place, (word, colour) in enumerate(zip(("same person", "other people"), PALETTE, strict=False)):
+            told = f"{word}: {sum(run[('positives', 'negatives')[place]]):,} pairs"
+            axes.text(
+                0.02, 0.97 - 0.1 * place, told, transform=axes.transAxes, color=colour, va="top", fontweight="bold"
+            )
+        used = edges[:-1][densities[0] + densities[1] > 1e-3]
+        axes.set(title=DATASETS.get(run["run"]["dataset"], run["run"]["dataset"]), xlabel="similarity (dot product)")
+        axes.set(xlim=(float(used.min()), 1), ylabel="density" if axes is panels[0] else "")
+        axes.set_ylim(0, 1.35 * max(density.max() for density in densities))
+    return figure
+
+
+def figure_title(figure: Figure, title: str, subtitle: str) -> None:
+    """Write title and subtitle at the top of a figure, at the same distance whatever its height; the subtitle wraps."""
+    lines = [textwrap.fill(line, round(14 * figure.get_figwidth())) for line in subtitle.splitlines()]
     height = figure.get_figheight()
-    figure.text(0.012, 1 - 0.12 / height, title, va="top", fontsize=11, fontweight="bold")
-    figure.text(0.012, 1 - 0.36 / height, subtitle, va="top", color="#555555")
+    figure.text(0.1 / figure.get_figwidth(), 1 - 0.12 / height, title, va="top", fontsize=11, fontweight="bold")
+    figure.text(0.1 / figure.get_figwidth(), 1 - 0.36 / height, "\n".join(lines), va="top", color="#555555")
 
 
 def _key(figure: Figure, colours: Mapping[str, str], height: float) -> None:

@@ -138,6 +138,28 @@ def summarise(runs: Runs) -> dict[str, Any]:
     return nested
 
 
+def about_run(run: Run) -> dict[str, Any]:
+    """Give a run's name, what it is, and mAP and rank-1 of its first protocol, plainly ranked."""
+    protocol, rerank = next(iter(run.results))
+    about = {"name": run.name, "dataset": run.dataset, "variant": run.variant, "seed": run.seed}
+    scores = {metric: round(float(run.results[protocol, rerank][metric]), 6) for metric in ("mAP", "rank1")}
+    return {**about, "collapsed": run.collapsed, "protocol": protocol, **scores}
+
+
+def headline(runs: Runs, variant: str) -> dict[str, dict[str, float]]:
+    """Give {dataset: {protocol mAP, protocol rank1}} of one variant, plainly ranked, means without collapsed runs."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in runs.values():
+        for (protocol, rerank), result in run.results.items():
+            if run.variant == variant and rerank == "none" and not run.collapsed:
+                for metric in ("mAP", "rank1"):
+                    found.setdefault(run.dataset, {}).setdefault(f"{protocol} {metric}", []).append(result[metric])
+    return {
+        dataset: {name: round(float(np.mean(values)), 4) for name, values in metrics.items()}
+        for dataset, metrics in found.items()
+    }
+
+
 def _statistics(values: Sequence[float]) -> dict[str, float]:
     statistics: dict[str, float] = {"n": len(values)}
     if values:

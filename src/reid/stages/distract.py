@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid.artifacts import InputError, read_embeddings, read_index, write_json
+from reid.artifacts import InputError, read_embeddings, read_index, replacing, write_json
 from reid.functional.distractors import count_beating, draw_places, sweep
 from reid.functional.protocols import RULES, Labels
 from reid.functional.ranking import rank
 
 
-def distract(*, settings: Mapping[str, Any], index: Path, embeddings: Path, shards: list[Path], out: Path) -> None:
+def distract(
+    *, settings: Mapping[str, Any], index: Path, embeddings: Path, shards: list[Path], out: Path, queries: Path
+) -> None:
     """Write mAP and rank-1 of single queries for every number of added distractors and every random draw.
+
+    And into `queries` the AP of each query with the fewest and with the most distractors.
 
     settings: {"run", "sizes": numbers of distractors, ascending, "draws", "seed" of the draws, "shards", "threads"}
     shards: embeddings of every n-th distractor each, in order; each is read, counted and let go.
@@ -52,3 +57,13 @@ def distract(*, settings: Mapping[str, Any], index: Path, embeddings: Path, shar
         "rank1": curves.rank1.tolist(),
     }
     write_json(out, curve)
+    _write_queries(queries, curves.of_queries)
+
+
+def _write_queries(path: Path, precision: NDArray[np.float64]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"query": np.arange(len(precision)), "ap_fewest": precision[:, 0], "ap_most": precision[:, 1]}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")

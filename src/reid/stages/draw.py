@@ -7,6 +7,7 @@ The settings (as YAML):
     margin: 0.1                     # of the triplet loss
     runs: [market-default-seed0]    # every run of the design, in the order of the panels
     curves: [market-default-seed0]  # the runs that Figure 7 is about, in the order of its lines
+    shown: [market-default-seed0]   # the runs whose similarities are drawn
     contact_sheet:                  # optional: draw the rendered people of the market dataset
       {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
 """
@@ -22,8 +23,9 @@ import pandas as pd
 
 from reid.artifacts import InputError, read_json, replacing
 from reid.data.synthetic.contact_sheet import market_contact_sheet
-from reid.reporting.curves import Training, distractor_lines, parse_log
-from reid.reporting.figures import figure7, house_style, image, training_curves
+from reid.reporting.curves import Training, distractor_lines, parse_log, training_means
+from reid.reporting.figures import figure7, house_style, image, in_few_colours, training_curves
+from reid.reporting.figures import similarities as histograms
 from reid.reporting.paper import Paper, parse_paper
 from reid.reporting.runs import Runs, index_runs
 
@@ -36,41 +38,53 @@ def draw(
     curves: list[Path],
     logs: list[Path],
     scores: list[Path],
+    similarities: list[Path],
     paper: Path,
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write training_curves and, if there are curves, figure7 as .svg and .png, and figure7.csv, into the folder `out`.
+    """Write training_curves, figure7 and similarities as .svg and .png into `out`; give their paths.
 
-    And contact_sheet.png, where the settings ask for it. Gives the paths.
+    And figure7.csv, training_curves.csv, and contact_sheet.png, where the settings ask for it. Without curves there is
+    no Figure 7, without runs shown there are no similarities.
 
     curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
-    `evaluate`, which tell the collapsed runs. paper: reports/paper.csv. settings: see the head of this module.
+    `evaluate`, which tell the collapsed runs. similarities: JSON of `retrieve`, one per run shown.
+    paper: reports/paper.csv. settings: see the head of this module.
     Raises InputError naming the planned run whose scores, curve or log is missing.
     """
     runs = index_runs((path, read_json(path)) for path in scores)
     collapsed = {run.name for run in runs.values() if run.collapsed}
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
-    files: dict[str, bytes] = {}
+    trainings = _trainings(logs, runs, settings["runs"])
+    figures = {}
+    tables = {
+        "training_curves.csv": training_means(trainings).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    }
     with house_style():
         if settings["curves"]:
             lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
             if lines.empty:
-                raise InputError(
-                    f"{', '.join(settings['curves'])}: every run of Figure 7 collapsed in training; train others"
-                )
+                names = ", ".join(settings["curves"])
+                raise InputError(f"{names}: every run of Figure 7 collapsed in training; train others")
             rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
-            figure = figure7(lines, TITLE, f"{where}; {_legend(lines, settings, collapsed)}", rival, RIVAL)
-            files |= {f"figure7.{kind}": image(figure, kind) for kind in ("svg", "png")}
-        figure = training_curves(
-            _trainings(logs, runs, settings["runs"]),
+            subtitle = f"{where}; {_legend(lines, settings, collapsed)}"
+            figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
+            tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        figures["training_curves"] = training_curves(
+            trainings,
             settings["margin"],
             "Training with the triplet loss, every run",
             f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
         )
-        files |= {f"training_curves.{kind}": image(figure, kind) for kind in ("svg", "png")}
-    if settings["curves"]:
-        files["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode()
+        if similarities:
+            figures["similarities"] = histograms(
+                [read_json(path) for path in similarities],
+                "Similarities of queries to images of the same and of other people",
+                f"{where}; every pair of a query and a gallery image that counts, each outline of area 1",
+            )
+        files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
+    files |= {name: text.encode() for name, text in tables.items()}
     if sheet := settings.get("contact_sheet"):
         files["contact_sheet.png"] = _contact_sheet(sheet)
     for name, content in files.items():
@@ -81,8 +95,8 @@ def draw(
 
 def _contact_sheet(people: Mapping[str, Any]) -> bytes:
     written = BytesIO()
-    market_contact_sheet(**people).save(written, format="png", optimize=True)
-    return written.getvalue()
+    market_contact_sheet(**people).save(written, format="png")
+    return in_few_colours(written.getvalue())
 
 
 def _legend(lines: pd.DataFrame, settings: Mapping[str, Any], collapsed: set[str]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reid.artifacts import Embeddings, Index, InputError, read_embeddings, read_index, replacing, write_json
 from reid.functional.evaluation import Rerank
 from reid.functional.evaluation import evaluate as rank_gallery
-from reid.functional.protocols import RULES, Labels, Pooling, Rule, pool_queries, pool_tracklets
+from reid.functional.protocols import Labels, Pooling, Rule, pool_queries, pool_tracklets, rule_of
 from reid.functional.ranking import Ranking
 
 
@@ -58,7 +58,7 @@ def tasks(index: Index, embedded: Embeddings, settings: Mapping[str, Any]) -> It
             f"index of {index.root}: {len(index.query)} queries, {len(index.gallery)} gallery rows to score"
         )
     own = settings.get("protocol")
-    rule = RULES[form] if own is None else Rule(own["same_camera_is_junk"], ap_rule=own["ap_rule"])
+    rule = rule_of(form, own)
     query, gallery = _select(index, embedded, index.query), _select(index, embedded, index.gallery)
     if form == "mars" or (own is not None and own["items"] == "tracklet"):
         queries, items = (

@@ -7,10 +7,11 @@ The settings (as YAML); captions, headers and columns of the tables are the pape
     command: snakemake --cores all  # what makes the report again
     synthetic: true                 # say under every heading that values do not compare with the paper's
     commit: null                    # null: ask git
-    curves: true                    # whether Figure 7 is drawn
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     seeds: [0, 1]                   # a cell is the mean over these
     runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
+    curves: [market-default-seed0]  # the runs of Figure 7, for what they tell of its claim; without any it is left out
+    shown: [market-default-seed0]   # the runs whose ranked lists are shown; likewise
     allow_missing: false            # true: a planned run without scores prints an em dash instead of stopping
     baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by seed
     table1:                         # rows: variant of the runs, label printed here, row of the paper beside it
@@ -27,39 +28,118 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import read_json, write_text
-from reid.reporting.markdown import others_markdown, readme_markdown, table_markdown
+import pandas as pd
+
+from reid.artifacts import InputError, read_json, write_text
+from reid.reporting.claims import findings
+from reid.reporting.comparisons import Queries, check_queries
+from reid.reporting.latex import sheet_latex
+from reid.reporting.markdown import findings_markdown, readme_markdown, sheet_markdown
 from reid.reporting.paper import parse_paper
-from reid.reporting.runs import index_runs, summarise
+from reid.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid.reporting.shapes import TABLES
+from reid.reporting.tables import fill, lay_out, numbers, others
 
 
-def tabulate(*, scores: list[Path], paper: Path, settings: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write table1.md to table4.md, metrics.json and README.md into the folder `out` and give their paths.
+def tabulate(
+    *,
+    scores: list[Path],
+    queries: list[Path],
+    curves: list[Path],
+    decays: list[Path],
+    paper: Path,
+    settings: Mapping[str, Any],
+    out: Path,
+) -> list[Path]:
+    """Write the tables as .md, .tex and .csv, findings.md, README.md, metrics.json and report.json; give their paths.
 
-    scores: one JSON file per run, from `evaluate`; those of runs not planned are passed over. paper:
-    reports/paper.csv. settings: see the head of this module.
+    scores and queries: JSON and Parquet of `evaluate`, one each a run, named as the run; those of runs not planned are
+    passed over. curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see
+    the head of this module. metrics.json holds the baseline's headline, report.json all that the other files print.
     Raises InputError naming the planned run and its file if its scores are missing.
     """
     given = index_runs((path, read_json(path)) for path in scores)
     runs = {key: run for key, run in given.items() if run.name in settings["runs"]}
     printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
-    settings = {**settings, "commit": settings["commit"] or _commit()}
-    tables = {f"{name}.md": table_markdown(name, runs, printed, settings) for name in TABLES}
-    shown = [tables[f"{name}.md"] for name in TABLES if settings[name]]
-    others = others_markdown(runs, settings)
-    files = {
-        **tables,
-        "metrics.json": json.dumps(summarise(runs), indent=1) + "\n",
-        "README.md": readme_markdown([*shown, *([others] if others else [])], settings),
+    settings = {**settings, "commit": settings["commit"] or _commit(), "date": _date(scores)}
+    by_query = _read_queries(runs, queries)
+    tables = {name: fill(name, runs, by_query, settings) for name in TABLES}
+    sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
+    found = findings(runs, by_query, printed, list(_read_decays(settings["curves"], curves, decays)), settings)
+    claims = findings_markdown(found, settings)
+    beside = others(runs, settings)
+    shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
+    kept = ("experiment", "title", "synthetic", "command", "commit", "parameters_digest", "date", "seeds", "runs")
+    report = {
+        "about": {key: settings[key] for key in kept},
+        "findings": [asdict(finding) for finding in found],
+        "tables": [asdict(sheet) for sheet in shown],
+        "runs": [about_run(run) for run in runs.values()],
+        "scores": summarise(runs),
+    }
+    files = {f"{sheet.name}.md": sheet_markdown(sheet) for sheet in sheets}
+    files |= {f"{sheet.name}.tex": sheet_latex(sheet) for sheet in sheets}
+    for name, table in tables.items():
+        frame = numbers(table, printed, settings)
+        files[f"{name}.csv"] = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    files |= {
+        "findings.md": claims,
+        "metrics.json": json.dumps(headline(runs, settings["baseline"]), indent=1) + "\n",
+        "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
+        "README.md": readme_markdown([*([claims] if found else []), *map(sheet_markdown, shown)], settings),
     }
     for name, text in files.items():
         write_text(out / name, text)
     return [out / name for name in files]
+
+
+def _read_queries(runs: Runs, files: list[Path]) -> Queries:
+    """Read what was measured of every query of the runs. Raises InputError naming the file that is missing."""
+    by_name = {path.stem: path for path in files}
+    found = {}
+    for key, run in runs.items():
+        path = by_name.get(run.name, run.file.with_suffix(".parquet"))
+        found[key] = check_queries(path, _read_rows(path))
+    return found
+
+
+def _read_decays(planned: list[str], curves: list[Path], decays: list[Path]) -> Iterator[dict[str, Any]]:
+    """Read the AP of every query at both ends of the planned distractor curves, without collapsed runs."""
+    files = {path.stem: (path, rows) for path, rows in zip(curves, decays, strict=True)}
+    for name in planned:
+        if name not in files:
+            raise InputError(f"{name}.json: no distractor curve of this planned run; run `reid distract` for it")
+        curve, rows = read_json(files[name][0]), _read_rows(files[name][1])
+        if not curve["collapsed"]:
+            yield {
+                "dataset": curve["run"]["dataset"],
+                "variant": curve["run"]["variant"],
+                "gallery": curve["gallery"] + curve["sizes"][0],
+                "distractors": curve["sizes"][-1] - curve["sizes"][0],
+                "fewest": rows["ap_fewest"].to_numpy(),
+                "most": rows["ap_most"].to_numpy(),
+            }
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that writes it first") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not rows of queries ({error}); delete it and run its stage again") from None
+
+
+def _date(files: list[Path]) -> str:
+    """Give the day, in UTC, on which the newest of some files was written."""
+    newest = max((path.stat().st_mtime for path in files), default=0.0)
+    return datetime.fromtimestamp(newest, UTC).date().isoformat()
 
 
 def _commit() -> str:

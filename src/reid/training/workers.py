@@ -48,3 +48,9 @@ class Workers:
         box = [value]
         torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+    def part(self) -> None:
+        """Wait until all have come this far, and end the connection."""
+        if self.count > 1:
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()

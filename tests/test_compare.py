@@ -1,0 +1,102 @@
+"""`reid compare`: two files, names or folders of queries, and what is said where they do not fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from reid.artifacts import InputError
+from reid.cli import app
+from reid.stages.compare import compare
+
+
+def write(folder: Path, name: str, ap: list[float], rule: str = "trapezoid", collapsed: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {"protocol": "single-query", "rerank": "none", "query": range(len(ap)), "ap": ap}
+    rows |= {"ap_step": np.array(ap) / 2, "first_hit_rank": [1, *[4] * (len(ap) - 1)]}
+    pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet")
+    scores = {"collapsed": collapsed, "results": [{"protocol": "single-query", "ap_rule": rule}]}
+    (folder / f"{name}.json").write_text(json.dumps(scores))
+    return folder / f"{name}.parquet"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Two seeds of two variants: flip gains 2 points of AP in seed 0 and 4 in seed 1, on every query."""
+    folder = tmp_path / "results" / "toy" / "evaluate"
+    for seed, gain in ((0, 0.02), (1, 0.04)):
+        base = [0.2, 0.4, 0.6, 0.8]
+        write(folder, f"market-default-seed{seed}", base)
+        write(folder, f"market-flip-seed{seed}", [value + gain for value in base])
+    write(folder, "market-raw-seed0", [0.1] * 4, collapsed=True)
+    write(folder, "duke-default-seed0", [0.5] * 3)
+    return tmp_path / "results"
+
+
+def test_two_variants_are_paired_by_query_and_seed(results, tmp_path):
+    text = compare("market-flip", "market-default", results=results, csv=tmp_path / "out.csv")
+    rows = pd.read_csv(tmp_path / "out.csv").set_index("metric")
+    expected = {"ours": 0.53, "theirs": 0.5, "difference": 0.03, "low": 0.03, "high": 0.03, "queries": 4}
+    assert rows.loc["mAP", list(expected)].to_dict() == pytest.approx(expected)
+    assert rows.loc["rank-1", "difference"] == 0 and rows.loc["rank-1", "ours"] == 0.25  # one query of four hits first
+    head, _, first, second = text.splitlines()
+    assert "ours" in head and "difference [95 %]" in head and "each seed" in head
+    assert "market-flip less market-default" in first and "+2.0, +4.0" in first and "+3.0" in first
+    assert "rank-1" in second
+
+
+def test_the_benchmarks_ap_rule_is_used(results, tmp_path):
+    files = [write(tmp_path, name, ap, rule="step") for name, ap in (("a", [0.4, 0.8]), ("b", [0.2, 0.4]))]
+    compare(*map(str, files), metrics=["mAP"], results=results, csv=tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["ours"].tolist() == [pytest.approx(0.3)]
+
+
+def test_two_experiments_are_compared_run_by_run(results, tmp_path):
+    text = compare(str(results / "toy"), str(results / "toy"), metrics=["rank-4"], results=results)
+    *lines, blank, note = text.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["duke-default", "market-default", "market-flip"]
+    assert (blank, note) == ("", "Left out, without a seed that did not collapse: market-raw")
+
+
+def test_files_of_reid_score_are_compared(results, tmp_path):
+    for name, ap in (("a", [0.4, 0.8]), ("b", [0.2, 0.4])):
+        rows = {"query": [0, 1], "ap": ap, "ap_step": ap, "first_hit_rank": [1, 2], "relevant": [1, 1]}
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{name}.parquet")
+    text = compare(str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet"), metrics=["mAP"], results=results)
+    assert "60.0" in text and "30.0" in text
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message"),
+    [
+        ("market-flop", "market-default", r"market-flop: no queries of such a run; give a file, a folder, or"),
+        ("market-default", "duke-default", r"market-default less duke-default, single-query: 3 queries against 4"),
+        (
+            "market-raw",
+            "market-default",
+            r"market-raw less market-default: no seed that both sides have and neither collapsed in",
+        ),
+        ("none.parquet", "market-default", r"none\.parquet: no such file"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(results, ours, theirs, message):
+    with pytest.raises(InputError, match=message):
+        compare(ours, theirs, results=results)
+
+
+def test_a_name_that_two_experiments_have_is_asked_about(results):
+    write(results / "other" / "evaluate", "market-flip-seed0", [0.5] * 4)
+    with pytest.raises(InputError, match=r"say which: other/market-flip, toy/market-flip"):
+        compare("market-flip", "market-default", results=results)
+    assert "market-flip" in compare("toy/market-flip", "market-default", results=results)
+
+
+def test_the_command_prints_the_table(results):
+    arguments = ["compare", "market-flip", "market-default", "--results", str(results), "--metrics", "mAP"]
+    printed = CliRunner().invoke(app, arguments)
+    assert printed.exit_code == 0 and "+3.0" in printed.output
+    wrong = CliRunner().invoke(app, [*arguments[:-1], "mAP,cmc"])
+    assert isinstance(wrong.exception, InputError) and "--metrics 'cmc'" in str(wrong.exception)

@@ -1,0 +1,324 @@
+"""The page of a report: what stands in it, and that it works in a real browser, from its file, without a network."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from chromium import CHROMIUM, Tab, browse
+from conftest import ROOT
+from reid.artifacts import Index, InputError, write_index
+from reid.reporting.markdown import FIGURES
+from reid.reporting.page import marked
+from reid.reporting.pipeline import EDGES, RULES, picture
+from reid.stages.publish import publish
+
+RUN = "market-default-seed0"
+COMMITTED = ROOT / "reports/embedded/report.html"
+in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not looked at in a browser")
+
+
+def text(words: str, bold: bool = False, source: str = "") -> dict[str, Any]:
+    return {"text": words, "bold": bold, "source": source}
+
+
+REPORT = {
+    "about": {
+        "experiment": "toy",
+        "title": "Results of <toy>",
+        "synthetic": True,
+        "command": "make",
+        "commit": "1a2b3c4",
+        "parameters_digest": "3f9c41d2",
+        "date": "2017-07-14",
+        "seeds": [0],
+        "runs": [RUN],
+    },
+    "findings": [
+        {
+            "claim": "Cut-out helps",
+            "source": "Table 1",
+            "benchmark": "Market",
+            "here": "default − plain",
+            "paper": "+5.3",
+            "mean": 2.0,
+            "low": 1.0,
+            "high": 3.0,
+            "p": 0.0004,
+            "by_seed": [2.0],
+            "verdict": "supported",
+            "why": "",
+        },
+    ],
+    "tables": [
+        {
+            "name": "table1",
+            "caption": "Table 1. Toys",
+            "warning": "**Not** comparable",
+            "grids": [
+                {
+                    "title": "",
+                    "header": ["Row", "Market"],
+                    "labels": 1,
+                    "body": [
+                        [text("published", bold=True)],
+                        [text("nine"), text("9.1")],
+                        [text("ten"), text("10.0")],
+                        [text("none"), text("-")],
+                        [text("ours", bold=True)],
+                        [text("default"), text("59.0 ± 1.4", True, "market/default")],
+                    ],
+                }
+            ],
+            "notes": ["From `report.json`."],
+        }
+    ],
+    "runs": [
+        {
+            "name": RUN,
+            "dataset": "market",
+            "variant": "default",
+            "seed": 0,
+            "collapsed": False,
+            "protocol": "single-query",
+            "mAP": 0.59,
+            "rank1": 0.71,
+        }
+    ],
+    "scores": {},
+}
+SETTINGS = {
+    "images": True,
+    "queries": 9,
+    "contact_sheet": False,
+    "curves": [RUN],
+    "shown": {
+        RUN: {
+            "dataset": "market",
+            "format": "market1501",
+            "variants": {"default": RUN, "flip": "market-flip-seed0"},
+        }
+    },
+    "jobs": dict.fromkeys(RULES, 1),
+}
+AP = [0.9, 0.1, 0.5]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Any]:
+    """Three queries, of persons 1, 2 and 2, and a gallery of four; each list has three places."""
+    for row in range(7):
+        Image.new("RGB", (8, 16), (30 * row, 0, 0)).save(tmp_path / f"{row}.png")
+    index = Index(
+        root=tmp_path,
+        path=np.array([f"{row}.png" for row in range(7)]),
+        person_id=np.array([1, 2, 2, 1, 2, 0, 2]),
+        camera_id=np.array([1, 1, 2, 2, 3, 1, 4]),
+        tracklet_id=np.zeros(7, np.int64),
+        split=np.array(["query"] * 3 + ["gallery"] * 4),
+        box=np.zeros((7, 4), np.int32),
+    )
+    write_index(tmp_path / "market.parquet", index)
+    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    places = [
+        {"query": q, "query_row": q, "place": k + 1, "gallery_row": row, "similarity": 0.9 - k / 10, "relevant": right}
+        for q, rows in enumerate([(3, 5, 4), (3, 4, 6), (4, 6, 5)])
+        for k, row in enumerate(rows)
+        for right in [bool(index.person_id[row] == index.person_id[q])]
+    ]
+    (tmp_path / "places").mkdir()
+    pd.DataFrame(places).to_parquet(tmp_path / "places" / f"{RUN}.parquet")
+    for name, gain in ((RUN, 0.0), ("market-flip-seed0", 0.05)):
+        rows = {"protocol": "single-query", "rerank": "none", "query": [0, 1, 2], "ap": np.array(AP) + gain}
+        rows |= {"ap_step": 0.0, "first_hit_rank": [1, 2, 1], "relevant": [1, 2, 1]}
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{name}.parquet")
+    drawn = "<svg xmlns='http://www.w3.org/2000/svg' width='90' height='60'><rect width='90' height='60'/></svg>"
+    for name in FIGURES:
+        (tmp_path / name).write_text(drawn)
+    return {
+        "report": tmp_path / "report.json",
+        "figures": [tmp_path / name for name in FIGURES],
+        "indexes": [tmp_path / "market.parquet"],
+        "places": [tmp_path / "places" / f"{RUN}.parquet"],
+        "queries": [tmp_path / f"{name}.parquet" for name in (RUN, "market-flip-seed0")],
+        "out": tmp_path / "report.html",
+    }
+
+
+def published(inputs: dict[str, Any], **changed: Any) -> str:
+    publish(**inputs, settings=SETTINGS | changed)
+    return inputs["out"].read_text()
+
+
+def queries_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])[RUN]
+
+
+def test_the_page_needs_nothing_but_itself(inputs):
+    page = published(inputs)
+    assert not re.search(r'(src|href)="(https?:)?//', page) and "@import" not in page
+    assert all(f'id="{Path(name).stem}"' in page for name in FIGURES)
+    assert "Results of &lt;toy&gt;" in page and "<strong>Not</strong> comparable" in page
+    assert '<a href="#runs-market-default"' in page and 'id="runs-market-default"' in page
+    assert f'href="../../results/toy/evaluate/{RUN}.json"' in page
+
+
+def test_every_query_has_its_list_and_its_scores(inputs):
+    data = queries_of(published(inputs))
+    first, second, third = data["queries"]
+    assert first[:5] == [0, 0, 0.9, 1, 1] and second[2:5] == [0.1, 2, 2]
+    assert [data["tiles"][tile] for tile, *_ in third[5]] == [["4.png", 2, 3], ["6.png", 2, 4], ["5.png", 0, 1]]
+    assert [right for *_, right in third[5]] == [1, 1, 0]
+    assert data["variants"] == {"default": [0.9, 0.1, 0.5], "flip": [0.95, 0.15, 0.55]}
+    assert data["sheet"].startswith("data:image/webp;base64,")
+
+
+def test_fewer_queries_are_spread_over_their_ap(inputs):
+    assert [query[2] for query in queries_of(published(inputs, queries=2))["queries"]] == [0.9, 0.1]
+
+
+def test_without_leave_to_show_people_no_image_of_them_is_in_the_page(inputs):
+    page = published(inputs, images=False)
+    data = queries_of(page)
+    assert data["sheet"] is None and len(data["queries"]) == 3
+    assert page.count("data:image/svg+xml") == len(FIGURES) - 4
+    assert "data:image/webp" not in page and page.count("not to be passed on") == 4
+
+
+def test_a_missing_file_is_named(inputs):
+    with pytest.raises(InputError, match=r"figure5\.svg: no such figure among those given; run `reid draw`"):
+        published(inputs | {"figures": [path for path in inputs["figures"] if path.stem != "figure5"]})
+    with pytest.raises(InputError, match=r"market-flip-seed0: no such file"):
+        published(inputs | {"queries": inputs["queries"][:1]})
+
+
+def test_the_same_page_to_the_byte(inputs):
+    assert published(inputs) == published(inputs)
+
+
+def test_marks_of_notes_become_tags_and_nothing_else_does():
+    assert marked("**a** `b` <c>") == "<strong>a</strong> <code>b</code> &lt;c&gt;"
+
+
+def test_arrows_of_the_picture_are_the_edges():
+    drawn = picture({"train": 48})
+    assert [(arrow["from"], arrow["to"]) for arrow in drawn["arrows"]] == list(EDGES)
+    assert {box["rule"]: box["jobs"] for box in drawn["boxes"]}["train"] == 48
+    places = [(box["x"], box["y"]) for box in drawn["boxes"]]
+    assert len(set(places)) == len(places) == len(RULES)
+
+
+# --- in a browser
+
+
+def visited(page: Path, visit: Callable[[Tab], Any]) -> None:
+    """Visit a page; afterwards nothing may have gone wrong on it and nothing been fetched."""
+    tabs = []
+
+    async def watched(tab: Tab) -> None:
+        tabs.append(tab)
+        await visit(tab)
+
+    browse(page, watched)
+    assert tabs[0].errors == []
+    assert [url for url in tabs[0].requests if not url.startswith("data:")] == [page.resolve().as_uri()]
+
+
+COLUMN = "[...document.querySelectorAll('#table1 tbody:first-of-type td')].map(cell => cell.textContent)"
+
+
+@in_chromium
+def test_a_heading_sorts_its_column_by_number(inputs):
+    published(inputs)
+
+    async def visit(tab: Tab) -> None:
+        assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
+        await tab.evaluate("document.querySelector('#table1 th.number button').focus()")
+        await tab.press("Enter")
+        assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
+        await tab.press("Enter")
+        assert await tab.evaluate(COLUMN) == ["10.0", "9.1", "-"]
+        assert await tab.evaluate("document.querySelector('#table1 th.number').ariaSort") == "descending"
+
+    visited(inputs["out"], visit)
+
+
+@in_chromium
+def test_queries_are_picked_by_keyboard_and_by_person(inputs):
+    published(inputs)
+    told = "document.querySelector('#query-detail strong').textContent"
+    signs = "[...document.querySelectorAll('.places b')].map(sign => sign.textContent).join('')"
+
+    async def visit(tab: Tab) -> None:
+        assert await tab.evaluate(told) == "Query 1: person 2, camera 1"  # the lowest AP first
+        assert await tab.evaluate(signs) == "✗✓✓"
+        await tab.evaluate("document.querySelector('#query-list').focus()")
+        await tab.press("ArrowDown")
+        assert await tab.evaluate(told) == "Query 2: person 2, camera 2"
+        assert await tab.evaluate("document.querySelectorAll('#query-list [aria-selected]').length") == 1
+        await tab.evaluate(
+            "{const box = document.querySelector('#query-person'); box.value = '1'; box.oninput(); undefined}"
+        )
+        assert await tab.evaluate(told) == "Query 0: person 1, camera 1"
+        assert await tab.evaluate("document.querySelector('#query-count').textContent") == "1 of 3 queries"
+        tile = "getComputedStyle(document.querySelector('.places .tile')).backgroundImage.slice(0, 20)"
+        assert await tab.evaluate(tile) == 'url("data:image/webp'
+
+    visited(inputs["out"], visit)
+
+
+@in_chromium
+def test_a_figure_is_enlarged_and_the_theme_switched(inputs):
+    published(inputs)
+    open_ = "document.querySelector('dialog').open"
+    paper = "getComputedStyle(document.body).backgroundColor"
+
+    async def visit(tab: Tab) -> None:
+        await tab.evaluate("document.querySelector('#figure7 button').focus()")
+        await tab.press("Enter")
+        assert await tab.evaluate(open_)
+        await tab.press("Escape")
+        assert not await tab.evaluate(open_)
+        light = await tab.evaluate(paper)
+        await tab.evaluate("document.querySelector('#theme').click()")
+        assert await tab.evaluate(paper) != light
+
+    visited(inputs["out"], visit)
+
+
+@in_chromium
+def test_every_control_has_a_name(inputs):
+    """What a screen reader reads of buttons, links and fields."""
+    published(inputs)
+
+    async def visit(tab: Tab) -> None:
+        await tab.call("Accessibility.enable")
+        nodes = (await tab.call("Accessibility.getFullAXTree"))["nodes"]
+        roles = {"button", "link", "combobox", "textbox", "img", "listbox", "option", "region"}
+        named = [node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") in roles]
+        nameless = [node["role"]["value"] for node in named if not node.get("name", {}).get("value")]
+        assert len(named) > 30 and nameless == []
+
+    visited(inputs["out"], visit)
+
+
+@in_chromium
+@pytest.mark.skipif(not COMMITTED.exists(), reason="no report of the embedded experiment here")
+def test_the_committed_report_opens_in_two_seconds():
+    async def visit(tab: Tab) -> None:
+        took = await tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        assert 0 < took < 2000
+        assert await tab.evaluate("document.querySelectorAll('.query').length") > 50
+        assert await tab.evaluate(
+            "[...document.querySelectorAll('figure img')].every(image => image.complete && image.naturalWidth)"
+        )
+
+    visited(COMMITTED, visit)

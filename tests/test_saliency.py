@@ -1,0 +1,106 @@
+"""Grad-CAM against finite differences on a toy network in float64, and what the figures draw of it."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reid.models.backbone import build
+from reid.models.embedder import Embedder
+from reid.models.saliency import embed_maps, grad_cam, maps_and_embeddings, shared, strongest
+from reid.reporting.figures import house_style, image
+from reid.reporting.pictures import RIGHT, WRONG, List_, figure4, gallery, overlay
+
+
+@pytest.fixture(params=["max", "average"])
+def network(request):
+    torch.manual_seed(0)
+    backbone = build({"block": "basic", "blocks": [1, 1, 1, 1], "width": 2, "last_stride": 1})
+    toy = Embedder(backbone, 6, request.param).double().eval()
+    return toy
+
+
+@pytest.fixture
+def images():
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 32)))
+
+
+def slow(network, images, dimensions) -> torch.Tensor:
+    """Weigh each map by what raising all of it a little does to the strength; no gradient anywhere."""
+    with torch.no_grad():
+        maps, _ = maps_and_embeddings(network, images)
+        weights = torch.zeros(len(images), dimensions.shape[1], maps.shape[1], dtype=maps.dtype)
+        step = 1e-6
+        for f in range(maps.shape[1]):
+            shift = torch.zeros_like(maps)
+            shift[:, f] = step
+            up, down = (embed_maps(network, maps + sign * shift).gather(1, dimensions).abs() for sign in (1, -1))
+            weights[:, :, f] = (up - down) / (2 * step) / (maps.shape[2] * maps.shape[3])
+        return F.relu(torch.einsum("bkf,bfhw->bkhw", weights, maps))
+
+
+def test_grad_cam_agrees_with_finite_differences(network, images):
+    dimensions = torch.tensor([[0, 3, 5], [2, 1, 0]])
+    expected = slow(network, images, dimensions)
+    found = grad_cam(network, images, dimensions)
+    assert found.shape == (2, 3, 4, 2) and float(expected.max()) > 0
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_accumulated_strengths_share_one_gradient(network, images):
+    """The weights of a sum are the sum of the weights; only the cut at 0 comes after."""
+    dimensions = strongest(maps_and_embeddings(network, images)[1].detach(), 4)
+    (together,) = grad_cam(network, images, dimensions, accumulate=True).unbind(1)
+    apart = grad_cam(network, images, dimensions).sum(1)
+    assert (together <= apart + 1e-12).all()  # what is negative of one dimension is cut off only where it stands alone
+
+
+def test_the_embeddings_are_the_networks_own(network, images):
+    with torch.no_grad():
+        torch.testing.assert_close(maps_and_embeddings(network, images)[1], network(images))
+
+
+def test_dimensions_by_hand():
+    left, right = torch.tensor([[0.1, -0.8, 0.5]]), torch.tensor([[0.9, -0.2, -0.4]])
+    assert strongest(left, 2).tolist() == [[1, 2]]
+    assert shared(left, right, 3).tolist() == [[1, 0, 2]]  # 0.16, 0.09, -0.20
+
+
+# --- what is drawn
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((16, 8, 3), value, np.uint8)
+
+
+def test_ranked_lists_are_framed_and_signed():
+    lists = [List_(picture(9), 0.5, 3, [(picture(50), True), (picture(90), False)])]
+    with house_style():
+        figure = figure4([("Highest AP", lists)], "title", "subtitle")
+    _, right, wrong = figure.axes
+    signs = [(axes.texts[0].get_text(), axes.patches[0].get_edgecolor()[:3]) for axes in (right, wrong)]
+    assert [sign for sign, _ in signs] == ["✓", "✗"]
+    assert right.patches[0].get_linestyle() == "-" and wrong.patches[0].get_linestyle() != "-"
+    assert RIGHT != WRONG and signs[0][1] != signs[1][1]
+    assert "AP 50.0\n(3)" in {text.get_text() for text in figure.texts}
+
+
+def test_heat_brightens_where_it_is_hot_and_leaves_grey_where_it_is_cold():
+    heat = np.zeros((16, 8), np.float32)
+    heat[0, 0] = 2
+    laid = overlay(picture(60), heat)
+    assert laid[0, 0].sum() > 3 * 60 + 100
+    assert (laid[8:] == 60).all()
+    assert (overlay(picture(60), np.zeros((16, 8), np.float32)) == 60).all()
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_drawn_pictures_are_small_and_the_same_to_the_byte(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (128, 64, 3), dtype=np.uint8)
+    with house_style():
+        drawn = [image(gallery([("a", [(noise, None, "b")] * 4)], 1, "t", "s"), kind) for _ in (0, 1)]
+    assert drawn[0] == drawn[1]
+    if kind == "svg":
+        assert b"data:image/jpeg" in drawn[0] and b"data:image/png" not in drawn[0]
+        assert b"prefers-color-scheme:dark" in drawn[0]
+    assert len(drawn[0]) < 4 * noise.nbytes  # four pictures of noise: nothing compresses them without loss
