@@ -108,6 +108,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         embeddings=made["embedded"],
         shards=[made[f"shard{shard}"] for shard in range(3)],
         out=made["curve.json"],
+        queries=made["curve.parquet"],
     )
     return made
 
@@ -366,7 +367,7 @@ def sweep(folder: Path, inputs: Mapping[str, Path], shards: int, sizes: list[int
         files.append(folder / f"shard{shard}")
         write_embeddings(files[-1], Embeddings(rows, on_a_circle([10.0] * len(rows))))
     described = settings("distract", RUN) | {"sizes": sizes or [0, 2, 6], "draws": 3}
-    distract(settings=described, **inputs, shards=files, out=folder / "c.json")
+    distract(settings=described, **inputs, shards=files, out=folder / "c.json", queries=folder / "c.parquet")
     return read_json(folder / "c.json")
 
 

@@ -176,7 +176,7 @@ def test_a_printed_value_recomputes_the_report(ran: Checkout) -> None:
 
 def test_a_comment_or_docstring_recomputes_nothing(ran: Checkout) -> None:
     ran.run(SNAKEMAKE)
-    ran.edit("src/reid/training/rank.py", "    log = []\n", "    log = []  # one row an update\n")
+    ran.edit("src/reid/training/rank.py", "descent.step(rate)\n", "descent.step(rate)  # downhill\n")
     ran.edit("src/reid/training/rank.py", '"""The ranking loop: ', '"""The loop of the ranking stage: ')
     assert "Nothing to be done" in ran.run(SNAKEMAKE)
 
@@ -190,7 +190,7 @@ def test_a_constant_of_the_tables_recomputes_the_tables(ran: Checkout) -> None:
 def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkout) -> None:
     shrink(ran)
     ran.run(SNAKEMAKE)
-    ran.edit("src/reid/training/rank.py", "negative, settings.margin)", "negative, 2 * settings.margin)")
+    ran.edit("src/reid/training/rank.py", "descent.step(rate)", "descent.step(2 * rate)")
     runs = ["market-default-seed0", SIDE_48]
     expected = ["distract market-default-seed0", "draw", "embed 0", "embed 1", "tabulate"]
     expected += ["retrieve market-default-seed0", "illustrate", "publish report"]
