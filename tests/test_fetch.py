@@ -20,7 +20,7 @@ from reid.artifacts import InputError, read_json, read_weights
 from reid.data.readers import READERS
 from reid.data.sources import TABLE, advice
 from reid.data.synthetic import releases
-from reid.params import OWN, Params
+from reid.params import OWN, SMALLEST, Params
 from reid.stages.fetch import fetch
 from reid.stages.initialise import initialise
 from tiny import MISSING, changed
@@ -63,7 +63,7 @@ def test_every_format_has_a_source() -> None:
 
 
 def test_every_published_network_has_its_weights() -> None:
-    assert set(TABLE["weights"]["IMAGENET1K_V1"]) == set(planning.PUBLISHED.values())
+    assert set(TABLE["weights"]["IMAGENET1K_V1"]) == {*planning.PUBLISHED.values(), *SMALLEST}
 
 
 def test_what_was_withdrawn_or_is_on_request_has_no_address() -> None:

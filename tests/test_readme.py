@@ -161,7 +161,7 @@ def test_the_picture_is_the_graph_of_the_rules(tmp_path: Path) -> None:
 def test_the_rules_are_described() -> None:
     rules = set()
     for path in (ROOT / "workflow/rules").glob("*.smk"):
-        rules |= set(re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE))
+        rules |= set(re.findall(r"^ *rule (\w+):", path.read_text(), re.MULTILINE))
     stages = (ROOT / "docs/architecture.md").read_text().split("\n## Stages\n")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", stages, re.MULTILINE)) == rules
 

@@ -50,7 +50,7 @@ def illustrate(
     device = set_up(settings["threads"])
     rows = read_index(index)
     weights = read_weights(embedder)
-    network = embedder_of(weights, str(embedder)).to(device)
+    network = embedder_of(weights, str(embedder)).to(device).eval()
     seen = Seen(rows, network, weights.about["largest_side"], device)
     scored = pd.read_parquet(queries)
     headline = scored["protocol"].iloc[0]
