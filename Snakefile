@@ -22,6 +22,10 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    check_datasets()
+
+
 rule all:
     default_target: True
     input:

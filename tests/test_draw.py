@@ -150,6 +150,12 @@ def test_draw_writes_the_figures_and_their_numbers(inputs, tmp_path):
     ]
 
 
+def test_without_distractors_there_is_no_figure_7(inputs, tmp_path):
+    settings = SETTINGS | {"curves": [], "shown": [], "synthetic": False}
+    paths = draw(**inputs | {"curves": [], "similarities": []}, paper=PAPER, settings=settings, out=tmp_path / "out")
+    assert [path.name for path in paths] == ["training_curves.svg", "training_curves.png", "training_curves.csv"]
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_titles_say_what_was_measured(inputs, tmp_path, synthetic):
     svg, *_ = draw(**inputs, paper=PAPER, settings=SETTINGS | {"synthetic": synthetic}, out=tmp_path / "out")

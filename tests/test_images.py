@@ -65,7 +65,7 @@ def test_no_rows_give_no_images(tmp_path: Path) -> None:
 def test_a_scene_is_decoded_once_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s1.jpg").write_bytes(simplejpeg.encode_jpeg(pixels()))
     calls, decode = [], images.decode
-    monkeypatch.setattr(images, "decode", lambda content: calls.append(1) or decode(content))
+    monkeypatch.setattr(images, "decode", lambda *content: calls.append(1) or decode(*content))
     loaded = load(index(tmp_path, ["s1.jpg"] * 3, [(0, 0, 4, 4), (1, 1, 4, 4), (2, 2, 4, 4)]), [0, 1, 2])
     assert len(calls) == 1
     assert all(image.base is None and image.flags.c_contiguous for image in loaded)
@@ -108,9 +108,9 @@ def test_stray_bytes_between_segments_are_passed_over(tmp_path: Path) -> None:
     "content, reason",
     [
         (None, "there is none"),
-        (b"", "cannot identify"),
-        (b"<html>not found</html>", "cannot identify"),
-        (simplejpeg.encode_jpeg(pixels())[:300], "JPEG"),
+        (b"", r"it is empty \(0 bytes\)"),
+        (b"<html>not found</html>", "no image that can be identified"),
+        (simplejpeg.encode_jpeg(pixels())[:300], "JPEG header is damaged"),
         (simplejpeg.encode_jpeg(pixels())[:-2], "Premature end of JPEG file"),
     ],
     ids=["missing", "empty", "a web page", "half", "without its end"],

@@ -80,7 +80,7 @@ def test_torchvisions_files_load_and_give_its_features(name: str) -> None:
     assert architecture("mine", section) == name
     with torch.random.fork_rng():
         ours = build(section.described()).eval()
-    ours.load_published(published(name), name)
+    ours.adopt(published(name), name)
     last = "classifier" if name.startswith("densenet") else "fc"
     seen: list[Tensor] = []
     with torch.inference_mode():
@@ -105,16 +105,14 @@ def test_each_family_has_its_file_at_torchvision() -> None:
 def test_a_file_of_another_network_is_told_key_by_key() -> None:
     state = published("resnet18")
     del state["layer2.0.bn1.bias"]
-    state["layer5.weight"] = torch.zeros(1)
+    state["layer4.5.weight"] = torch.zeros(1)
     with pytest.raises(InputError) as raised:
-        build(described("resnet18").described()).load_published(state, "resnet18.pth")
+        build(described("resnet18").described()).adopt(state, "resnet18.pth")
     assert str(raised.value) == (
-        "resnet18.pth: weights do not fit the network: missing layer2.0.bn1.bias; unexpected layer5.weight"
+        "resnet18.pth: weights do not fit the network: missing layer2.0.bn1.bias; unexpected layer4.5.weight"
     )
-    with pytest.raises(
-        InputError, match=r"resnet18.pth: .* missing features\.conv0\.weight; .*unexpected conv1\.weight"
-    ):
-        build({"family": "densenet121"}).load_published(published("resnet18"), "resnet18.pth")
+    with pytest.raises(InputError, match=r"resnet18.pth: no tensor in it is called features\.conv0\.weight"):
+        build({"family": "densenet121"}).adopt(published("resnet18"), "resnet18.pth")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +121,7 @@ def test_a_file_of_another_network_is_told_key_by_key() -> None:
 def test_batch_statistics_are_torchvisions_too(name: str, block: str, blocks: Any) -> None:
     theirs = torchvision.models.get_model(name).double().train()
     ours = ResNet(block, [2] * 4 if blocks == 2 else blocks).double().train()
-    ours.load_published(theirs.state_dict(), name)
+    ours.adopt(theirs.state_dict(), name)
     theirs.fc = nn.Identity()
     images = torch.randn(2, 3, 64, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

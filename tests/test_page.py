@@ -97,6 +97,7 @@ SETTINGS = {
     "images": True,
     "queries": 9,
     "contact_sheet": False,
+    "curves": [RUN],
     "shown": {
         RUN: {
             "dataset": "market",

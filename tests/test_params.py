@@ -69,6 +69,11 @@ def test_parameters_are_frozen() -> None:
 
 # --- what is wrong: one line, the key and the fix
 
+
+def archives(*entries: Any) -> dict[str, Any]:
+    return {"datasets/duke/source": {"folder": "data/duke", "archives": list(entries)}}
+
+
 MISTAKES = [
     # unknown and missing keys
     ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
@@ -113,8 +118,18 @@ MISTAKES = [
     ({"backbones/deep/width_per_group": 8}, "backbones.deep: width_per_group 8 leaves no channel at width 4; enlarge one"),
     ({"datasets/duke/source": {}}, "datasets.duke.source: give either render: {...} or folder: PATH"),
     ({"datasets/duke/source/folder": "x"}, "datasets.duke.source: give either render: {...} or folder: PATH"),
-    ({"initialise/imagenet": "IMAGENET1K_V1"}, "initialise: give either objects: {...} or imagenet: IMAGENET1K_V1"),
-    ({"initialise/objects": MISSING}, "initialise: give either objects: {...} or imagenet: IMAGENET1K_V1"),
+    ({"datasets/duke/source/archives": ["a.zip"]}, "datasets.duke.source: archives are unpacked to a folder; give folder: PATH too"),
+    (archives({}), "datasets.duke.source.archives.0: give path: FILE, or urls: [https://...]"),
+    (archives({"urls": ["ftp://a.org/b.zip"]}), "datasets.duke.source.archives.0: urls: 'ftp://a.org/b.zip' is not an address; write https://..., or path: for a file"),
+    (archives("http://a.org/b.zip"), "datasets.duke.source.archives.0: urls: http://a.org/b.zip is not https, so anybody on the way can change it; give its sha256 too"),
+    (archives("https://a.org/"), "datasets.duke.source.archives.0: urls: https://a.org/ does not end in a file name; give path: FILE, where to put it"),
+    (archives({"path": "b.zip", "sha256": "12ab"}), "datasets.duke.source.archives.0.sha256: String should match pattern '^[0-9a-fA-F]{64}$', not '12ab'"),
+    (archives({"path": "b.zip", "md5": "12ab"}), "datasets.duke.source.archives.0.md5: unknown key; known: path, urls, sha256, bytes"),
+    ({"datasets/duke/source": {"folder": "x", "archives": "publishd"}}, "datasets.duke.source.archives: Input should be 'published', not 'publishd'"),
+    ({"initialise/checkpoints": {"shallow": "a.pth"}}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
+    ({"initialise": {"checkpoints": {"shalow": "a.pth"}}}, "initialise.checkpoints: unknown name 'shalow'; did you mean 'shallow'?"),
+    ({"initialise/imagenet": "IMAGENET1K_V1"}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
+    ({"initialise/objects": MISSING}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
     ({"seeds": [0, 0]}, "seeds: [0, 0] repeats a seed; list each once"),
     ({"variants/flip": {"refresh": 9}}, "variants.flip.refresh: 9 exceeds updates 4"),
     ({"datasets/crowd/variants": ["raw"]}, "datasets.crowd.variants: distractors have no identities to train on; give []"),

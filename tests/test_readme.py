@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from conftest import ROOT, Checkout, copy_of_the_project
+from photos import shrink, write_photos
 from reid.reporting.pipeline import EDGES
 
 README = ROOT / "README.md"
@@ -25,8 +26,10 @@ ELSEWHERE = {
     "make": "the main job",
     "make test": "this",
     ". .venv/bin/activate": "the tests put the environment on PATH",
+    "reid check --experiment experiments/paper/params.yaml": "test_readiness.py; its status is 1 without the datasets",
     "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro experiments/paper/dvc.yaml": "needs the real datasets",
+    "reid fetch experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro": "the main job through DVC; test_workflow.py runs the smoke experiment so",
     "dvc metrics show": "test_workflow.py",
     "dvc params diff": "test_workflow.py",
@@ -60,18 +63,37 @@ def lines_to_run(content: str) -> list[str]:
 def test_commands_run_in_their_order(page: Path, tmp_path: Path) -> None:
     todo = [
         (language, part)
-        for language, content in blocks(page, "python", "sh")
-        for part in ([content] if language == "python" else lines_to_run(content))
+        for language, content in blocks(page, "python", "sh", *(["diff"] if page.name in PREPARED else []))
+        for part in (lines_to_run(content) if language == "sh" else [content])
         if part not in ELSEWHERE
     ]
     if not todo:
         return
     checkout = Checkout(copy_of_the_project(tmp_path))
+    PREPARED.get(page.name, lambda folder: None)(checkout.folder)
     for language, part in todo:
         if language == "python":
             subprocess.run([sys.executable, "-c", part], cwd=checkout.folder, check=True)
+        elif language == "diff":
+            checkout.edit(*change(part))
         else:
             assert checkout.run(part), part
+
+
+def photos_of_ones_own(folder: Path) -> None:
+    """Put photos where docs/own_data.md has them, and make its experiment tiny."""
+    write_photos(folder / "data/photos")
+    shrink(folder / "experiments/own/params.yaml")
+
+
+PREPARED = {"own_data.md": photos_of_ones_own}
+
+
+def change(diff: str) -> tuple[str, str, str]:
+    """Give the file of a change, and its text before and after."""
+    _, file, *rest = diff.splitlines()
+    old, new = ("".join(f"{line[1:]}\n" for line in rest if line[0] != left) for left in "+-")
+    return file.removeprefix("+++ b/"), old, new
 
 
 def test_commands_run_elsewhere_are_still_there() -> None:
@@ -139,7 +161,7 @@ def test_the_picture_is_the_graph_of_the_rules(tmp_path: Path) -> None:
 def test_the_rules_are_described() -> None:
     rules = set()
     for path in (ROOT / "workflow/rules").glob("*.smk"):
-        rules |= set(re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE))
+        rules |= set(re.findall(r"^ *rule (\w+):", path.read_text(), re.MULTILINE))
     stages = (ROOT / "docs/architecture.md").read_text().split("\n## Stages\n")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", stages, re.MULTILINE)) == rules
 
@@ -224,9 +246,7 @@ def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
 
     changed: dict[str, str] = {}
     for _, content in blocks(ROOT / "docs/extending.md", "diff"):
-        _, file, *lines = content.splitlines()
-        name = file.removeprefix("+++ b/")
-        old, new = ("".join(f"{line[1:]}\n" for line in lines if line[0] != left) for left in "+-")
+        name, old, new = change(content)
         text = changed.get(name) or (ROOT / name).read_text()
         assert f"\n{text}".count(f"\n{old}") == 1, f"{name}:\n{old}"
         changed[name] = f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]

@@ -104,3 +104,9 @@ def test_drawn_pictures_are_small_and_the_same_to_the_byte(kind):
         assert b"data:image/jpeg" in drawn[0] and b"data:image/png" not in drawn[0]
         assert b"prefers-color-scheme:dark" in drawn[0]
     assert len(drawn[0]) < 4 * noise.nbytes  # four pictures of noise: nothing compresses them without loss
+
+
+def test_lists_and_pairs_of_which_there_are_none_leave_room_for_nothing() -> None:
+    with house_style():
+        for figure in (figure4([("Highest AP", []), ("Lowest AP", [])], "t", "s"), gallery([], 2, "t", "s")):
+            assert image(figure, "png")[:4] == b"\x89PNG" and not figure.axes

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import torchvision
 from numpy.typing import NDArray
 
 from reid import cli
@@ -241,27 +240,6 @@ def test_first_weights_depend_on_their_settings_alone(chain: Chain, tmp_path: Pa
     initialise(settings=described | {"seed": 1}, out=tmp_path / "other")
     assert (tmp_path / "same").read_bytes() == chain["first"].read_bytes()
     assert (tmp_path / "other").read_bytes() != chain["first"].read_bytes()
-
-
-def test_imagenet_weights_come_verified_and_without_their_classifier(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published = torchvision.models.resnet18().state_dict()
-    asked: list[tuple[str, Mapping[str, Any]]] = []
-
-    def fetch(url: str, **options: Any) -> Mapping[str, torch.Tensor]:
-        asked.append((url, options))
-        return published
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
-    layers = {"block": "basic", "blocks": [2, 2, 2, 2], "width": 64, "last_stride": 2}
-    described = {"backbone": layers, "imagenet": "IMAGENET1K_V1", "architecture": "resnet18", "seed": 0, "threads": 1}
-    initialise(settings=described, out=tmp_path / "first")
-    assert asked[0][0].endswith("resnet18-f37072fd.pth")
-    assert asked[0][1] == {"check_hash": True, "weights_only": True}
-    written = read_weights(tmp_path / "first").state
-    assert set(written) == {name for name in published if not name.startswith("fc.")}
-    assert all(torch.equal(tensor, published[name]) for name, tensor in written.items())
 
 
 # --- evaluation by hand: everybody on a circle, the query at 0 degrees

@@ -32,7 +32,7 @@ ENGINES = pytest.mark.parametrize("engine", [SNAKEMAKE, DVC], ids=["snakemake", 
 IN_EITHER_ORDER = pytest.mark.parametrize(
     ("engine", "other"), [(SNAKEMAKE, DVC), (DVC, SNAKEMAKE)], ids=["snakemake-first", "dvc-first"]
 )
-EXPERIMENTS = {"embedded": ".", "smoke": "experiments/smoke", "paper": "experiments/paper"}
+EXPERIMENTS = {"embedded": "."} | {name: f"experiments/{name}" for name in ("smoke", "paper", "own")}
 SIDE_48 = "market-side-48-seed0"
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure7", "training_curves", "similarities")
 REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv")]
@@ -265,17 +265,20 @@ def test_the_engines_agree_on_every_command_and_file(experiment: str, tmp_path: 
             assert {out.def_path for out in stage.outs} == written, stage.name
             assert all(deps & {name, *map(str, Path(name).parents)} for name in read), stage.name
             assert all(any(Path(name).is_relative_to(dep) for name in read) for dep in deps), stage.name
-    checkout.run(plan.cmd)  # fails if the list of jobs is not that of the parameters
+    check, listing = plan.cmd.split(" && ")
+    checkout.run(listing)  # fails if the list of jobs is not that of the parameters
+    checkout.run(check, status=int(experiment in ("paper", "own")))  # whose data are not here
 
 
-@pytest.mark.parametrize("experiment", ["smoke", "paper"])
+@pytest.mark.parametrize("experiment", ["smoke", "paper", "own"])
 def test_dvc_files_of_the_experiments_are_the_top_one(experiment: str) -> None:
     folder = f"experiments/{experiment}"
     own = (ROOT / folder / "dvc.yaml").read_text()
     own = re.sub(r" +wdir: \.\./\.\.\n", "", own).replace(f"{folder}/", "")
     top = (ROOT / "dvc.yaml").read_text()
-    without_sheet = [line for line in top.splitlines()[1:] if experiment == "smoke" or "contact_sheet" not in line]
-    assert own.splitlines()[1:] == without_sheet
+    left_out = {"smoke": (), "paper": ("contact_sheet",), "own": ("contact_sheet", "figure7", '/distract"')}[experiment]
+    kept = [line for line in top.splitlines()[1:] if not any(name in line for name in left_out)]
+    assert own.splitlines()[1:] == kept
 
 
 def test_the_papers_experiment_is_drawn_whole(checkout: Checkout) -> None:
@@ -308,6 +311,20 @@ def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: st
 
 
 # --- conda
+
+
+@pytest.mark.parametrize(
+    "engine", ["snakemake --cores 2 --configfile experiments/own/params.yaml", "dvc repro experiments/own/dvc.yaml"]
+)
+def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, engine: str) -> None:
+    """Without photos the dry run still shows the graph; a job that reads none still runs."""
+    printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
+    assert (
+        "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it to data/photos"
+        in printed
+    )
+    assert "Traceback" not in printed and not (checkout.folder / "results/own/dataset").exists()
+    checkout.run("snakemake --dry-run --configfile experiments/own/params.yaml")
 
 
 def test_without_conda_the_present_environment_serves(ran: Checkout) -> None:
@@ -366,7 +383,7 @@ def environments_of_stages() -> dict[str, str]:
     }
 
 
-NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def test_each_environment_names_what_its_stages_import() -> None:
@@ -379,7 +396,8 @@ def test_each_environment_names_what_its_stages_import() -> None:
             name for entry in listed["dependencies"] for name in (entry["pip"] if isinstance(entry, dict) else [entry])
         ]
         have = {re.split(r"[=<>]", name)[0] for name in flat}
-        need = {NAMES.get(name, name) for name in imported(f"reid.stages.{stage}")}
+        modules = [f"reid.stages.{stage}", *(["reid.stages.fetch"] if stage in ("dataset", "initialise") else [])]
+        need = {NAMES.get(name, name) for module in modules for name in imported(module)}
         assert need <= have, f"{name} lacks {sorted(need - have)} for {stage}"
 
 
@@ -399,19 +417,18 @@ def imported(module: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             if name == "reid.cli":  # its other commands, such as plan, are not the stage
-                names = [
-                    each
-                    for each in names
-                    if each
-                    not in (
-                        "reid",
-                        "reid.plan",
-                        "reid.params",
-                        "reid.stages.compare",
-                        "reid.stages.score",
-                        "reid.training.workers",
-                    )
-                ]
+                others = (
+                    "reid",
+                    "reid.plan",
+                    "reid.params",
+                    "reid.stages.score",
+                    "reid.stages.compare",
+                    "reid.stages.fetch",
+                    "reid.readiness",
+                    "reid.readiness.page",
+                    "reid.training.workers",
+                )
+                names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
             if name == "reid.artifacts":  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]
             waiting += [each for each in names if each.startswith("reid.")]

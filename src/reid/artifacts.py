@@ -87,6 +87,9 @@ class Index:
                     "boxes": Market's hand-drawn boxes for multi-query
     box             (N, 4) int32, x y w h in pixels; w = 0 means the whole image
     gallery_lists   Person Search: gallery size ("50", "100", ...) -> for each query in order, the rows of its gallery
+    person, camera  (N,) str, the labels of the user's own photos that the ids stand for; None for the benchmarks
+    upright         whether images are turned as their EXIF orientation says
+    left_out        damaged files that the parameters allow to be left out; no row has them
     """
 
     root: Path
@@ -97,6 +100,10 @@ class Index:
     split: NDArray[np.str_]
     box: NDArray[np.int32]
     gallery_lists: Mapping[str, Sequence[NDArray[np.int64]]] | None = None
+    person: NDArray[np.str_] | None = None
+    camera: NDArray[np.str_] | None = None
+    upright: bool = False
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check that the columns have one length and that splits are known."""
@@ -145,6 +152,9 @@ def write_index(path: Path, index: Index) -> None:
         "tracklet_id": index.tracklet_id,
         "split": pa.array(index.split.tolist(), pa.string()).dictionary_encode(),
     }
+    if index.person is not None and index.camera is not None:
+        labels = {"person": index.person, "camera": index.camera}
+        columns |= {name: pa.array(label.tolist(), pa.string()) for name, label in labels.items()}
     columns |= {side: index.box[:, i] for i, side in enumerate(("x", "y", "w", "h"))}
     for size, lists in (index.gallery_lists or {}).items():
         by_query: list[list[int] | None] = [None] * len(index)
@@ -152,6 +162,7 @@ def write_index(path: Path, index: Index) -> None:
             by_query[query] = members.tolist()
         columns[f"gallery_{size}"] = pa.array(by_query, pa.list_(pa.int64()))
     metadata = {"root": index.root.as_posix(), "provenance": json.dumps(provenance.get())}
+    metadata |= {"upright": json.dumps(index.upright), "left_out": json.dumps(list(index.left_out))}
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary, compression="zstd")
 
@@ -177,8 +188,9 @@ def read_index(path: Path) -> Index:
             lists[name.removeprefix("gallery_")] = [
                 np.asarray(members, np.int64) for members in table[name].to_pylist() if members is not None
             ]
+    metadata = {name.decode(): text.decode() for name, text in table.schema.metadata.items()}
     return Index(
-        root=Path(table.schema.metadata[b"root"].decode()),
+        root=Path(metadata["root"]),
         path=columns["path"].astype(np.str_),
         person_id=columns["person_id"],
         camera_id=columns["camera_id"],
@@ -186,6 +198,10 @@ def read_index(path: Path) -> Index:
         split=columns["split"].astype(np.str_),
         box=np.stack([columns[side] for side in ("x", "y", "w", "h")], axis=1).astype(np.int32),
         gallery_lists=lists or None,
+        person=columns["person"].astype(np.str_) if "person" in columns else None,
+        camera=columns["camera"].astype(np.str_) if "camera" in columns else None,
+        upright=json.loads(metadata.get("upright", "false")),
+        left_out=json.loads(metadata.get("left_out", "[]")),
     )
 
 
@@ -228,6 +244,35 @@ def read_checkpoint(path: Path) -> Weights:
     if "update" not in kept.about:
         raise InputError(f"{path}: not the state of a training; delete it to begin again")
     return kept
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of anybody's network, by name, without executing code: safetensors, or a state dict of PyTorch.
+
+    A state dict may stand under the key "state_dict" or "model" of what was saved. Raises InputError if the file is
+    missing, damaged, or would have to execute code.
+    """
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        return _load(path, load_file)
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give the path of your weights") from None
+    except Exception as error:  # torch raises many kinds on damaged and foreign files
+        raise InputError(
+            f"{path}: not a state dict that can be loaded without executing code ({str(error).splitlines()[0]}); "
+            "save model.state_dict() alone, or write safetensors"
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise InputError(f"{path}: holds more than tensors by name; save model.state_dict() alone")
+    return content
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from reid.artifacts import InputError, read_json, write_text
+from reid.artifacts import InputError, read_json, write_json, write_text
 
 HELP = """\
 Person re-identification done right: from photos to the paper's tables, one command a stage.
@@ -25,6 +25,8 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
 
 \b
   snakemake --cores all      runs the whole experiment     (or: dvc repro)
+  reid check params.yaml     says whether all is there, and how long it would take
+  reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
   reid train --help          explains one stage
 """
@@ -51,6 +53,15 @@ def _folder(text: str) -> Any:
 Settings = Annotated[Path, _file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")]
 IndexFile = Annotated[Path, _file("The dataset's index, written by `reid index` (.parquet).")]
 Log = Annotated[Path, _file("Where to write the training log: a row an update (.csv).")]
+Offline = Annotated[
+    bool, typer.Option("--offline", envvar="REID_OFFLINE", help="Fetch nothing; say at once what is missing.")
+]
+
+
+def _slow_bars_in_logs() -> None:
+    """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 
 def run(
@@ -71,8 +82,7 @@ def run(
     """
     from reid import store
 
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log wants a line now and then, not a moving bar
+    _slow_bars_in_logs()
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
@@ -159,17 +169,108 @@ def plan(
 
 
 @app.command()
+def check(
+    params: Annotated[
+        Path | None, typer.Argument(help="The experiment's parameters; - reads JSON from standard input.")
+    ] = None,
+    experiment: Annotated[Path | None, _file("The same, as an option. Default: params.yaml.")] = None,
+    probe: Annotated[
+        bool, typer.Option(help="Measure a few updates of the real network, for the time estimate.")
+    ] = True,
+    decode: Annotated[bool, typer.Option(help="Decode every image; else headers and ends of files are read.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at folders, names and counts only, and print nothing but errors.")
+    ] = False,
+    only: Annotated[str, typer.Option(help="With --quick: datasets to look at, separated by commas.")] = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Say before anything runs what is there, missing or damaged, and how long the rest would take on this machine.
+
+    One page: each dataset (present, missing and how to get it, damaged files by name, counts against the published
+    ones), the first weights, disk and GPU memory needed and there, jobs done and to run with an estimate of their
+    time. Nothing is changed. Both engines run the quick part first.
+
+    Exit status: 0 ready, 1 something is missing, wrong or damaged, or the parameters have a mistake.
+    """
+    from reid import params as parameters
+    from reid.readiness import survey as surveying
+
+    if params is not None and experiment is not None:
+        raise InputError("give the parameters once, as PARAMS or as --experiment")
+    chosen = parameters.load(params or experiment or Path("params.yaml"))
+    if quick:
+        found = surveying.quick_survey(chosen, only.split(",") if only else None)
+    else:
+        from reid.readiness.page import show
+
+        found = surveying.survey(chosen, decode=decode, probe=probe)
+        show(found)
+    if json_file is not None:
+        write_json(json_file, found.as_json())
+    if quick:
+        for finding in found.failing:
+            typer.echo(f"reid: error: dataset {finding.name} is {finding.state}: {finding.told}", err=True)
+    if not found.ready:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fetch(
+    params: Annotated[Path, typer.Argument(help="The experiment's parameters, params.yaml.")],
+    offline: Offline = False,
+) -> None:
+    """Fetch, verify and unpack all that an experiment needs from outside, ahead of its run.
+
+    For machines without a network on the nodes that compute. Releases that are not free to fetch, and whatever else
+    is missing, are listed with what to obtain where and where to put it. A run fetches by itself what it lacks.
+    """
+    from reid import params as parameters
+    from reid import plan as planning
+
+    jobs = planning.plan(parameters.load(params))
+    missing = []
+    for name, job in [*jobs["dataset"].items(), *jobs["initialise"].items()]:
+        if _is_from_outside(job["parameters"]):
+            try:
+                _fetch(job["parameters"], offline)
+                typer.echo(f"{name}: there")
+            except InputError as error:
+                missing.append(f"{name}: {error}")
+    if missing:
+        raise InputError("\n".join(["not all is there", *missing]))
+
+
+def _is_from_outside(parameters: Mapping[str, Any]) -> bool:
+    """Tell jobs that need something that nothing here makes."""
+    return bool({"imagenet", "checkpoint"} & set(parameters)) or "folder" in parameters.get("source", {})
+
+
+def _fetch(parameters: Mapping[str, Any], offline: bool) -> Path | None:
+    """Obtain what a job needs from outside; give the file that its result depends on, if any."""
+    if not _is_from_outside(parameters):
+        return None
+    _slow_bars_in_logs()
+    from reid.stages.fetch import fetch as fetch_for
+
+    return fetch_for(settings=parameters, offline=offline)
+
+
+@app.command()
 def dataset(
     settings: Settings,
     images: Annotated[Path, _folder("Folder of a rendered release; unused for a folder of your own.")],
     out: Annotated[Path, _file("Where to write the manifest: how many files, their digest (.json).")],
     threads: Annotated[int, typer.Option(help="Processes to render and read with.")] = 1,
+    offline: Offline = False,
 ) -> None:
-    """Put a benchmark on disk in its official layout: render it, or check a folder that you own."""
-    rendered = "render" in read_json(settings).get("parameters", {}).get("source", {})
+    """Put a benchmark on disk in its official layout: render it, unpack it, or check a folder that you own."""
+    parameters = read_json(settings).get("parameters", {})
+    rendered = "render" in parameters.get("source", {})
+    receipt = _fetch(parameters, offline)
+    inputs: dict[str, Path | list[Path]] = {"receipt": receipt} if receipt else {}
     outputs = {"images": images, "out": out} if rendered else {"out": out}
     passed: dict[str, Any] = {"workers": threads} if rendered else {"workers": threads, "images": images}
-    run("dataset", settings, {}, outputs, passed=passed)
+    run("dataset", settings, inputs, outputs, passed=passed)
 
 
 @app.command()
@@ -177,17 +278,21 @@ def index(
     settings: Settings,
     manifest: Annotated[Path, _file("The dataset's manifest, written by `reid dataset` (.json).")],
     out: Annotated[Path, _file("Where to write the index (.parquet).")],
+    threads: Annotated[int, typer.Option(help="Threads to decode with.")] = 1,
 ) -> None:
-    """List every image with its person, camera, tracklet and split; check the counts against the published ones."""
-    run("index", settings, {"manifest": manifest}, {"out": out})
+    """List every image with its person, camera, tracklet and split; check the counts, and that all can be decoded."""
+    run("index", settings, {"manifest": manifest}, {"out": out}, passed={"workers": threads})
 
 
 @app.command()
 def initialise(
-    settings: Settings, out: Annotated[Path, _file("Where to write the backbone's weights (.safetensors).")]
+    settings: Settings,
+    out: Annotated[Path, _file("Where to write the backbone's weights (.safetensors).")],
+    offline: Offline = False,
 ) -> None:
-    """Make a backbone's first weights: procedural object classification, or torchvision's ImageNet V1 file."""
-    run("initialise", settings, {}, {"out": out})
+    """Make a backbone's first weights: procedural object classes, torchvision's ImageNet V1 file, or your own."""
+    weights = _fetch(read_json(settings).get("parameters", {}), offline)
+    run("initialise", settings, {"weights": weights} if weights else {}, {"out": out})
 
 
 @app.command()
@@ -273,7 +378,12 @@ Paper = Annotated[Path, _file("The paper's printed values (reports/paper.csv).")
 TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv"))
 TEXTS = ("findings.md", "metrics.json", "report.json", "README.md")
 PICTURES = ("figure1", "figure4", "figure5", "figure6")
-DRAWINGS = ("figure7", "training_curves", "similarities")
+
+
+def _drawings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the figures that an experiment's runs are enough for."""
+    curves, shown = parameters.get("curves"), parameters.get("shown")
+    return (*(("figure7",) if curves else ()), "training_curves", *(("similarities",) if shown else ()))
 
 
 def _figures(names: tuple[str, ...], *kinds: str) -> list[str]:
@@ -340,12 +450,9 @@ def draw(
         "similarities": [similarities / f"{name}.json" for name in parameters.get("shown", [])],
         "paper": paper,
     }
-    files = (
-        *_figures(DRAWINGS, "svg", "png"),
-        "figure7.csv",
-        "training_curves.csv",
-        *(["contact_sheet.png"] if parameters.get("contact_sheet") else []),
-    )
+    files = [*_figures(_drawings(parameters), "svg", "png"), "training_curves.csv"]
+    files += ["figure7.csv"] if parameters.get("curves") else []
+    files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
     run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
 
 
@@ -370,10 +477,9 @@ def publish(
     parameters = read_json(settings).get("parameters", {})
     shown = parameters.get("shown", {})
     runs = dict.fromkeys(run for each in shown.values() for run in each["variants"].values())
-    names = [
-        *_figures((*PICTURES, *DRAWINGS), "svg"),
-        *(["contact_sheet.png"] if parameters.get("contact_sheet") else []),
-    ]
+    pictures = PICTURES if shown else ()
+    sheet = ["contact_sheet.png"] if parameters.get("contact_sheet") else []
+    names = [*_figures((*pictures, *_drawings(parameters)), "svg"), *sheet]
     inputs: dict[str, Path | list[Path]] = {
         "report": report,
         "figures": [figures / name for name in names],

@@ -38,26 +38,123 @@ class Render(Section):
     hardness: Fraction
 
 
+class Archive(Section):
+    """An archive of a release: a file, or addresses (mirrors, in order) to fetch it from."""
+
+    path: str | None = None
+    urls: list[str] = []
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    bytes: Positive | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.path is None and not self.urls:
+            raise ValueError("give path: FILE, or urls: [https://...]")
+        for url in self.urls:
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"urls: {url!r} is not an address; write https://..., or path: for a file")
+            if url.startswith("http://") and self.sha256 is None:
+                raise ValueError(f"urls: {url} is not https, so anybody on the way can change it; give its sha256 too")
+            if self.path is None and not url.rpartition("/")[2]:
+                raise ValueError(f"urls: {url} does not end in a file name; give path: FILE, where to put it")
+        return self
+
+
 class Source(Section):
-    """Where a dataset comes from: rendered here, or a folder that the user owns."""
+    """Where a dataset comes from: rendered here, a folder of the user's, or archives unpacked to that folder."""
 
     render: Render | None = None
     folder: str | None = None
+    archives: Annotated[list[Archive], Field(min_length=1)] | Literal["published"] | None = None
+
+    @field_validator("archives", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Take a bare path or address for an archive of which no more is said."""
+        if not isinstance(value, list):
+            return value
+        addresses = ("https://", "http://")
+        return [
+            entry
+            if not isinstance(entry, str)
+            else {"urls": [entry]}
+            if entry.startswith(addresses)
+            else {"path": entry}
+            for entry in value
+        ]
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.render is None) == (self.folder is None):
             raise ValueError("give either render: {...} or folder: PATH")
+        if self.archives is not None and self.folder is None:
+            raise ValueError("archives are unpacked to a folder; give folder: PATH too")
         return self
+
+
+class Read(Section):
+    """How photos of one's own are understood: whose they are, and who is trained on."""
+
+    pattern: str | None = None
+    table: str | None = None
+    unknown: list[str] = []
+    train: Fraction = 0.5
+    seed: Natural = 0
+
+
+class Protocol(Section):
+    """Who counts for whom in one's own data: Market-1501's rule, if nothing else is said."""
+
+    items: Literal["image", "tracklet"] = "image"
+    same_camera_is_junk: bool = True
+    ap_rule: Literal["trapezoid", "step"] = "trapezoid"
+
+
+OWN = ("folder", "csv")
+"""Formats of one's own photos."""
 
 
 class Dataset(Section):
     """A benchmark: its on-disk format, where it comes from, how many rows each split must have, what is trained."""
 
-    format: Literal["market1501", "dukemtmc", "mars", "person-search", "distractors"]
+    format: Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
     source: Source
+    read: Read | None = None
+    protocol: Protocol | None = None
     counts: dict[str, Natural] | Literal["published"] | None = None
+    allow_damaged: list[str] = []
     variants: list[Name] | Literal["all"] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.format not in OWN:
+            if self.read is not None or self.protocol is not None:
+                raise ValueError(
+                    f"read and protocol are for the formats {' and '.join(OWN)}; {self.format} has its own"
+                )
+            return self
+        if self.source.render is not None or self.counts == "published":
+            raise ValueError(
+                f"format {self.format} is for photos of your own: give source.folder, and no published counts"
+            )
+        if self.format == "csv" and (self.read is None or self.read.table is None):
+            raise ValueError("format csv needs read: {table: FILE}, a CSV file in source.folder")
+        if self.read is not None and (self.read.pattern if self.format == "csv" else self.read.table) is not None:
+            raise ValueError("read.pattern is for the format folder, read.table for the format csv")
+        return self
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Give the arguments of the format's reader beside the folder."""
+        if self.format not in OWN:
+            return {}
+        read = (self.read or Read()).model_dump(exclude_none=True)
+        return read | self.rule.model_dump(include={"items", "same_camera_is_junk"})
+
+    @property
+    def rule(self) -> Protocol:
+        """Give the protocol of one's own data."""
+        return self.protocol or Protocol()
 
 
 class Backbone(Section):
@@ -115,16 +212,18 @@ class Objects(Section):
 
 
 class Initialise(Section):
-    """First weights of each backbone: procedural objects, or torchvision's ImageNet V1 files."""
+    """First weights of each backbone: procedural objects, torchvision's ImageNet V1 files, or the user's own files."""
 
     objects: Objects | None = None
     imagenet: Literal["IMAGENET1K_V1"] | None = None
+    folder: str = "data/weights"
+    checkpoints: dict[Name, str] | None = None
     seed: Natural = 0
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.objects is None) == (self.imagenet is None):
-            raise ValueError("give either objects: {...} or imagenet: IMAGENET1K_V1")
+        if sum(kind is not None for kind in (self.objects, self.imagenet, self.checkpoints)) != 1:
+            raise ValueError("give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}")
         return self
 
 
@@ -267,11 +366,11 @@ class Report(Section):
     baseline: Name
     allow_missing: bool
     contact_sheet: ContactSheet | None = None
-    shown: Shown
-    table1: list[TableRow]
-    table2: list[TableRow]
-    table3: list[TableRow]
-    table4: list[TableRow]
+    shown: Shown | None = None
+    table1: list[TableRow] = []
+    table2: list[TableRow] = []
+    table3: list[TableRow] = []
+    table4: list[TableRow] = []
 
 
 STAGES = (
@@ -303,7 +402,7 @@ class Params(Section):
     train: Train
     variants: dict[Name, dict[str, Any]]
     evaluate: Evaluate
-    distract: Distract
+    distract: Distract | None = None
     report: Report
     resources: dict[str, Resources] = {}
 
@@ -334,7 +433,7 @@ class Params(Section):
     def shown(self) -> list[str]:
         """The datasets that the report shows queries of: of those asked for, the ones with the variant asked for."""
         shown = self.report.shown
-        return [name for name in shown.datasets if shown.variant in self.variants_of(name)]
+        return [] if shown is None else [name for name in shown.datasets if shown.variant in self.variants_of(name)]
 
     def resources_of(self, stage: str) -> Resources:
         """Give what a job of a stage asks for."""
@@ -354,41 +453,50 @@ class Params(Section):
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
             self._large_enough(f"variants.{name}", variant)
+        _known("initialise.checkpoints", self.initialise.checkpoints or {}, self.backbones)
         for name, dataset in self.datasets.items():
             if dataset.variants != "all":
                 _known(f"datasets.{name}.variants", dataset.variants, self.variants)
             if dataset.format == "distractors" and dataset.variants:
                 raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
-        _known("distract.dataset", [self.distract.dataset], self.datasets)
-        if self.datasets[self.distract.dataset].format != "market1501":
-            raise ValueError(f"distract.dataset: {self.distract.dataset} is not of the format market1501")
-        _known("distract.distractors", [self.distract.distractors], self.datasets)
-        if self.datasets[self.distract.distractors].format != "distractors":
-            raise ValueError(f"distract.distractors: {self.distract.distractors} is not of the format distractors")
-        _known("distract.variants", self.distract.variants, self.variants_of(self.distract.dataset))
-        if self.distract.sizes != sorted(set(self.distract.sizes)):
-            raise ValueError(f"distract.sizes: {self.distract.sizes} must be ascending, each size once")
-        rendered = self.datasets[self.distract.dataset].source.render
+        rendered = None
+        if self.distract is not None:
+            self._check_distract(self.distract)
+            rendered = self.datasets[self.distract.dataset].source.render
         if self.report.contact_sheet is not None and rendered is None:
             raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
         _known("report.baseline", [self.report.baseline], self.variants)
-        shown = self.report.shown
-        _known("report.shown.datasets", shown.datasets, self.datasets)
-        _known("report.shown.variant", [shown.variant], self.variants)
-        if shown.seed not in self.seeds:
-            raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
-        if any(self.datasets[name].format == "mars" for name in shown.datasets):
-            raise ValueError(
-                "report.shown.datasets: the gallery of the format mars is tracklets, which no one image shows"
-            )
-        if not self.shown:
-            raise ValueError(
-                f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
-            )
+        if self.report.shown is not None:
+            self._check_shown(self.report.shown)
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 _known(f"report.{table}.variant", [row.variant], self.variants)
         return self
+
+    def _check_shown(self, shown: Shown) -> None:
+        _known("report.shown.datasets", shown.datasets, self.datasets)
+        _known("report.shown.variant", [shown.variant], self.variants)
+        if shown.seed not in self.seeds:
+            raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
+        for name in shown.datasets:
+            dataset = self.datasets[name]
+            if dataset.format == "mars" or (dataset.format in OWN and dataset.rule.items == "tracklet"):
+                raise ValueError(f"report.shown.datasets: the gallery of {name} is tracklets, which no one image shows")
+        if not self.shown:
+            raise ValueError(
+                f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
+            )
+
+    def _check_distract(self, distract: Distract) -> None:
+        _known("distract.dataset", [distract.dataset], self.datasets)
+        if self.datasets[distract.dataset].format != "market1501":
+            raise ValueError(f"distract.dataset: {distract.dataset} is not of the format market1501")
+        _known("distract.distractors", [distract.distractors], self.datasets)
+        if self.datasets[distract.distractors].format != "distractors":
+            raise ValueError(f"distract.distractors: {distract.distractors} is not of the format distractors")
+        _known("distract.variants", distract.variants, self.variants_of(distract.dataset))
+        if distract.sizes != sorted(set(distract.sizes)):
+            raise ValueError(f"distract.sizes: {distract.sizes} must be ascending, each size once")
 
 
 def load(source: Path) -> Params:

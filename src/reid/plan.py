@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from reid.artifacts import InputError, write_text
+from reid.data.fetch import was_unpacked
 from reid.data.readers import COUNTS
-from reid.params import STAGES, Backbone, Params
+from reid.data.readers.folder import compile_pattern
+from reid.data.sources import advice, name_of, released_archives
+from reid.params import OWN, STAGES, Backbone, Dataset, Distract, Params, Shown
 from reid.store import code_digest, digest
 
 Jobs = dict[str, dict[str, Any]]
@@ -50,14 +53,15 @@ def plan(params: Params) -> dict[str, Jobs]:
     jobs |= {group: {} for group in ("illustrate", "draw", "publish")}
 
     for name, dataset in params.datasets.items():
-        source = dataset.source.model_dump(exclude_none=True)
-        if dataset.source.folder is not None:
-            source["fingerprint"] = fingerprint(Path(dataset.source.folder))
         root = dataset.source.folder or f"{results}/dataset/{name}"
-        described = {"name": name, "format": dataset.format, "source": source, "root": root}
-        jobs["dataset"][name] = {"parameters": described}
+        described = {"name": name, "format": dataset.format, "source": _source(name, dataset), "root": root}
+        if "pattern" in dataset.reading:
+            _check_pattern(name, dataset.reading["pattern"])
+        reading = {"read": dataset.reading} if dataset.reading else {}
+        jobs["dataset"][name] = {"parameters": described | reading}
         counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
-        jobs["index"][name] = {"parameters": {"counts": counts}}
+        allowed = {"allow_damaged": dataset.allow_damaged} if dataset.allow_damaged else {}
+        jobs["index"][name] = {"parameters": {"counts": counts} | reading | allowed}
 
     for name in benchmarks:
         for variant in params.variants_of(name):
@@ -65,7 +69,40 @@ def plan(params: Params) -> dict[str, Jobs]:
             for seed in params.seeds:
                 _add_run(params, jobs, name, variant, train.backbone, seed)
 
-    distract = params.distract
+    if params.distract is not None:
+        _add_curves(params, jobs, params.distract)
+    _add_report(params, jobs)
+    return jobs
+
+
+def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, backbone: str, seed: int) -> None:
+    """Add one training run, its evaluation and what it starts from."""
+    results = f"results/{params.experiment}"
+    train = params.variant(variant)
+    run = f"{dataset}-{variant}-seed{seed}"
+    layers = params.backbones[backbone]
+    initial = _first_weights(params, backbone)
+    jobs["initialise"][backbone] = {
+        "parameters": {"backbone": layers.described(), **initial, "threads": _threads(params, "initialise")}
+    }
+    start = f"{results}/initialise/{backbone}.safetensors"
+    if train.pretrain:
+        classifier = f"{dataset}-{backbone}-seed{seed}"
+        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, "threads": _threads(params, "pretrain")}
+        _add(jobs, "pretrain", classifier, {"parameters": settings, "dataset": dataset, "weights": start})
+        start = f"{results}/pretrain/{classifier}.safetensors"
+    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
+    settings |= {"threads": _threads(params, "train"), "workers": max(1, params.resources_of("train").gpu)}
+    _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
+    jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
+    settings = {"run": _about(dataset, variant, backbone, seed), **_rule(params, dataset)}
+    settings["threads"] = _threads(params, "evaluate")
+    jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
+
+
+def _add_curves(params: Params, jobs: dict[str, Jobs], distract: Distract) -> None:
+    """Add the curves of Figure 7 and the embeddings of the distractors, shard by shard."""
+    results = f"results/{params.experiment}"
     for variant in distract.variants:
         for seed in params.seeds:
             run = f"{distract.dataset}-{variant}-seed{seed}"
@@ -83,75 +120,109 @@ def plan(params: Params) -> dict[str, Jobs]:
                 "dataset": distract.dataset,
             }
 
-    _add_report(params, jobs)
-    return jobs
-
 
 def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
     """Add what makes the report of the runs: ranked lists, tables, figures, the page."""
-    shown = params.report.shown
-    runs = {name: f"{name}-{shown.variant}-seed{shown.seed}" for name in params.shown}
-    for name, run in runs.items():
-        about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.seed)
-        settings: dict[str, Any] = {"run": about, "format": params.datasets[name].format}
-        settings["person_search_gallery"] = params.evaluate.person_search_gallery
-        jobs["retrieve"][run] = {"parameters": settings, "dataset": name}
-
+    if params.report.shown is not None:
+        _add_shown(params, jobs, params.report.shown)
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
-    report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"])}
+    report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     jobs["tabulate"]["tables"] = {"parameters": report}
-    name, run = next(iter(runs.items()))
-    settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
-    settings |= {"format": params.datasets[name].format, "threads": _threads(params, "illustrate")}
-    jobs["illustrate"][run] = {"parameters": settings, "dataset": name}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
-    sheet, rendered = params.report.contact_sheet, params.datasets[params.distract.dataset].source.render
+    sheet = params.report.contact_sheet
+    rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
     if sheet is not None and rendered is not None:
         people = rendered.model_dump(include={"world", "cameras", "hardness"})
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
     jobs["draw"]["figures"] = {"parameters": figures}
-    browsed = {
-        run: {
-            "dataset": name,
-            "format": params.datasets[name].format,
-            "variants": {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)},
-        }
-        for name, run in runs.items()
-    }
-    page = {"images": shown.images, "queries": shown.queries, "contact_sheet": sheet is not None, "shown": browsed}
+    browsed = {}
+    shown = params.report.shown
+    if shown is not None:
+        for run, job in jobs["retrieve"].items():
+            name = job["dataset"]
+            variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
+            browsed[run] = {"dataset": name, **_rule(params, name), "variants": variants}
+    page = {"contact_sheet": sheet is not None, "curves": list(jobs["distract"]), "shown": browsed}
+    page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     counts = {group: len(members) for group, members in jobs.items()} | {"publish": 1}
     counts["embed_distractors"] = counts.pop("shard")
     jobs["publish"]["page"] = {"parameters": {**page, "jobs": counts}}
 
 
-def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, backbone: str, seed: int) -> None:
-    """Add one training run, its evaluation and what it starts from."""
-    results = f"results/{params.experiment}"
-    train = params.variant(variant)
-    run = f"{dataset}-{variant}-seed{seed}"
-    layers = params.backbones[backbone]
-    initial = params.initialise.model_dump(exclude_none=True)
-    if params.initialise.imagenet is not None:
-        initial["architecture"] = architecture(backbone, layers)
-    jobs["initialise"][backbone] = {
-        "parameters": {"backbone": layers.described(), **initial, "threads": _threads(params, "initialise")}
+def _add_shown(params: Params, jobs: dict[str, Jobs], shown: Shown) -> None:
+    """Add the ranked lists of the runs that the report shows, and the pictures of the first of them."""
+    for name in params.shown:
+        run = f"{name}-{shown.variant}-seed{shown.seed}"
+        about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.seed)
+        settings = {"run": about, **_rule(params, name)}
+        settings["person_search_gallery"] = params.evaluate.person_search_gallery
+        jobs["retrieve"][run] = {"parameters": settings, "dataset": name}
+        if not jobs["illustrate"]:
+            settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
+            settings |= {**_rule(params, name), "threads": _threads(params, "illustrate")}
+            jobs["illustrate"][run] = {"parameters": settings, "dataset": name}
+
+
+def _rule(params: Params, dataset: str) -> dict[str, Any]:
+    """Say what decides over a dataset's ranked lists: its format, and the protocol of one's own."""
+    tested = params.datasets[dataset]
+    own = {"protocol": tested.rule.model_dump()} if tested.format in OWN else {}
+    return {"format": tested.format, **own}
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+    try:
+        compile_pattern(pattern)
+    except InputError as error:
+        raise InputError(f"datasets.{name}: {error}") from None
+
+
+def _source(name: str, dataset: Dataset) -> dict[str, Any]:
+    """Describe where a dataset comes from: what renders it, or its folder, and the archives to make that from.
+
+    A folder of the user's own is known by its fingerprint; one that is unpacked here, by the receipt in it.
+    """
+    source = dataset.source.model_dump(exclude_none=True)
+    if dataset.source.folder is None:
+        return source
+    folder = Path(dataset.source.folder)
+    if dataset.source.archives is None:
+        return {"folder": source["folder"], "fingerprint": fingerprint(folder)}
+    if dataset.source.archives == "published":
+        archives = released_archives(dataset.format, folder)
+        if not archives:
+            raise InputError(
+                f"datasets.{name}.source.archives: {dataset.format} is not published as archives to unpack; "
+                f"{advice(dataset.format)} and give its folder without archives"
+            )
+    else:
+        archives = [
+            {"path": (folder.parent / name_of(entry["urls"][0])).as_posix(), **entry} if entry["urls"] else entry
+            for entry in source["archives"]
+        ]
+    made = was_unpacked(folder) or not folder.exists()
+    return {"folder": source["folder"], "archives": archives, "fingerprint": "" if made else fingerprint(folder)}
+
+
+def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
+    """Describe where a backbone's first weights come from."""
+    initial, layers = params.initialise, params.backbones[backbone]
+    if initial.checkpoints is not None:
+        if backbone not in initial.checkpoints:
+            raise InputError(f"initialise.checkpoints: no file for the backbone {backbone}; add it")
+        file = Path(initial.checkpoints[backbone])
+        return {"checkpoint": str(file), "fingerprint": fingerprint(file), "seed": initial.seed}
+    if initial.imagenet is None:
+        return {"objects": initial.model_dump()["objects"], "seed": initial.seed}
+    return {
+        "imagenet": initial.imagenet,
+        "architecture": architecture(backbone, layers),
+        "folder": initial.folder,
+        "seed": initial.seed,
     }
-    start = f"{results}/initialise/{backbone}.safetensors"
-    if train.pretrain:
-        classifier = f"{dataset}-{backbone}-seed{seed}"
-        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, "threads": _threads(params, "pretrain")}
-        _add(jobs, "pretrain", classifier, {"parameters": settings, "dataset": dataset, "weights": start})
-        start = f"{results}/pretrain/{classifier}.safetensors"
-    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
-    settings |= {"threads": _threads(params, "train"), "workers": max(1, params.resources_of("train").gpu)}
-    _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
-    jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
-    settings = {"run": _about(dataset, variant, backbone, seed), "format": params.datasets[dataset].format}
-    settings["threads"] = _threads(params, "evaluate")
-    jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
 
 
 def architecture(name: str, backbone: Backbone) -> str:
@@ -179,15 +250,23 @@ def _threads(params: Params, stage: str) -> int:
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest the names, sizes and modification times of all files under a folder; "absent" if there is none."""
+    """Digest the names, sizes and modification times of all files under a folder, or of a file; "absent" if none."""
+    if folder.is_file():
+        return digest([folder.stat().st_size, folder.stat().st_mtime_ns])
     if not folder.is_dir():
         return "absent"
-    files = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            found = Path(parent, name).stat()
-            files.append([f"{parent}/{name}".removeprefix(f"{folder}/"), found.st_size, found.st_mtime_ns])
-    return digest(sorted(files))
+    return digest(sorted(_listed(str(folder))))
+
+
+def _listed(folder: str, prefix: str = "") -> Iterator[tuple[str, int, int]]:
+    """Give path, size and modification time of all files under a folder; a million take seconds."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _listed(entry.path, f"{prefix}{entry.name}/")
+            else:
+                found = entry.stat()
+                yield prefix + entry.name, found.st_size, found.st_mtime_ns
 
 
 def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:

@@ -34,18 +34,31 @@ def choose_environment():
     )
 
 
-def make_plan():
-    """Validate the parameters, write each job's settings where they changed, and give the jobs."""
-    planned = subprocess.run(
-        [sys.executable, "-m", "reid", "plan", "-"],
+def ask_reid(*arguments):
+    """Give what a command prints that reads the parameters; where it fails, say what it says and stop."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "reid", *arguments],
         input=json.dumps(config),
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
     )
-    if planned.returncode:
-        sys.exit(planned.stderr)
-    return json.loads(planned.stdout)
+    if asked.returncode:
+        sys.exit(asked.stderr)
+    return asked.stdout
+
+
+def make_plan():
+    """Validate the parameters, write each job's settings where they changed, and give the jobs."""
+    return json.loads(ask_reid("plan", "-"))
+
+
+def check_datasets():
+    """Look at the folders, names and counts of the datasets that are to be read, before any job starts."""
+    jobs = workflow.dag.needrun_jobs()
+    names = sorted({job.wildcards.job for job in jobs if job.rule.name == "dataset"})
+    if names:
+        ask_reid("check", "-", "--quick", "--only", ",".join(names))
 
 
 choose_environment()

@@ -46,4 +46,5 @@ rule index:
         mem_mb=ask("index", "mem_mb"),
         runtime=ask("index", "runtime"),
     shell:
-        "reid index --settings {input.settings} --manifest {input.manifest} --out {output.index} > {log} 2>&1"
+        "reid index --settings {input.settings} --manifest {input.manifest} --out {output.index}"
+        " --threads {threads} > {log} 2>&1"

@@ -1,9 +1,11 @@
 # From scores to the report: tabulate, illustrate, draw, publish.
 
-PICTURES = ("figure1", "figure4", "figure5", "figure6")
-DRAWINGS = ("figure7", "training_curves", "similarities")
+SHOWN = next(iter(JOBS["illustrate"]), None)
+PICTURES = ("figure1", "figure4", "figure5", "figure6") if SHOWN else ()
+DRAWINGS = ["training_curves"]
+DRAWINGS += ["figure7"] if JOBS["distract"] else []
+DRAWINGS += ["similarities"] if SHOWN else []
 SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
-(SHOWN,) = JOBS["illustrate"]
 
 
 rule tabulate:
@@ -66,43 +68,45 @@ rule tabulate:
         runtime=ask("tabulate", "runtime"),
     params:
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        curves=lambda w, input: os.path.dirname(input.curves[0]),
+        curves=f"results/{E}/distract",
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
         " --paper {input.paper} --out {params.out} > {log} 2>&1"
 
 
-rule illustrate:
-    input:
-        settings=settings("illustrate", SHOWN),
-        index=f"results/{E}/index/{JOBS['illustrate'][SHOWN]['dataset']}.parquet",
-        embedder=f"results/{E}/train/{SHOWN}.safetensors",
-        places=f"results/{E}/retrieve/{SHOWN}.parquet",
-        queries=f"results/{E}/evaluate/{SHOWN}.parquet",
-    output:
-        report(
-            expand(f"reports/{E}/{{name}}.svg", name=PICTURES),
-            caption="../report/pictures.rst",
-            category="Figures",
-        ),
-        expand(f"reports/{E}/{{name}}.png", name=PICTURES),
-    log:
-        f"results/{E}/logs/illustrate.log",
-    benchmark:
-        f"results/{E}/benchmarks/illustrate.tsv"
-    conda:
-        "../envs/torch.yaml"
-    threads: ask("illustrate", "threads")
-    resources:
-        gpu=ask("illustrate", "gpu"),
-        mem_mb=ask("illustrate", "mem_mb"),
-        runtime=ask("illustrate", "runtime"),
-    params:
-        out=lambda w, output: os.path.dirname(output[0]),
-    shell:
-        "reid illustrate --settings {input.settings} --index {input.index} --embedder {input.embedder}"
-        " --places {input.places} --queries {input.queries} --out {params.out} > {log} 2>&1"
+if SHOWN:
+
+    rule illustrate:
+        input:
+            settings=settings("illustrate", SHOWN),
+            index=f"results/{E}/index/{JOBS['illustrate'][SHOWN]['dataset']}.parquet",
+            embedder=f"results/{E}/train/{SHOWN}.safetensors",
+            places=f"results/{E}/retrieve/{SHOWN}.parquet",
+            queries=f"results/{E}/evaluate/{SHOWN}.parquet",
+        output:
+            report(
+                expand(f"reports/{E}/{{name}}.svg", name=PICTURES),
+                caption="../report/pictures.rst",
+                category="Figures",
+            ),
+            expand(f"reports/{E}/{{name}}.png", name=PICTURES),
+        log:
+            f"results/{E}/logs/illustrate.log",
+        benchmark:
+            f"results/{E}/benchmarks/illustrate.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: ask("illustrate", "threads")
+        resources:
+            gpu=ask("illustrate", "gpu"),
+            mem_mb=ask("illustrate", "mem_mb"),
+            runtime=ask("illustrate", "runtime"),
+        params:
+            out=lambda w, output: os.path.dirname(output[0]),
+        shell:
+            "reid illustrate --settings {input.settings} --index {input.index} --embedder {input.embedder}"
+            " --places {input.places} --queries {input.queries} --out {params.out} > {log} 2>&1"
 
 
 rule draw:
@@ -120,7 +124,7 @@ rule draw:
             category="Figures",
         ),
         expand(f"reports/{E}/{{name}}.png", name=DRAWINGS),
-        f"reports/{E}/figure7.csv",
+        [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
         f"reports/{E}/training_curves.csv",
         SHEET,
     log:
@@ -135,10 +139,10 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=lambda w, input: os.path.dirname(input.curves[0]),
+        curves=f"results/{E}/distract",
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        similarities=lambda w, input: os.path.dirname(input.similarities[0]),
+        similarities=f"results/{E}/retrieve",
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
@@ -150,7 +154,7 @@ rule publish:
     input:
         settings=settings("publish", "page"),
         report=rules.tabulate.output.report_json,
-        figures=expand(f"reports/{E}/{{name}}.svg", name=PICTURES + DRAWINGS) + SHEET,
+        figures=expand(f"reports/{E}/{{name}}.svg", name=[*PICTURES, *DRAWINGS]) + SHEET,
         indexes=every("index", rules.index.output.index),
         places=every("retrieve", rules.retrieve.output.places),
         queries=every("evaluate", rules.evaluate.output.queries),
@@ -174,7 +178,7 @@ rule publish:
     params:
         figures=lambda w, input: os.path.dirname(input.figures[0]),
         indexes=lambda w, input: os.path.dirname(input.indexes[0]),
-        places=lambda w, input: os.path.dirname(input.places[0]),
+        places=f"results/{E}/retrieve",
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
         "reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"

@@ -32,7 +32,7 @@ def make_manifest(name: str, layout: str, root: Path, threads: int = 1, progress
     digest = hashlib.sha256()
     with ThreadPoolExecutor(threads) as pool:
         for chunk in progress([paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]):
-            contents = pool.map(_digest, [root / path for path in chunk])
+            contents = pool.map(file_digest, [root / path for path in chunk])
             for path, content in zip(chunk, contents, strict=True):
                 digest.update(f"{path}\t{sizes[path]}\t{content}\n".encode())
     return {
@@ -94,6 +94,7 @@ def portable(root: Path) -> str:
     return (absolute.relative_to(Path.cwd()) if inside else absolute).as_posix()
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """Give the SHA-256 of a file's content."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

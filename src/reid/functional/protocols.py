@@ -5,9 +5,9 @@ For a query, a gallery item of the same person is *relevant*, unless the same ca
 is a negative, items of the distractor id included, and other people seen by the query's own camera too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,11 @@ RULES: dict[str, Rule] = {
     "mars": MARS,
     "person-search": PERSON_SEARCH,
 }
+
+
+def rule_of(layout: str, own: Mapping[str, Any] | None = None) -> Rule:
+    """Give the rule of a benchmark's format, or of one's own data: {"same_camera_is_junk", "ap_rule"}."""
+    return RULES[layout] if own is None else Rule(own["same_camera_is_junk"], ap_rule=own["ap_rule"])
 
 
 @dataclass(frozen=True)

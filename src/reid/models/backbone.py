@@ -25,8 +25,6 @@ class Backbone(nn.Module):
     channels: int
     pads = True
     smallest = 1
-    heads: tuple[str, ...] = ("fc.",)
-    """How the names of torchvision's tensors begin that no backbone has."""
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps.
@@ -41,11 +39,22 @@ class Backbone(nn.Module):
         if min(height, width) < self.smallest:
             raise ValueError(too_small(height, width, self.smallest))
 
-    def load_published(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Load one of torchvision's files, without its classifier. Raises InputError listing keys that do not fit."""
-        kept = {name: tensor for name, tensor in state.items() if not name.startswith(self.heads)}
+    def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
+        """Load the tensors of a network that holds this backbone: torchvision's, or anybody's checkpoint.
+
+        What comes before all its names (`module.`, `backbone.` as in our embedders, ...) is taken away; classifiers and
+        whatever else the backbone has not are left out. Raises InputError listing what is missing or misshapen.
+        """
+        own = self.state_dict()
+        first, parts = next(iter(own)), {name for name, _ in self.named_children()}
+        prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
+        if not prefixes:
+            raise InputError(f"{what}: no tensor in it is called {first}; give weights of the same kind of network")
+        prefix = max(prefixes, key=lambda prefix: sum(f"{prefix}{name}" in state for name in own))
+        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         # files from before PyTorch 0.4.1 do not count batches; nothing here reads the count
-        counts = {name: tensor for name, tensor in self.state_dict().items() if name.endswith("num_batches_tracked")}
+        counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
+        kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
         load_state(self, counts | kept, what)
 
 

@@ -21,7 +21,6 @@ class DenseNet(Backbone):
     """
 
     smallest = 29
-    heads = ("classifier.",)
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -42,10 +41,10 @@ class DenseNet(Backbone):
                 maps, mask = part(maps), halve_down(mask)
         return F.relu(last(maps), inplace=True), mask
 
-    def load_published(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Load one of torchvision's files, whose names are older than its modules: norm.1 is norm1 today."""
+    def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
+        """Load as `Backbone.adopt`; torchvision's files have names older than its modules: norm.1 is norm1 today."""
         old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
-        super().load_published({old.sub(r"\1\2", name): tensor for name, tensor in state.items()}, what)
+        super().adopt({old.sub(r"\1\2", name): tensor for name, tensor in state.items()}, what)
 
 
 def dense_block(block: Any, maps: Tensor, mask: Tensor | None) -> Tensor:

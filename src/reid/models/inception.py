@@ -20,7 +20,6 @@ class Inception(Backbone):
     channels = 2048
     pads = False
     smallest = 75
-    heads = ("fc.", "AuxLogits.")
 
     def __init__(self, network: Any) -> None:
         super().__init__()

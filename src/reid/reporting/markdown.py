@@ -19,6 +19,18 @@ FIGURES = {
     "similarities.svg": "Similarities of the same and of other people",
     "training_curves.svg": "Training of every run",
 }
+WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
+
+
+def captions(settings: Mapping[str, Any], contact_sheet: bool) -> dict[str, str]:
+    """Give the figures of an experiment with their captions: without curves no Figure 7, without runs shown no people.
+
+    settings: {"curves", "shown"}
+    """
+    left_out = [] if settings["curves"] else ["figure7.svg"]
+    left_out += [] if settings["shown"] else [*WITH_PEOPLE, "similarities.svg"]
+    sheet = {"contact_sheet.png": "The rendered benchmark"} if contact_sheet else {}
+    return sheet | {file: caption for file, caption in FIGURES.items() if file not in left_out}
 
 
 def sheet_markdown(sheet: Sheet) -> str:
@@ -65,6 +77,9 @@ METHOD = (
 
 def findings_markdown(found: Sequence[Finding], settings: Mapping[str, Any]) -> str:
     """Write a line for every claim and benchmark: verdict, difference with its interval and p, the paper's beside."""
+    heading = "### Findings: the paper's claims on this experiment"
+    if not found:
+        return f"{heading}\n\nNo run of this experiment belongs here.\n"
     header = ["Claim of the paper", "Source", "Benchmark", "Verdict here", "Δ mAP here", "p", "Δ paper", "Seeds", ""]
     body = [
         [
@@ -79,7 +94,7 @@ def findings_markdown(found: Sequence[Finding], settings: Mapping[str, Any]) -> 
         ]
         for finding in found
     ]
-    parts = ["### Findings: the paper's claims on this experiment"]
+    parts = [heading]
     if settings["synthetic"]:
         parts.append(
             f"> **The {settings['experiment']} benchmark is rendered.** What it supports or contradicts is no verdict "
@@ -100,7 +115,7 @@ def finding_texts(finding: Finding) -> tuple[str, str]:
 
 def readme_markdown(parts: Sequence[str], settings: Mapping[str, Any]) -> str:
     """Join findings, tables, the figures beside them and the command that makes them into one page."""
-    figures = {**({"contact_sheet.png": "The rendered benchmark"} if settings["synthetic"] else {}), **FIGURES}
+    figures = captions(settings, settings["synthetic"])
     head = [f"# {settings['title']}"]
     if settings["synthetic"]:
         head.append(
@@ -108,10 +123,10 @@ def readme_markdown(parts: Sequence[str], settings: Mapping[str, Any]) -> str:
             "of its own. **No value here is comparable with one measured on the real datasets.**"
         )
     head.append(f"Made with\n\n```sh\n{settings['command']}\n```")
+    behind = "; behind Figure 7: [figure7.csv](figure7.csv)" if settings["curves"] else ""
     head.append(
         "Everything below as one page to browse, with every query's ranked list: [report.html](report.html). Tables "
-        "also as `.tex` and `.csv` beside this file. All metrics: [report.json](report.json); behind Figure 7: "
-        "[figure7.csv](figure7.csv)."
+        f"also as `.tex` and `.csv` beside this file. All metrics: [report.json](report.json){behind}."
     )
     head += ["## Findings and tables", *(part.rstrip("\n") for part in parts), "## Figures"]
     head += [f"### {caption}\n\n![{caption}]({file})" for file, caption in figures.items()]

@@ -34,7 +34,7 @@ class List_:
 def figure4(blocks: Sequence[tuple[str, Sequence[List_]]], title: str, subtitle: str) -> Figure:
     """Draw blocks of ranked lists: query, then the first places, framed and signed; AP and relevant images beside."""
     rows = sum(len(lists) for _, lists in blocks)
-    columns = 1 + max(len(each.places) for _, lists in blocks for each in lists)
+    columns = 1 + max((len(each.places) for _, lists in blocks for each in lists), default=4)
     height = 0.75 + 0.3 * len(blocks) + rows * (TALL + 0.12)
     figure = Figure(figsize=(1.2 + columns * (WIDE + 0.13), height))
     figure_title(figure, title, subtitle)
@@ -74,7 +74,7 @@ Row = tuple[str, Sequence[tuple[Image, Heat | None, str]]]
 
 def gallery(rows: Sequence[Row], across: int, title: str, subtitle: str) -> Figure:
     """Draw rows of pictures, `across` rows side by side, heat laid over those that have any (Figures 1, 5 and 6)."""
-    block = 0.25 + max(len(pictures) for _, pictures in rows) * (WIDE + 0.08)
+    block = 0.25 + max((len(pictures) for _, pictures in rows), default=4) * (WIDE + 0.08)
     lines = [rows[i : i + across] for i in range(0, len(rows), across)]
     labels = [0.24 if any(name for name, _ in line) else 0.02 for line in lines]
     tops = 0.75 + np.cumsum([0.0, *(TALL + 0.18 + label for label in labels)])

@@ -14,7 +14,7 @@ from reid.functional.statistics import Comparison, mean_and_deviation
 from reid.reporting.comparisons import Measure, Queries, compared
 from reid.reporting.paper import Paper
 from reid.reporting.runs import Cell, Runs, gather, run_name
-from reid.reporting.shapes import RERANKS, TABLES, Column, Shape
+from reid.reporting.shapes import DATASETS, RERANKS, TABLES, Column, Shape
 
 Settings = Mapping[str, Any]
 ABSENT = "-"  # as the paper prints it: by design there is nothing to measure
@@ -219,12 +219,43 @@ def lay_out(name: str, table: Table, runs: Runs, paper: Paper, settings: Setting
 
     Raises InputError naming the paper's row that is missing.
     """
+    caption = f"Table {table.shape.number}. {table.shape.caption}"
+    if not table.columns:
+        return Sheet(name, caption, "", (), ("No run of this experiment belongs here.",))
     published = name == "table4"
     grids = [_beneath_published(table, paper, settings) if published else _beside_paper(table, paper, settings)]
     grids += [_changes(table, paper, settings)] if table.changes else []
-    caption = f"Table {table.shape.number}. {table.shape.caption}"
     warning = _warning(published, settings) if settings["synthetic"] else ""
     return Sheet(name, caption, warning, grids, tuple(_notes(table, runs, settings)))
+
+
+def others(runs: Runs, settings: Settings) -> Sheet:
+    """Lay out all scores on datasets that the paper does not have; without grids if there are none."""
+    caption = "Scores on datasets that the paper does not have"
+    foreign = [run for run in runs.values() if run.dataset not in DATASETS]
+    results = [result for run in foreign for result in run.results.values()]
+    if not results:
+        return Sheet("others", caption, "", ())
+    metrics, cells, body = ("mAP", "rank-1", "rank-5", "rank-10"), [], []
+    lines = dict.fromkeys((run.dataset, run.variant, *scored) for run in foreign for scored in run.results)
+    for dataset, variant, protocol, rerank in lines:
+        chosen = {"dataset": dataset, "variant": variant, "protocol": protocol, "rerank": rerank}
+        seeds = [run.seed for run in foreign if (run.dataset, run.variant) == (dataset, variant)]
+        found = [gather(runs, **chosen, metric=metric, seeds=seeds, allow_missing=False) for metric in metrics]
+        texts = [Text(cell_text(cell, len(settings["seeds"])), source=f"{dataset}/{variant}") for cell in found]
+        body.append([*map(Text, chosen.values()), *texts])
+        cells += found
+    rules = sorted({AP_RULES.get(result["ap_rule"], result["ap_rule"]) for result in results})
+    notes = [
+        f"mAP and CMC in percent; {_spread_note(cells)}.",
+        f"AP: {listed(rules)}; {listed(sorted({result['queries'] for result in results}))} queries.",
+    ]
+    if unmatched := sorted({result["queries_without_match"] for result in results} - {0}):
+        notes.append(f"{listed(unmatched)} queries have no match in the gallery and score 0.")
+    if any(cell.collapsed for cell in cells):
+        notes.append(f"{COLLAPSED} Collapsed in training: left out of every mean, no finding.")
+    header = ["Dataset", "Variant", "Protocol", "Re-ranking", *metrics]
+    return Sheet("others", caption, "", [Grid("", header, 4, body)], notes)
 
 
 def _labels(row: Row) -> list[Text]:

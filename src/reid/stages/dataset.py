@@ -28,14 +28,18 @@ WRITERS: dict[str, Callable[..., None]] = {
 }
 
 
-def dataset(*, settings: Mapping[str, Any], images: Path, out: Path, workers: int = 1) -> None:
+def dataset(
+    *, settings: Mapping[str, Any], images: Path, out: Path, receipt: Path | None = None, workers: int = 1
+) -> None:
     """Render a release in its official folder structure, or check the user's own copy, and write its manifest.
 
     settings   name; format: a key of `READERS`; source: {"render": arguments of the format's writer} or
-               {"folder": path}; root (optional): the folder that the manifest is to name, if `images` is a passing one
+               {"folder": path}; read (optional): further arguments of its reader; root (optional): the folder
+               that the manifest is to name, if `images` is a passing one
     images     folder to render into, whole or not at all; untouched if the source is a folder
     out        manifest (JSON)
-    Nothing is downloaded or copied. Raises InputError if the user's folder is not what its reader expects.
+    receipt    of a folder that `reid.stages.fetch` unpacked: what it was made from
+    Nothing is downloaded or copied here. Raises InputError if the user's folder is not what its reader expects.
     """
     name, layout, source = settings["name"], settings["format"], settings["source"]
     if "render" in source:
@@ -44,7 +48,7 @@ def dataset(*, settings: Mapping[str, Any], images: Path, out: Path, workers: in
             _render(name, layout, temporary, {**source["render"], "workers": workers, "progress": tqdm})
     else:
         root = Path(source["folder"])
-        READERS[layout](root)
+        READERS[layout](root, **settings.get("read", {}))
     progress = partial(tqdm, desc=f"hash {name}", unit="chunk")
     manifest = make_manifest(name, layout, root, threads=workers, progress=progress)
     described = {**manifest, "root": settings.get("root", manifest["root"])}

@@ -43,9 +43,10 @@ def draw(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write figure7, training_curves and similarities as .svg and .png, into `out`; give their paths.
+    """Write training_curves, figure7 and similarities as .svg and .png into `out`; give their paths.
 
-    And figure7.csv, training_curves.csv, and contact_sheet.png, where the settings ask for it.
+    And figure7.csv, training_curves.csv, and contact_sheet.png, where the settings ask for it. Without curves there is
+    no Figure 7, without runs shown there are no similarities.
 
     curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
     `evaluate`, which tell the collapsed runs. similarities: JSON of `retrieve`, one per run shown.
@@ -54,31 +55,36 @@ def draw(
     """
     runs = index_runs((path, read_json(path)) for path in scores)
     collapsed = {run.name for run in runs.values() if run.collapsed}
-    lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
-    if lines.empty:
-        raise InputError(f"{', '.join(settings['curves'])}: every run of Figure 7 collapsed in training; train others")
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
-    rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
     trainings = _trainings(logs, runs, settings["runs"])
+    figures = {}
+    tables = {
+        "training_curves.csv": training_means(trainings).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    }
     with house_style():
-        figures = {
-            "figure7": figure7(lines, TITLE, f"{where}; {_legend(lines, settings, collapsed)}", rival, RIVAL),
-            "training_curves": training_curves(
-                trainings,
-                settings["margin"],
-                "Training with the triplet loss, every run",
-                f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
-            ),
-            "similarities": histograms(
+        if settings["curves"]:
+            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
+            if lines.empty:
+                names = ", ".join(settings["curves"])
+                raise InputError(f"{names}: every run of Figure 7 collapsed in training; train others")
+            rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
+            subtitle = f"{where}; {_legend(lines, settings, collapsed)}"
+            figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
+            tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        figures["training_curves"] = training_curves(
+            trainings,
+            settings["margin"],
+            "Training with the triplet loss, every run",
+            f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
+        )
+        if similarities:
+            figures["similarities"] = histograms(
                 [read_json(path) for path in similarities],
                 "Similarities of queries to images of the same and of other people",
                 f"{where}; every pair of a query and a gallery image that counts, each outline of area 1",
-            ),
-        }
+            )
         files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
-    curve = training_means(trainings).to_csv(index=False, float_format="%.5g", lineterminator="\n")
-    files["training_curves.csv"] = curve.encode()
-    files["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode()
+    files |= {name: text.encode() for name, text in tables.items()}
     if sheet := settings.get("contact_sheet"):
         files["contact_sheet.png"] = _contact_sheet(sheet)
     for name, content in files.items():

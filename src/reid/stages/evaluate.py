@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reid.artifacts import Embeddings, Index, InputError, read_embeddings, read_index, replacing, write_json
 from reid.functional.evaluation import Rerank
 from reid.functional.evaluation import evaluate as rank_gallery
-from reid.functional.protocols import RULES, Labels, Rule, pool_queries, pool_tracklets
+from reid.functional.protocols import Labels, Pooling, Rule, pool_queries, pool_tracklets, rule_of
 from reid.functional.ranking import Ranking
 
 
@@ -33,8 +33,8 @@ class Task:
 def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, queries: Path) -> None:
     """Score every protocol of the dataset; write the scores and a row for every query.
 
-    settings: {"run": dataset, variant, backbone and seed, "format", "multi_query", "tracklets",
-    "person_search_gallery", "qe_dba", "k_reciprocal"} as in the parameters, and "threads"
+    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (of one's own data only), "multi_query",
+    "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal"} as in the parameters, and "threads"
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
@@ -57,14 +57,15 @@ def tasks(index: Index, embedded: Embeddings, settings: Mapping[str, Any]) -> It
         raise InputError(
             f"index of {index.root}: {len(index.query)} queries, {len(index.gallery)} gallery rows to score"
         )
-    rule = RULES[form]
+    own = settings.get("protocol")
+    rule = rule_of(form, own)
     query, gallery = _select(index, embedded, index.query), _select(index, embedded, index.gallery)
-    if form == "mars":
-        gallery_rows, query_tracklets = index.gallery, np.unique(index.tracklet_id[index.query])
-        pooled, first = pool_tracklets(gallery[0], index.tracklet_id[gallery_rows], settings["tracklets"])
-        labels = gallery[1][first]
-        is_query = np.isin(index.tracklet_id[gallery_rows][first], query_tracklets)
-        yield Task("tracklet", rule, pooled[is_query], labels[is_query], pooled, labels)
+    if form == "mars" or (own is not None and own["items"] == "tracklet"):
+        queries, items = (
+            _pool_tracklets(*frames, index.tracklet_id[rows], settings["tracklets"])
+            for frames, rows in ((query, index.query), (gallery, index.gallery))
+        )
+        yield Task("tracklet", rule, *queries, *items)
         return
     if form == "person-search":
         wanted = str(settings["person_search_gallery"])
@@ -106,6 +107,13 @@ def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ran
 
 def _select(index: Index, embedded: Embeddings, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], Labels]:
     return embedded.of(rows), Labels(index.person_id[rows], index.camera_id[rows])
+
+
+def _pool_tracklets(
+    frames: NDArray[np.float32], labels: Labels, tracklet_id: NDArray[np.int64], pool: Pooling
+) -> tuple[NDArray[np.float32], Labels]:
+    pooled, first = pool_tracklets(frames, tracklet_id, pool)
+    return pooled, labels[first]
 
 
 def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:

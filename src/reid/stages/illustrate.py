@@ -4,7 +4,7 @@ The settings (as YAML):
 
     experiment: embedded      # named in the subtitles
     synthetic: true           # say that it is rendered
-    format: market1501        # of the dataset
+    format: market1501        # of the dataset; with protocol: {...} if it is one's own
     threads: 1
 """
 
@@ -25,7 +25,7 @@ from reid.artifacts import Index, read_index, read_weights, replacing
 from reid.data.images import load
 from reid.data.pixels import ahead
 from reid.functional.heat import enlarge
-from reid.functional.protocols import RULES
+from reid.functional.protocols import rule_of
 from reid.functional.showing import extremes, most_seen, spread
 from reid.functional.transforms import render, whole
 from reid.models.backbone import set_up
@@ -50,13 +50,13 @@ def illustrate(
     device = set_up(settings["threads"])
     rows = read_index(index)
     weights = read_weights(embedder)
-    network = embedder_of(weights, str(embedder)).to(device)
+    network = embedder_of(weights, str(embedder)).to(device).eval()
     seen = Seen(rows, network, weights.about["largest_side"], device)
     scored = pd.read_parquet(queries)
     headline = scored["protocol"].iloc[0]
     scored = scored[(scored["protocol"] == headline) & (scored["rerank"] == "none")].sort_values("query")
     lists = pd.read_parquet(places)
-    rule = RULES[settings["format"]].ap_rule
+    rule = rule_of(settings["format"], settings.get("protocol")).ap_rule
     precision = scored["ap" if rule == "trapezoid" else "ap_step"].to_numpy(float)
     relevant, person = scored["relevant"].to_numpy(), rows.person_id[rows.query]
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}, {places.stem}"

@@ -4,9 +4,10 @@ The settings (as YAML):
 
     images: true                    # thumbnails of people, as their licence allows; else file names only
     queries: 150                    # of each run to browse, evenly from the lowest AP to the highest
-    shown:                          # the runs to browse, and for each the runs to compare its queries with
+    shown:                          # the runs to browse, if any, and for each the runs to compare its queries with
       market-default-seed0: {dataset: market, format: market1501, variants: {flip: market-flip-seed0}}
     contact_sheet: true             # is there one?
+    curves: [market-default-seed0]  # the runs of Figure 7; without any it is left out
     jobs: {train: 48}               # how many each rule has
 """
 
@@ -22,11 +23,10 @@ import pandas as pd
 from reid.artifacts import InputError, read_index, read_json, write_text
 from reid.data.images import load
 from reid.functional.metrics import ApRule
-from reid.functional.protocols import RULES
-from reid.reporting.markdown import FIGURES
+from reid.functional.protocols import rule_of
+from reid.reporting.markdown import WITH_PEOPLE, captions
 from reid.reporting.page import Browsed, page, thumbnails
 
-WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
 NUMBERS = {"figure7.svg": ("figure7.csv",), "training_curves.svg": ("training_curves.csv",)}
 
 
@@ -53,8 +53,7 @@ def publish(
 
 def _figures(files: list[Path], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     given = {path.name: path for path in files}
-    captions = {**FIGURES, **({"contact_sheet.png": "The rendered benchmark"} if settings["contact_sheet"] else {})}
-    for name, caption in captions.items():
+    for name, caption in captions(settings, settings["contact_sheet"]).items():
         if name not in given:
             raise InputError(f"{name}: no such figure among those given; run `reid draw` and `reid illustrate` first")
         embed = settings["images"] or name not in WITH_PEOPLE
@@ -73,7 +72,7 @@ def _browse(
     shown = settings["shown"][run]
     index = read_index(_named(indexes, shown["dataset"]))
     lists = pd.read_parquet(_named(places, run))
-    rule = RULES[shown["format"]].ap_rule
+    rule = rule_of(shown["format"], shown.get("protocol")).ap_rule
     scored = _scored(_named(queries, run), rule)
     order = np.lexsort((scored["query"], scored["ap"]))
     chosen = np.sort(order[np.unique(np.linspace(0, len(order) - 1, settings["queries"]).round().astype(int))])

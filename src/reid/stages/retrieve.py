@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reid.artifacts import Embeddings, Index, InputError, read_embeddings, read_index, replacing, write_json
-from reid.functional.protocols import RULES, Labels
+from reid.functional.protocols import Labels, rule_of
 from reid.functional.retrieval import Retrieved
 from reid.functional.retrieval import retrieve as first_places
 
@@ -17,7 +17,8 @@ from reid.functional.retrieval import retrieve as first_places
 def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, similarities: Path) -> None:
     """Write who came first for each query, a row a place, and histograms of the similarities.
 
-    settings: {"run": dataset, variant, backbone and seed, "format", "person_search_gallery"} as in the parameters.
+    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (of one's own data only),
+    "person_search_gallery"} as in the parameters.
     Plain ranking of single images: not of tracklets, which no one picture shows.
     """
     rows = read_index(index)
@@ -33,7 +34,7 @@ def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
         _labels(rows, rows.query),
         embedded.of(rows.gallery),
         _labels(rows, rows.gallery),
-        RULES[settings["format"]],
+        rule_of(settings["format"], settings.get("protocol")),
         lists=lists,
     )
     _write_places(out, rows, found)

@@ -10,7 +10,8 @@ The settings (as YAML); captions, headers and columns of the tables are the pape
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     seeds: [0, 1]                   # a cell is the mean over these
     runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
-    curves: [market-default-seed0]  # the runs of Figure 7, for what they tell of its claim
+    curves: [market-default-seed0]  # the runs of Figure 7, for what they tell of its claim; without any it is left out
+    shown: [market-default-seed0]   # the runs whose ranked lists are shown; likewise
     allow_missing: false            # true: a planned run without scores prints an em dash instead of stopping
     baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by seed
     table1:                         # rows: variant of the runs, label printed here, row of the paper beside it
@@ -43,7 +44,7 @@ from reid.reporting.markdown import findings_markdown, readme_markdown, sheet_ma
 from reid.reporting.paper import parse_paper
 from reid.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid.reporting.shapes import TABLES
-from reid.reporting.tables import fill, lay_out, numbers
+from reid.reporting.tables import fill, lay_out, numbers, others
 
 
 def tabulate(
@@ -72,11 +73,13 @@ def tabulate(
     sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
     found = findings(runs, by_query, printed, list(_read_decays(settings["curves"], curves, decays)), settings)
     claims = findings_markdown(found, settings)
+    beside = others(runs, settings)
+    shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "commit", "parameters_digest", "date", "seeds", "runs")
     report = {
         "about": {key: settings[key] for key in kept},
         "findings": [asdict(finding) for finding in found],
-        "tables": [asdict(sheet) for sheet in sheets],
+        "tables": [asdict(sheet) for sheet in shown],
         "runs": [about_run(run) for run in runs.values()],
         "scores": summarise(runs),
     }
@@ -89,7 +92,7 @@ def tabulate(
         "findings.md": claims,
         "metrics.json": json.dumps(headline(runs, settings["baseline"]), indent=1) + "\n",
         "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
-        "README.md": readme_markdown([claims, *(files[f"{sheet.name}.md"] for sheet in sheets)], settings),
+        "README.md": readme_markdown([*([claims] if found else []), *map(sheet_markdown, shown)], settings),
     }
     for name, text in files.items():
         write_text(out / name, text)

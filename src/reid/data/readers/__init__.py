@@ -1,23 +1,25 @@
-"""Datasets as their authors released them: one reader for each folder grammar, and the published counts."""
+"""Datasets as their authors released them, and one's own: a reader for each grammar, and the published counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
-from reid.data.readers import distractors, dukemtmc, market1501, mars, person_search
+from reid.data.readers import distractors, dukemtmc, folder, market1501, mars, person_search, table
 
-READERS: dict[str, Callable[[Path], Index]] = {
+READERS: dict[str, Callable[..., Index]] = {
     "market1501": market1501.read,
     "dukemtmc": dukemtmc.read,
     "mars": mars.read,
     "person-search": person_search.read,
     "distractors": distractors.read,
+    "folder": folder.read,
+    "csv": table.read,
 }
+"""Format -> function of the folder and, for one's own photos, of what the parameters say of them (section `read`)."""
 
 COUNTS: dict[str, Mapping[str, int]] = {
     "market1501": market1501.COUNTS,
@@ -45,6 +47,15 @@ def count(index: Index) -> dict[str, int]:
     found["distractors"] = int((index.person_id[rows["gallery"]] == 0).sum())
     found["gallery_files"] = len(set(index.path[rows["gallery"]].tolist()))
     return found
+
+
+def report(index: Index, expected: Mapping[str, int]) -> str:
+    """Give a table of the counts that are not 0 or are expected, found beside expected."""
+    found = {name: number for name, number in count(index).items() if number or name in expected}
+    lines = [f"{'count':18}{'found':>10}{'expected':>10}"]
+    for name, number in found.items():
+        lines.append(f"{name:18}{number:10}{expected.get(name, ''):>10}")
+    return "\n".join(lines)
 
 
 def check_counts(index: Index, expected: Mapping[str, int]) -> None:

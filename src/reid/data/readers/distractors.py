@@ -6,9 +6,10 @@ from pathlib import Path
 
 from reid.artifacts import Index
 from reid.data.readers.layout import expect_folders, image_names, rows
+from reid.data.sources import advice
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-OBTAIN = "obtain distractors_500k.zip from the authors of Market-1501, unpack it and give its folder"
+OBTAIN = advice("distractors")
 
 COUNTS: dict[str, int] = {}
 """Published as "500K" only."""

@@ -7,14 +7,12 @@ from pathlib import Path
 
 from reid.artifacts import Index
 from reid.data.readers.layout import expect_folders, join, labelled_images
+from reid.data.sources import advice
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 GRAMMAR = "ID_cC_fFFFFFFF.jpg (ID four digits, C camera 1-8), such as 0005_c2_f0046985.jpg"
-PATTERN = re.compile(r"(\d{4})_c([1-8])_f\d+")
-OBTAIN = (
-    "DukeMTMC-reID was withdrawn by its owner in 2019 and is never downloaded: give the folder DukeMTMC-reID of "
-    "a copy that you hold, or take the dataset out of the parameters"
-)
+PATTERN = re.compile(r"(\d{4})_c([1-8])_f\d+", re.ASCII)
+OBTAIN = advice("dukemtmc")
 
 COUNTS = {"train": 16_522, "train_persons": 702, "query": 2_228, "query_persons": 702, "gallery": 17_661}
 

@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from reid.artifacts import Index, InputError
 
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 COLUMNS = ("path", "person_id", "camera_id", "tracklet_id", "split", "box")
 
 
 def expect_folders(root: Path, folders: Sequence[str], advice: str) -> None:
     """Check that `root` is the release's own folder, the one that holds all of `folders`.
 
-    Raises InputError that names what was found and, if `root` is a level too high or too low, the right folder;
-    else `advice` says how to obtain the release.
+    Raises InputError that names what was found and, if `root` is a level too high or too low, the right folder, or
+    the archives that lie there still packed; else `advice` says how to obtain the release.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; {advice}")
@@ -28,10 +29,9 @@ def expect_folders(root: Path, folders: Sequence[str], advice: str) -> None:
         return
     near = [*root.resolve().parents[:2], *sorted(child for child in root.iterdir() if child.is_dir())]
     right = next((folder for folder in near if _holds(folder, folders)), None)
-    raise InputError(
-        f"{root}: expected a folder that holds {', '.join(folders)}, found {_content(root)}; "
-        + (f"give {right} instead" if right else advice)
-    )
+    packed = [name for name in _names(root) if name.lower().endswith(PACKED)]
+    todo = f"give {right} instead" if right else f"unpack {' and '.join(packed)} here" if packed else advice
+    raise InputError(f"{root}: expected a folder that holds {', '.join(folders)}, found {_content(root)}; {todo}")
 
 
 def expect_files(root: Path, paths: Sequence[str], listed_in: str) -> None:

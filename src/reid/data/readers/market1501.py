@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index
 from reid.data.readers.layout import expect_folders, join, labelled_images, select
+from reid.data.sources import advice
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 BOXES = "gt_bbox"
 GRAMMAR = "ID_cCsS_FFFFFF_BB.jpg (ID four digits or -1, C camera 1-6), such as 0002_c1s1_000451_03.jpg"
-PATTERN = re.compile(r"(-1|\d{4})_c([1-6])s\d+_")
-OBTAIN = "obtain Market-1501-v15.09.15.zip from its authors, unpack it and give the folder Market-1501-v15.09.15"
+PATTERN = re.compile(r"(-1|\d{4})_c([1-6])s\d+_", re.ASCII)
+OBTAIN = advice("market1501")
 
 COUNTS = {
     "train": 12_936,
@@ -26,6 +27,7 @@ COUNTS = {
     "junk": 3_819,
     "distractors": 2_798,
 }
+"""Of the release; its web page says 2,793 distractors."""
 
 
 def read(root: Path) -> Index:

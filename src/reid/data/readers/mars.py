@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,11 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
 from reid.data.readers.layout import expect_files, expect_folders, join, load_matrix, rows, select
+from reid.data.sources import advice
 
 GRAMMAR = "IIIICcTttttFfff.jpg (IIII four digits or 00-1, c camera 1-6), such as 0002C1T0001F001.jpg"
 PATTERN = re.compile(r"(?:\d{4}|00-1)C[1-6]T\d+F\d+\.jpg")
-OBTAIN = (
-    "unpack bbox_train.zip and bbox_test.zip of MARS into one folder, put beside them the folder info of "
-    "github.com/liangzheng06/MARS-evaluation, and give that folder"
-)
+OBTAIN = advice("mars")
 
 COUNTS = {
     "train": 509_914,
@@ -30,6 +29,7 @@ COUNTS = {
     "junk": 23_380,
     "distractors": 147_743,
 }
+"""Of the official info files; no sum of them gives the 1,067,516 frames, 631 and 630 persons that papers print."""
 
 
 def read(root: Path) -> Index:
@@ -38,7 +38,8 @@ def read(root: Path) -> Index:
     The labels of a frame are those of its row in tracks_{train,test}_info.mat (first frame, last frame, person,
     camera; frames are counted from 1 and the last one belongs to the tracklet); `tracklet_id` is that row, counted
     from 1 for train and test apart. Frames of the tracklets in query_IDX.mat have split "query+gallery": the
-    official protocol leaves queries in the gallery. Raises InputError if folder, names or tables do not agree.
+    official protocol leaves queries in the gallery. Raises InputError if folder, names or tables do not agree, such as
+    when a tracklet spans frames of two persons or cameras by their names.
     """
     root = Path(root)
     expect_folders(root, ["bbox_train", "bbox_test", "info"], OBTAIN)
@@ -58,6 +59,7 @@ def _frames(root: Path, part: str, split: str) -> Index:
     names = _names(names_file)
     tracks = load_matrix(root / "info" / f"tracks_{part}_info.mat", f"track_{part}_info").astype(np.int64)
     track = _track_of_frame(tracks, len(names), names_file)
+    _check_tracklets(names, track, names_file)
     paths = [f"bbox_{part}/{name[:4]}/{name}" for name in names]
     expect_files(root, paths, f"info/{names_file.name}")
     labels = tracks[track - 1]  # of frames in no tracklet: anything, as they are left out
@@ -88,3 +90,14 @@ def _track_of_frame(tracks: NDArray[np.int64], frames: int, names_file: Path) ->
             )
         frames_of_row[:] = row
     return track
+
+
+def _check_tracklets(names: Sequence[str], track: NDArray[np.int64], names_file: Path) -> None:
+    """Check that the frames of a tracklet are of one person and camera; lists of different versions shift them."""
+    owner: dict[int, str] = {}
+    for line, (row, name) in enumerate(zip(track.tolist(), names, strict=True), 1):
+        if row and owner.setdefault(row, name[:6]) != name[:6]:
+            raise InputError(
+                f"{names_file}: line {line}, {name}, is in tracklet {row}, which begins with {owner[row]}...: another "
+                "person or camera; take this file and the tracklet table of one release"
+            )

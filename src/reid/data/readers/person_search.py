@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
 from reid.data.readers.layout import expect_files, expect_folders, join, load_matrix, rows
+from reid.data.sources import advice
 
 SCENES = "Image/SSM"
 LISTS = "annotation/test/train_test"
 LARGEST_GALLERY = 100
 """Larger TestG lists are left unread: the paper uses 100, and stored box by box they grow to gigabytes."""
-OBTAIN = (
-    "obtain CUHK-SYSU from its authors (on request, for academic use) and give its folder `dataset`, which holds "
-    "Image/SSM and annotation"
-)
+OBTAIN = advice("person-search")
 
 COUNTS = {"train_persons": 5_532, "query": 2_900, "query_persons": 2_900, "gallery_files": 6_978}
 
@@ -128,16 +126,18 @@ def _person_of_place(searches: dict[str, list[Search]], first: int) -> dict[Plac
 def _gallery_boxes(path: Path, pool: Sequence[str], labelled: dict[Place, int]) -> list[Place]:
     """List the boxes of the pool's scenes: `Img` holds {imname, nAppear, box} for each scene, then labelled ones."""
     places: dict[str, dict[Place, None]] = {scene: {} for scene in pool}
+    absent = set(pool)
     for entry in load_matrix(path, "Img").ravel():
         scene = _text(entry[0])
+        absent.discard(scene)
         if scene in places:
             boxes = (_box(annotated[0]) for annotated in np.ravel(entry[2]))
             places[scene] |= {Place(scene, box): None for box in boxes if box}
     for place in labelled:
         if place.scene in places:
             places[place.scene].setdefault(place)
-    if empty := [scene for scene in pool if not places[scene]]:
-        raise InputError(f"{path}: no box for {empty[0]}, which pool.mat lists; take all of one release")
+    if absent:
+        raise InputError(f"{path}: no boxes of {min(absent)}, which pool.mat lists; take all of one release")
     return [place for scene in pool for place in places[scene]]
 
 

@@ -1,0 +1,63 @@
+"""Where releases and weights come from: `sources.toml`, the one table of pages, terms, files and digests."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class File:
+    """A file from outside.
+
+    path     where it lies, or is put
+    urls     where it can be fetched: mirrors, in order; none if it is to be obtained by hand
+    sha256   its digest, or the first digits if no more are published; "" if none is: trusted when first seen
+    bytes    its size if known; a download may be a hundredth larger
+    """
+
+    path: Path
+    urls: tuple[str, ...] = ()
+    sha256: str = ""
+    bytes: int | None = None
+
+
+def file_of(settings: Mapping[str, Any]) -> File:
+    """Read a file from settings: path, and any of urls, sha256, bytes."""
+    fields = {**settings, "path": Path(settings["path"]), "urls": tuple(settings.get("urls", ()))}
+    return File(**fields)
+
+
+def released_archives(layout: str, folder: Path) -> list[dict[str, Any]]:
+    """Give the archives of a format's release as settings for `file_of`; they lie beside its folder."""
+    archives = []
+    for archive in TABLE["releases"].get(layout, {}).get("archives", []):
+        known = {key: archive[key] for key in ("sha256", "bytes") if key in archive}
+        urls = [archive["url"]] if "url" in archive else []
+        archives.append({"path": (folder.parent / archive["name"]).as_posix(), "urls": urls, **known})
+    return archives
+
+
+def weights_file(weights: str, architecture: str, folder: Path) -> File:
+    """Give torchvision's file of some weights (IMAGENET1K_V1) for an architecture (resnet50), kept in `folder`."""
+    known = TABLE["weights"][weights][architecture]
+    return File(folder / name_of(known["url"]), (known["url"],), known["sha256"], known["bytes"])
+
+
+def name_of(url: str) -> str:
+    """Give the file name at the end of an address."""
+    return unquote(urlsplit(url).path).rpartition("/")[2]
+
+
+def advice(layout: str) -> str:
+    """Say how to obtain the release of a format: what, where and on what terms; photos of one's own have no source."""
+    release = TABLE["releases"].get(layout)
+    if release is None:
+        return "these are photos of your own"
+    return f"{release['obtain']} ({release['licence']})"

@@ -1,0 +1,137 @@
+"""A web server on this machine that misbehaves on demand, for the tests of downloads."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Behaviour = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `content`, ranges included, unless the next scripted behaviour does something else."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_GET(self) -> None:
+        self.server.asked.append(dict(self.headers))
+        script = self.server.script
+        with suppress(ConnectionError):  # of clients that hang up, or are killed
+            (script.pop(0) if script else serve)(self)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def head(self, status: int, length: int | None, **headers: str) -> None:
+        self.send_response(status)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.etag = content, '"one"'
+        self.script: list[Behaviour] = []
+        self.asked: list[dict[str, str]] = []
+
+    def url(self, name: str = "file.zip") -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+@contextmanager
+def serving(content: bytes) -> Iterator[Server]:
+    server = Server(content)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def serve(handler: Handler, upto: int | None = None, pace: float = 0) -> None:
+    """Serve as a sound server does; `upto` bytes of the file, then hang up; `pace` seconds for each kilobyte."""
+    content, etag = handler.server.content, handler.server.etag
+    span = handler.headers.get("Range")
+    if span and handler.headers.get("If-Range") == etag:
+        start = int(span.removeprefix("bytes=").rstrip("-"))
+        handler.head(
+            206, len(content) - start, ETag=etag, Content_Range=f"bytes {start}-{len(content) - 1}/{len(content)}"
+        )
+    else:
+        start = 0
+        handler.head(200, len(content), ETag=etag)
+    for first in range(start, len(content) if upto is None else upto, 1024):
+        handler.wfile.write(content[first : min(first + 1024, upto or len(content))])
+        handler.wfile.flush()
+        time.sleep(pace)
+    if upto is not None:
+        handler.hang_up()
+
+
+def drops_at(upto: int) -> Behaviour:
+    return lambda handler: serve(handler, upto)
+
+
+def hangs_up(handler: Handler) -> None:
+    handler.hang_up()
+
+
+def ignores_ranges(handler: Handler) -> None:
+    handler.head(200, len(handler.server.content), ETag=handler.server.etag)
+    handler.wfile.write(handler.server.content)
+
+
+def continues_at(wrong: int) -> Behaviour:
+    def behave(handler: Handler) -> None:
+        content = handler.server.content
+        handler.head(206, len(content) - wrong, Content_Range=f"bytes {wrong}-{len(content) - 1}/{len(content)}")
+        handler.wfile.write(content[wrong:])
+
+    return behave
+
+
+def claims(length: int) -> Behaviour:
+    """Say another length than the body has, then hang up."""
+
+    def behave(handler: Handler) -> None:
+        handler.head(200, length, ETag=handler.server.etag)
+        handler.wfile.write(handler.server.content)
+        handler.hang_up()
+
+    return behave
+
+
+def without_length(handler: Handler) -> None:
+    handler.head(200, None, Connection="close")
+    handler.wfile.write(handler.server.content)
+    handler.hang_up()
+
+
+def stalls_at(upto: int, seconds: float) -> Behaviour:
+    def behave(handler: Handler) -> None:
+        serve(handler, upto)
+        time.sleep(seconds)
+
+    return behave
+
+
+def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
+    def behave(handler: Handler) -> None:
+        handler.head(status, len(body), **headers)
+        handler.wfile.write(body)
+
+    return behave
