@@ -101,8 +101,8 @@ def origin(place: str) -> Path:
 def file_of(path: Path, config: MkDocsConfig) -> File:
     """Give the site's file of a file of the repository: a listing if it is text without markup."""
     if path.suffix in LANGUAGES:
-        listing = f"---\nsearch: {{exclude: true}}\n---\n\n# {path.name}\n\n````{LANGUAGES[path.suffix]}\n{path.read_text()}\n````\n"
-        return File.generated(config, place(path), content=listing)
+        listing = f"# {path.name}\n\n````{LANGUAGES[path.suffix]}\n{path.read_text()}\n````\n"
+        return File.generated(config, place(path), content=f"---\nsearch: {{exclude: true}}\n---\n{listing}")
     return File.generated(config, place(path), abs_src_path=str(path))
 
 
