@@ -20,7 +20,7 @@ test: setup
 	$(BIN)/pytest -n 2 --dist loadfile
 
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -178,15 +178,17 @@ def pipeline() -> str:
 
     drawn = picture({})
     wide, tall = drawn["wide"], drawn["tall"]
-    arrows = "".join(f'<path class="arrow" d="{arrow["path"]}"/>' for arrow in drawn["arrows"])
+    head = '<defs><marker id="head" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    head += '<path d="M0 0L8 4L0 8z"/></marker></defs>'
+    arrows = "".join(f'<path class="arrow" d="{arrow["path"]}" marker-end="url(#head)"/>' for arrow in drawn["arrows"])
     boxes = "".join(
         f'<g transform="translate({box["x"]},{box["y"]})"><rect width="{wide}" height="{tall}" rx="6"/>'
         f'<text x="{wide / 2}" y="19">{box["rule"]}</text>'
-        f'<text class="does" x="{wide / 2}" y="36">{box["does"]}</text></g>'
+        f'<text class="does" x="{wide / 2}" y="36">{box["does"].replace("this page", "one page")}</text></g>'
         for box in drawn["boxes"]
     )
     right, bottom = (max(box[side] for box in drawn["boxes"]) for side in "xy")
     return (
         f'<svg class="pipeline" role="img" aria-label="The rules of the pipeline, and what feeds what" '
-        f'viewBox="-4 -40 {right + wide + 8} {bottom + tall + 48}">{arrows}{boxes}</svg>'
+        f'viewBox="-4 -40 {right + wide + 8} {bottom + tall + 48}">{head}{arrows}{boxes}</svg>'
     )
