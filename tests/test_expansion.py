@@ -84,6 +84,14 @@ def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self, device):
     assert (among.similarity == np.take_along_axis(similarity, among.items, axis=1)).all()
 
 
+def test_a_gallery_kept_on_the_device_is_searched_alike(monkeypatch):
+    query, gallery = embeddings(8, 10, 50)
+    sent = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
+    monkeypatch.setattr("reid.functional.device._free", lambda device: 10**9)
+    kept = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
+    assert (kept.items == sent.items).all() and (kept.similarity == sent.similarity).all()
+
+
 @pytest.mark.parametrize("crowded", [False, True])
 def test_rounded_screens_let_nothing_slip_through(monkeypatch, crowded):
     """Neighbours are the same, bit for bit, whatever the screen, the blocks and the threads."""

@@ -8,6 +8,7 @@ when the process ends, however it ends. Off the device, batches go there through
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -158,7 +159,7 @@ def _room(size: int, device: torch.device, folder: Path) -> Tensor:
     """Make room for `size` bytes where they fit: on the device, in memory or in a file."""
     if device.type == "cuda" and size <= ON_DEVICE * torch.cuda.mem_get_info(device)[0]:
         return torch.empty(size, dtype=torch.uint8, device=device)
-    if size <= IN_MEMORY * psutil.virtual_memory().available:
+    if size * int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= IN_MEMORY * psutil.virtual_memory().available:
         return torch.empty(size, dtype=torch.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -92,6 +92,11 @@ class Device:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
+def _free(device: torch.device) -> int:
+    """Bytes free on a GPU; elsewhere 0, as nothing has to travel there."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
 def _keys(scores: Tensor, places: Tensor) -> Tensor:
     """Integers in the order of scores, and of places backwards where scores are equal (places below 2^31)."""
     bits = (scores + 0.0).view(torch.int32)  # adding 0 makes -0 the same as 0
@@ -122,12 +127,15 @@ def nearest(
     place = Device(device)
     check_available(k, sum(len(part) for part in gallery) - exclude_self)
     items, similarity, lowest = [], [], []
+    others = blocks(gallery, rows)
+    fits = 4 * sum(part.size for part in gallery) < _free(place.device) / 2
+    kept = [place.held(load()) for _, load in others] if fits else []
     for row, load in progress(blocks(query, rows)):
         left = place.held(load())
         best = torch.empty((len(left), 0), dtype=torch.int64, device=place.device)
         least = torch.full((len(left),), torch.inf, device=place.device)
-        for column, load_other in blocks(gallery, rows):
-            right = place.held(load_other())
+        for number, (column, load_other) in enumerate(others):
+            right = kept[number] if kept else place.held(load_other())
             scores = left @ right.T
             least = torch.minimum(least, scores.amin(1))
             if exclude_self and column == row:

@@ -14,7 +14,7 @@ from reid.models.backbone import Backbone, build, load_state
 from reid.models.padding import batches, mask_of
 from reid.models.pooling import Pool
 
-PIXELS = {"cpu": 2**18, "cuda": 2**22}
+PIXELS = {"cpu": 2**18, "cuda": 2**24}
 """Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""
 
 
@@ -78,7 +78,7 @@ def embed(embedder: Embedder, images: Images, places: NDArray[np.int64], largest
     embedder.eval()
     views = whole(images.sizes[places], largest_side)
     at_once = max(1, PIXELS[images.device.type] // int(views.size.prod(1).max(initial=1)))
-    rows = np.empty((len(places), embedder.dimension), np.float32)
+    rows = torch.empty((len(places), embedder.dimension), device=images.device)
     for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-        rows[some] = embedder(*render(images, places[some], views[some])).float().cpu().numpy()
-    return rows
+        rows[torch.from_numpy(some)] = embedder(*render(images, places[some], views[some])).float()
+    return rows.cpu().numpy()

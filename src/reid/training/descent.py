@@ -61,6 +61,4 @@ class Descent:
         """Take up what `state` gave."""
         for place, parameter in enumerate(self.parameters):
             value = state.get(f"velocity.{place}")
-            self.velocity[place] = (
-                None if value is None else value.to(parameter.device).clone(memory_format=torch.preserve_format)
-            )
+            self.velocity[place] = None if value is None else torch.empty_like(parameter.detach()).copy_(value)

@@ -168,7 +168,7 @@ def _add_gradients(
                 raise
             at_once = max(1, at_once // 2)
             warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # out here, where the error no longer holds its activations
     workers.sum(descent.gradients)
     workers.sum([losses])
     return losses.cpu().numpy(), at_once
@@ -179,9 +179,12 @@ def precise(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
+"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
+
+
 def _out_of_memory(error: RuntimeError) -> bool:
-    """Tell the two ways in which PyTorch says so: its own class, and a message for main memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def _quantiles(margins: NDArray[np.float32]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ class Workers:
         self.rank = int(os.environ.get("RANK", 0))
         self.count = int(os.environ.get("WORLD_SIZE", 1))
         if self.count > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            # objects and waiting go over gloo, before a process has its GPU; a week, as the first may wait for a lock
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
 
     def share(self, items: int) -> NDArray[np.int64]:
         """Give the numbers of this process' items, of so many."""

@@ -1,0 +1,126 @@
+"""The documentation builds without a warning, and its pages hold together without network."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from conftest import ROOT
+
+
+class Links(HTMLParser):
+    """What a page has: the names of its places, where its links lead, and what it loads."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.leads: list[str] = []
+        self.loads: list[str] = []
+        self.text: list[str] = []
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value for name, value in attrs if value is not None}
+        self.names |= {found[name] for name in ("id", "name") if name in found}
+        if "href" in found:
+            loads = tag == "link" and found.get("rel") != "canonical"
+            (self.loads if loads else self.leads).append(found["href"])
+        self.loads += [found[name] for name in ("src", "data") if name in found]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    assert "WARNING" not in built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, Links]:
+    """Give every page of the site but the report's, whose links to artifacts serve where it was made."""
+    found = set(site.rglob("*.html")) - {site / "404.html", site / "repository/reports/embedded/report.html"}
+    return {page: Links(page) for page in found}
+
+
+def test_every_page_is_in_the_navigation(site: Path, pages: dict[Path, Links]) -> None:
+    there = {(site / urlsplit(link).path).resolve() for link in pages[site / "index.html"].leads}
+    ours = {page for page in pages if page.relative_to(site).parts[0] != "repository"}
+    assert ours - there == set()
+    assert {page.with_suffix(".html").name for page in (ROOT / "docs").glob("*.md")} <= {page.name for page in there}
+
+
+def test_every_link_leads_somewhere(site: Path, pages: dict[Path, Links]) -> None:
+    for page, links in pages.items():
+        for link in links.leads:
+            scheme, _, path, _, anchor = urlsplit(link)
+            if scheme in ("https", "mailto"):
+                continue
+            assert not scheme, f"{page}: {link}"
+            there = (page.parent / unquote(path)).resolve() if path else page
+            assert there.is_file() and there.is_relative_to(site), f"{page.relative_to(site)}: {link}"
+            if anchor and there in pages:
+                assert unquote(anchor) in pages[there].names, f"{page.relative_to(site)}: {link}"
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Links]) -> None:
+    for page, links in pages.items():
+        for link in links.loads:
+            there = page.parent / unquote(urlsplit(link).path)
+            assert not urlsplit(link).scheme and there.is_file(), f"{page.relative_to(site)}: {link}"
+
+
+def test_the_home_page_is_the_readme(site: Path, pages: dict[Path, Links]) -> None:
+    home = pages[site / "index.html"]
+    assert {"quick-start", "the-pipeline", "responsible-use"} <= home.names
+    assert "publish" in home.text, "the graph is drawn"
+    assert any(link.startswith("repository/reports/embedded/figure7") for link in home.loads)
+
+
+def test_formulas_are_drawn_without_a_script(site: Path) -> None:
+    page = (site / "protocols.html").read_text()
+    source = (ROOT / "docs/protocols.md").read_text()
+    assert page.count('display="block"') == source.count("```math")
+    assert page.count('display="inline"') == len(re.findall(r"\$[^$]+\$", source))
+
+
+@pytest.mark.parametrize("layer", ["functional", "data", "models", "training", "stages", "artifacts"])
+def test_what_is_public_and_explained_is_on_the_page_of_its_module(site: Path, layer: str) -> None:
+    for path in [*(ROOT / "src/reid" / layer).rglob("*.py"), ROOT / f"src/reid/{layer}.py"]:
+        if not path.exists() or len(ast.parse(path.read_text()).body) == 1:
+            continue
+        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+        public = {
+            f"{module}.{node.name}"
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and ast.get_docstring(node)
+        }
+        assert public <= Links(site / f"api/{module}.html").names, module
+        assert public or layer != "stages", module
+
+
+def test_arguments_are_lists(site: Path) -> None:
+    """Google's sections, and lists of `name  meaning`."""
+    evaluate, index = (
+        (site / f"api/reid.{name}.html").read_text() for name in ("functional.evaluation", "stages.index")
+    )
+    assert "Parameters:" in evaluate and "Raises:" in evaluate
+    assert "<li><code>manifest</code>" in " ".join(re.sub(r"<p>|</p>", "", index).split()).replace("<li> ", "<li>")
