@@ -335,3 +335,26 @@ def test_setting_up_fixes_the_threads() -> None:
     assert torch.get_num_threads() == 2
     set_up(1)
     assert torch.get_num_threads() == 1
+
+
+NARROW_SHORTCUT = """
+import torch
+from reid.models.resnet import Shortcut
+torch.set_num_threads(2)
+torch.manual_seed(0)
+for training in (True, False):
+    short = Shortcut(8, 16, 2).to(memory_format=torch.channels_last).train(training)
+    plain = torch.nn.Sequential(*short)
+    for count in (5, 45):
+        maps = torch.randn(count, 8, 17, 8).to(memory_format=torch.channels_last).requires_grad_()
+        for _ in range(20):
+            short(maps).sum().backward()
+        with torch.no_grad():
+            torch.testing.assert_close(short(maps), plain(maps), rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_narrow_shortcuts_do_not_touch_foreign_memory_on_two_threads() -> None:
+    """oneDNN's strided kernel crashes the process here; see reid.models.backbone.NARROW."""
+    done = subprocess.run([sys.executable, "-c", NARROW_SHORTCUT], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
