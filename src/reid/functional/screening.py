@@ -73,12 +73,12 @@ def _faster_rounded(exact: NDArray[np.float32]) -> bool:
     """Whether this machine multiplies rounded rows at least 1.5 times as fast, conversion included."""
     sample = exact[:1024]
     other = sample.copy()  # the product of a matrix with itself takes a shortcut
-    plain, rounded = [], []
-    for _ in range(5):
-        start = time.perf_counter()
-        sample @ other.T
-        middle = time.perf_counter()
-        _round(sample) @ _round(other).T
-        plain.append(middle - start)
-        rounded.append(time.perf_counter() - middle)
-    return min(plain) > 1.5 * min(rounded)
+    spent = []
+    for work in (lambda: sample @ other.T, lambda: _round(sample) @ _round(other).T):
+        work()
+        time.sleep(0.02)  # until threads of the other library no longer wait for work, which costs processor time
+        start = time.process_time()
+        for _ in range(4):
+            work()
+        spent.append(time.process_time() - start)
+    return spent[0] > 1.5 * spent[1]
