@@ -68,7 +68,7 @@ rule tabulate:
         runtime=ask("tabulate", "runtime"),
     params:
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        curves=f"results/{E}/distract",
+        curves=lambda w: f"results/{E}/distract",  # there may be no file in it
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
@@ -139,10 +139,10 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=f"results/{E}/distract",
+        curves=lambda w: f"results/{E}/distract",  # there may be no file in it
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        similarities=f"results/{E}/retrieve",
+        similarities=lambda w: f"results/{E}/retrieve",  # there may be no file in it
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
@@ -178,7 +178,7 @@ rule publish:
     params:
         figures=lambda w, input: os.path.dirname(input.figures[0]),
         indexes=lambda w, input: os.path.dirname(input.indexes[0]),
-        places=f"results/{E}/retrieve",
+        places=lambda w: f"results/{E}/retrieve",  # there may be no file in it
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
         "reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"
