@@ -8,14 +8,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reid.artifacts import InputError, Weights, read_index, read_weights, write_log, write_weights
+from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
 from reid.data.pixels import Pixels
 from reid.models.backbone import set_up
 from reid.models.embedder import backbone_of
 from reid.params import Pretrain
 from reid.training.checkpoints import Checkpoints
-from reid.training.classify import Diverged, classify
-from reid.training.watching import watching
+from reid.training.classify import classify
+from reid.training.watching import naming_images, watching
 
 
 def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
@@ -33,11 +33,7 @@ def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Pa
         images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     checkpoints = Checkpoints(out.with_name("checkpoint.safetensors"))
     people = rows.person_id[rows.train]
-    try:
-        with checkpoints.catching(), watching("pretrain", out.stem, chosen.updates) as watch:
-            history = classify(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
-    except Diverged as error:
-        names = ", ".join(rows.path[rows.train][error.images].tolist())
-        raise InputError(f"{error}; images of the batch, in {rows.root}: {names}") from None
+    with naming_images(rows), checkpoints.catching(), watching("pretrain", out.stem, chosen.updates) as watch:
+        history = classify(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
     write_log(log, history)
     write_weights(out, Weights(backbone.state_dict(), {"backbone": initial.about["backbone"]}))

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from reid.artifacts import InputError, Weights, read_index, read_weights, write_log, write_weights
+from reid.artifacts import Weights, read_index, read_weights, write_log, write_weights
 from reid.data.pixels import Pixels
 from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, backbone_of
 from reid.params import Ranking
 from reid.training.checkpoints import Checkpoints
-from reid.training.classify import Diverged
 from reid.training.rank import collapsed, rank
-from reid.training.watching import watching
+from reid.training.watching import naming_images, watching
 from reid.training.workers import Workers
 
 
@@ -39,12 +38,9 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
         images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     checkpoints = Checkpoints(out.with_name("checkpoint.safetensors") if first else None)
     people = rows.person_id[rows.train]
-    try:
-        with checkpoints.catching(), watching("train", out.stem, chosen.updates, silent=not first) as watch:
-            history = rank(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
-    except Diverged as error:
-        names = ", ".join(rows.path[rows.train][error.images].tolist())
-        raise InputError(f"{error}; images of the batch, in {rows.root}: {names}") from None
+    watched = watching("train", out.stem, chosen.updates, silent=not first)
+    with naming_images(rows), checkpoints.catching(), watched as watch:
+        history = rank(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
     if not first:
         return
     write_log(log, history)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reid.training.classify import Watch
+from reid.artifacts import Index, InputError
+from reid.training.classify import Diverged, Watch
 
 
 @contextmanager
@@ -47,3 +48,13 @@ def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterat
         finally:
             if writer is not None:
                 writer.close()
+
+
+@contextmanager
+def naming_images(index: Index) -> Iterator[None]:
+    """Turn Diverged into an InputError that names the images of the batch, training rows of the index."""
+    try:
+        yield
+    except Diverged as error:
+        names = ", ".join(index.path[index.train][error.images].tolist())
+        raise InputError(f"{error}; images of the batch, in {index.root}: {names}") from None
