@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -29,6 +29,12 @@ docs: setup
 lock: .tools/ready
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .tools/bin/uv pip compile pyproject.toml --all-extras --universal \
 	  --python-version 3.11.5 --generate-hashes --no-annotate $(UPGRADE) --quiet --output-file requirements.lock
+
+test-oldest: .tools/ready
+	.tools/bin/uv venv --quiet --clear --python $(PYTHON) .oldest
+	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet --resolution lowest-direct --editable '.[workflow]'
+	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet pytest pytest-xdist hypothesis aiohttp
+	.oldest/bin/python -m pytest -n 2 --dist loadfile $(OLDEST)
 
 licences: setup
 	$(BIN)/python docs/licences.py
