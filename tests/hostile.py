@@ -271,7 +271,7 @@ def _releases() -> tuple[Path, Path]:
 
 
 MARS = {"train_ids": 2, "test_ids": 2, "cameras": 2, "frames": 2, "distractor_tracklets": 1, "junk_tracklets": 1}
-SCENES = {"train_ids": 2, "test_ids": 2, "train_scenes": 4, "test_scenes": 4, "gallery_sizes": (2, 3)}
+SCENES = {"train_ids": 2, "test_ids": 2, "train_scenes": 4, "test_scenes": 6, "gallery_sizes": (2, 3)}
 
 
 def _tracks(content: bytes, folder: Path) -> object:
@@ -365,7 +365,7 @@ def _archive_seeds(folder: Path) -> list[bytes]:
             zipped.writestr("r/a.jpg", b"one")
             zipped.writestr("r/../b.jpg", b"two")
         seeds.append(buffer.getvalue())
-    for mode, layout in (("w", tarfile.PAX_FORMAT), ("w", tarfile.GNU_FORMAT), ("w:gz", tarfile.PAX_FORMAT), ("w:xz", 0)):
+    for mode, layout in (("w", tarfile.PAX_FORMAT), ("w", tarfile.GNU_FORMAT), ("w:gz", tarfile.PAX_FORMAT), ("w:xz", tarfile.GNU_FORMAT)):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode=mode, format=layout) as tarred:
             for name in ("r/é.jpg", "r/" + "long" * 40 + ".jpg"):
