@@ -206,5 +206,5 @@ def test_a_missing_file_or_a_folder_is_a_line(tmp_path: Path) -> None:
 
 def test_broken_json_on_standard_input_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("{"))
-    with pytest.raises(InputError, match=r"^-: not valid YAML: "):
+    with pytest.raises(InputError, match=r"^params: not valid YAML: "):
         load(Path("-"))

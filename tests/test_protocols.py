@@ -42,7 +42,7 @@ def test_same_camera_exclusion_can_be_switched_off():
         ([1, 1.5], [1, 1], "person_id of row 1 is 1.5, not a whole number"),
         ([1, np.nan], [1, 1], "person_id of row 1 is nan, not a whole number"),
         (np.float32([1, 2**24]), [1, 1], "person_id of row 1 is 16777216.0, not a whole number that float32 holds"),
-        (["a", "b"], [1, 1], "person_id holds text, such as .*a.*, expected integers"),
+        (["a", "b"], [1, 1], "person_id holds text, expected integers"),
         ([True], [1], r"person_id is bool of shape \(1,\), expected integers"),
         (np.int64(1), [1], r"person_id is int64 of shape \(\), expected integers"),
         ([[1]], [1], r"person_id is int64 of shape \(1, 1\)"),

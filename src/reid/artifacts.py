@@ -33,6 +33,11 @@ SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 class InputError(ValueError):
     """A file or parameter is not what a stage needs; the message names it, and says what to do next."""
 
+    def __str__(self) -> str:
+        """Give the message with escapes for what a terminal would obey: names and contents are anybody's."""
+        message = super().__str__()
+        return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in message)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -21,6 +21,10 @@ Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+MOST_VALUES, DEEPEST = 100_000, 30
+"""Of parameters: values in all, each as often as it is referred to, and levels of sections."""
+WIDEST = 200
+"""Letters of a wrong value that a message shows."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -504,19 +508,33 @@ def load(source: Path) -> Params:
 
     Raises InputError with one line per mistake, each naming the key and the fix.
     """
+    name = "params" if str(source) == "-" else source
     try:
-        content = json.load(sys.stdin) if str(source) == "-" else yaml.safe_load(source.read_text(encoding="utf-8"))
+        content = json.load(sys.stdin) if name == "params" else yaml.safe_load(source.read_text(encoding="utf-8"))
+        _check_extent(content)
     except OSError as error:
-        raise InputError(f"{source}: {error.strerror}; give the path of a params.yaml") from None
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{name}: {error.strerror}; give the path of a params.yaml") from None
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:  # also of its types
+        raise InputError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{source}: expected the sections of an experiment, found {type(content).__name__}")
+        raise InputError(f"{name}: expected the sections of an experiment, found {type(content).__name__}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         lines = _lines(error, "", Params)
-        raise InputError("\n".join(f"{'params' if str(source) == '-' else source}: {line}" for line in lines)) from None
+        raise InputError("\n".join(f"{name}: {line}" for line in lines)) from None
+
+
+def _check_extent(content: Any) -> None:
+    """Raise ValueError for what aliases in a few lines of YAML make huge or endless, and for endless nesting."""
+    todo, seen = [(content, 0)], 0
+    while todo:
+        value, depth = todo.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            raise ValueError(f"more than {MOST_VALUES} values, or {DEEPEST} levels; write them out without aliases")
+        inner = [*value.values(), *value] if isinstance(value, dict) else value if isinstance(value, list | set) else []
+        todo += [(each, depth + 1) for each in inner]
 
 
 def _known(key: str, names: Any, known: Any) -> None:
@@ -551,8 +569,17 @@ def _lines(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[
             case "float_type" if isinstance(item["input"], str) and "e" in item["input"]:
                 lines.append(f"{key}: {item['input']!r} is text in YAML; write a point, as in 1.0e-3")
             case _:
-                lines.append(f"{key}: {item['msg']}, not {item['input']!r}")
+                lines.append(f"{key}: {item['msg']}, not {_shown(item['input'])}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    """Give a value as it is written, as far as that fits into a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= WIDEST else f"{text[:WIDEST]}..."
 
 
 def _is_branch(part: str | int) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 """(h, w, 3), RGB."""
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""That Pillow may take a file for, whatever its name: of others it runs programs (EPS), or nobody takes photos in them."""
 JPEG_SIGNATURE = b"\xff\xd8"
 MOST_PIXELS = 89_478_485
 """Of one image: Pillow's own limit against decompression bombs, 256 MiB as RGB."""
@@ -88,7 +90,8 @@ def _each(
 
 
 def decode(content: bytes, upright: bool = False) -> Image:
-    """Decode a file's bytes to (h, w, 3) uint8 RGB: JPEG, known by its signature, else whatever Pillow reads.
+    """Decode a file's bytes to (h, w, 3) uint8 RGB: JPEG, known by its signature, else what Pillow reads
+    of `FORMATS`.
 
     Grey is repeated, CMYK converted, 16 bits cut to their higher 8, transparency laid over white. `upright` turns the
     pixels as the EXIF orientation says; without it they stay as they are stored, which is what boxes and the official
@@ -105,7 +108,7 @@ def decode(content: bytes, upright: bool = False) -> Image:
                 raise
     from PIL import Image as pillow
 
-    with pillow.open(BytesIO(content)) as opened:
+    with _telling(), pillow.open(BytesIO(content), formats=FORMATS) as opened:
         return _turn(_rgb(opened), content, upright)
 
 
@@ -129,15 +132,11 @@ def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
     from PIL import UnidentifiedImageError
 
     try:
-        with pillow.open(BytesIO(content)) as opened:
+        with _telling(), pillow.open(BytesIO(content), formats=FORMATS) as opened:
             width, height = opened.size
             frames, mode = getattr(opened, "n_frames", 1), opened.mode
-    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning):
-        raise ValueError(f"it has more than {MOST_PIXELS} pixels; scale it down") from None
     except UnidentifiedImageError:
         raise ValueError("it is no image that can be identified") from None
-    except SyntaxError as error:  # what Pillow raises on some broken PNG files
-        raise ValueError(str(error)) from None
     if height * width > MOST_PIXELS:
         raise ValueError(f"its {width} x {height} pixels are more than {MOST_PIXELS}; scale it down")
     if frames > 1 and not content.startswith(JPEG_SIGNATURE):
@@ -186,8 +185,23 @@ def _orientation(content: bytes) -> int:
     """Read the EXIF orientation, 1 where there is none."""
     from PIL import Image as pillow
 
-    with pillow.open(BytesIO(content)) as opened:
+    with _telling(), pillow.open(BytesIO(content), formats=FORMATS) as opened:
         return int(opened.getexif().get(ORIENTATION, 1))
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Turn whatever Pillow raises on damaged files into ValueError, but for OSError."""
+    from PIL import Image as pillow
+
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning):
+        raise ValueError(f"it has more than {MOST_PIXELS} pixels; scale it down") from None
+    except Exception as error:  # SyntaxError, TypeError, struct.error, zlib.error, KeyError, ...
+        raise ValueError(f"it is damaged ({str(error) or type(error).__name__})") from None
 
 
 def _measure(path: Path, upright: bool) -> tuple[int, int]:

@@ -101,12 +101,12 @@ def unpack(
 def _entries(archive: Path, bounds: Bounds, taken: set[str]) -> Iterator[list[Entry]]:
     """Open an archive and give its files, all checked."""
     kinds = ((zipfile.is_zipfile, _zip), (tarfile.is_tarfile, _tar))
-    kind = next((opener for known, opener in kinds if known(archive)), None)
-    if kind is None:
-        raise InputError(
-            f"{archive}: neither a zip nor a tar archive, or cut off; obtain it again or unpack it by hand"
-        )
     try:
+        kind = next((opener for known, opener in kinds if known(archive)), None)
+        if kind is None:
+            raise InputError(
+                f"{archive}: neither a zip nor a tar archive, or cut off; obtain it again or unpack it by hand"
+            )
         with kind(archive) as found:
             yield list(_within(archive, found, bounds, taken))
     except InputError:

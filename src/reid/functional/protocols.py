@@ -384,7 +384,7 @@ def integers(values: object, name: str) -> NDArray[np.int64]:
     array = np.asarray(values)
     numbers = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
     if array.dtype.kind in "SU":
-        raise ValueError(f"{name} holds text, such as {array.flat[0]!r}, expected integers: number them")
+        raise ValueError(f"{name} holds text, expected integers: number them")
     if array.ndim != 1 or not (numbers or array.size == 0):
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, expected integers of shape (N,)")
     if np.issubdtype(array.dtype, np.floating):
