@@ -8,9 +8,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 UV_VERSION := 0.13.9
+SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test docs lock licences audit test-oldest
+.PHONY: run setup test docs lock licences audit test-oldest fuzz
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -35,6 +36,9 @@ test-oldest: .tools/ready
 	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet --resolution lowest-direct --editable '.[workflow]'
 	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet pytest pytest-xdist hypothesis aiohttp
 	.oldest/bin/python -m pytest -n 2 --dist loadfile $(OLDEST)
+
+fuzz: setup
+	$(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(TARGETS)
 
 licences: setup
 	$(BIN)/python docs/licences.py

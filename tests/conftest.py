@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
+settings.register_profile("soak", max_examples=20_000)  # pytest --hypothesis-profile soak tests/test_hostile.py
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("REID_", "PYTEST_"))}

@@ -98,12 +98,9 @@ def _table(content: bytes, folder: Path) -> object:
 
 
 def _table_seeds(folder: Path) -> list[bytes]:
-    whole = "path,person_id,camera_id,tracklet_id,split\n" + "".join(
-        f"{name}.jpg,{person},{camera},1,{split}\n"
-        for name, person, camera, split in zip(
-            "abcd", "xxyy", "1212", ("train", "train", "query", "gallery"), strict=True
-        )
-    )
+    known = zip("abcde", "xxyzz", "12112", ("train", "train", "train", "query", "gallery"), strict=True)
+    rows = [f"{name}.jpg,{person},{camera},1,{split}\n" for name, person, camera, split in known]
+    whole = "path,person_id,camera_id,tracklet_id,split\n" + "".join(rows)
     return [whole.encode(), '\ufeffpath,person_id\n"a.jpg","é ""x"""\nb.jpg,é\n'.encode()]
 
 
@@ -128,8 +125,8 @@ def _names(content: bytes, folder: Path) -> object:
     for line in content.split(b"\n")[:8]:
         with contextlib.suppress(OSError, ValueError):  # no file can be called so
             if b"/" not in line:
-                Path(os.fsdecode(os.path.join(os.fsencode(folder / "query"), line))).touch()
-    for read in (READERS["market1501"], READERS["distractors"], READERS["folder"]):
+                (folder / "query" / os.fsdecode(line)).touch()
+    for read in (READERS["folder"], READERS["distractors"], READERS["market1501"]):
         try:
             index = read(folder if read is not READERS["distractors"] else folder / "query")
             write_index(folder.parent / f"{folder.name}.parquet", index)
@@ -247,6 +244,7 @@ def _pickle(content: bytes, folder: Path) -> object:
         opened.writestr("w/data.pkl", content)
         opened.writestr("w/byteorder", "little")
         opened.writestr("w/data/0", bytes(12))
+        opened.writestr("w/data/1", bytes(8))
         opened.writestr("w/version", "3\n")
     return read_state(folder / "w.pt")
 

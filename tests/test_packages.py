@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ LOCKED = {
 }
 HERE = {name: locked for name, locked in LOCKED.items() if locked.marker is None or locked.marker.evaluate()}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])]
+DIRECT = [Requirement(line) for line in [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]]
 PAGE = ROOT / "docs/licences.md"
 LISTED = dict(re.findall(r"^\| (\S+) \| \d\S* \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
 FREE = r"\b(MIT|BSD|0BSD|ISC|Apache|PSF|Python Software Foundation|Zope|Zlib|CC0|MPL|Mozilla|EPL)"

@@ -285,8 +285,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give the path of your weights") from None
     except Exception as error:  # torch raises many kinds on damaged and foreign files
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise InputError(
-            f"{path}: not a state dict that can be loaded without executing code ({(str(error) or repr(error)).splitlines()[0]}); "
+            f"{path}: not a state dict that can be loaded without executing code ({reason}); "
             "save model.state_dict() alone, or write safetensors"
         ) from None
     for key in ("state_dict", "model"):

@@ -24,7 +24,7 @@ Image = NDArray[np.uint8]
 """(h, w, 3), RGB."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""That Pillow may take a file for, whatever its name: of others it runs programs (EPS), or nobody takes photos in them."""
+"""That Pillow may take a file for, whatever its name. It would have Ghostscript run PostScript."""
 JPEG_SIGNATURE = b"\xff\xd8"
 MOST_PIXELS = 89_478_485
 """Of one image: Pillow's own limit against decompression bombs, 256 MiB as RGB."""

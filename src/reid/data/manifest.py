@@ -92,8 +92,8 @@ def readable(name: str, folder: Path) -> str:
     """Give the name of a file in a folder if it is one line of UTF-8. Raises InputError if not."""
     if name.isprintable() or not any(letter in "\r\n" or "\ud800" <= letter <= "\udfff" for letter in name):
         return name
-    shown = ascii(os.fsencode(name).decode("utf-8", "backslashreplace"))[1:-1]
-    raise InputError(f"{folder}/{shown}: its name is not one line of UTF-8; rename it, or move it out of the folder")
+    shown = f"{folder}/{ascii(name)[1:-1]}"
+    raise InputError(f"{shown}: its name is not one line of UTF-8; rename it, or move it out of the folder")
 
 
 def portable(root: Path) -> str:

@@ -58,9 +58,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         parts = list(Formatter().parse(pattern))
     except ValueError as error:
         raise InputError(f"read.pattern: {pattern!r}: {error}; write fields as {{person}}, and a brace twice") from None
-    expression, seen, open_ended = "", set(), False
+    named = [field for _, field, _, _ in parts if field in FIELDS]
+    pieces, kept, seen, open_ended = [""], False, set(), False
     for literal, field, width, conversion in parts:
-        expression += re.escape(literal)
+        pieces[-1] += re.escape(literal)
         if field is None:
             continue
         if not re.fullmatch(r"[a-z_]\w*", field) or conversion or not re.fullmatch(r"([1-9]\d*)?", width or ""):
@@ -73,16 +74,21 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
                 f"read.pattern: {pattern!r}: nothing says where the field before {{{field}}} ends; "
                 "write what stands between them, or its width, as in {person:4}"
             )
-        characters = "[^/]{%s}" % width if width else "[^/]+?"  # noqa: UP031
-        if field in FIELDS and field in seen:
-            expression += f"(?P={field})"
-        else:
-            expression += f"(?P<{field}>{characters})" if field in FIELDS else characters
-        seen.add(field)
         open_ended = not width
+        if field in FIELDS and field in seen:
+            pieces[-1] += f"(?P={field})"
+            continue
+        characters = "[^/]{%s}" % width if width else "[^/]+?"  # noqa: UP031
+        if not width:
+            if kept:  # where it ends first is as good as anywhere later, so other places need not be tried: no hangs
+                pieces[-1] = f"(?>{pieces[-1]})"
+            pieces.append("")
+            kept = named.count(field) < 2
+        pieces[-1] += f"(?P<{field}>{characters})" if field in FIELDS else characters
+        seen.add(field)
     if "person" not in seen:
         raise InputError(f"read.pattern: {pattern!r} has no field {{person}}; write {{person}} where the name says who")
-    return re.compile(expression)
+    return re.compile("".join(pieces))
 
 
 def _column(field: str, labels: Sequence[Mapping[str, str]]) -> list[str]:
