@@ -22,8 +22,8 @@ rule dataset:
     params:
         images=f"results/{E}/dataset/{{job}}",
     shell:
-        "reid dataset --settings {input.settings} --images {params.images} --out {output.manifest}"
-        " --threads {threads} > {log} 2>&1"
+        "reid dataset --settings {input.settings:q} --images {params.images:q} --out {output.manifest:q}"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule index:
@@ -46,5 +46,5 @@ rule index:
         mem_mb=ask("index", "mem_mb"),
         runtime=ask("index", "runtime"),
     shell:
-        "reid index --settings {input.settings} --manifest {input.manifest} --out {output.index}"
-        " --threads {threads} > {log} 2>&1"
+        "reid index --settings {input.settings:q} --manifest {input.manifest:q} --out {output.index:q}"
+        " --threads {threads} > {log:q} 2>&1"

@@ -23,8 +23,8 @@ rule evaluate:
         mem_mb=ask("evaluate", "mem_mb"),
         runtime=ask("evaluate", "runtime"),
     shell:
-        "reid evaluate --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
-        " --out {output.scores} --queries {output.queries} > {log} 2>&1"
+        "reid evaluate --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
+        " --out {output.scores:q} --queries {output.queries:q} > {log:q} 2>&1"
 
 
 rule retrieve:
@@ -49,8 +49,8 @@ rule retrieve:
         mem_mb=ask("retrieve", "mem_mb"),
         runtime=ask("retrieve", "runtime"),
     shell:
-        "reid retrieve --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
-        " --out {output.places} --similarities {output.similarities} > {log} 2>&1"
+        "reid retrieve --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
+        " --out {output.places:q} --similarities {output.similarities:q} > {log:q} 2>&1"
 
 
 rule distract:
@@ -82,5 +82,5 @@ rule distract:
     params:
         shards=f"results/{E}/distractors/{{job}}",
     shell:
-        "reid distract --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
-        " --shards {params.shards} --out {output.curve} --queries {output.queries} > {log} 2>&1"
+        "reid distract --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
+        " --shards {params.shards:q} --out {output.curve:q} --queries {output.queries:q} > {log:q} 2>&1"

@@ -71,8 +71,8 @@ rule tabulate:
         curves=lambda w: f"results/{E}/distract",  # there may be no file in it
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
-        " --paper {input.paper} --out {params.out} > {log} 2>&1"
+        "reid tabulate --settings {input.settings:q} --scores {params.scores:q} --curves {params.curves:q}"
+        " --paper {input.paper:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 if SHOWN:
@@ -105,8 +105,8 @@ if SHOWN:
         params:
             out=lambda w, output: os.path.dirname(output[0]),
         shell:
-            "reid illustrate --settings {input.settings} --index {input.index} --embedder {input.embedder}"
-            " --places {input.places} --queries {input.queries} --out {params.out} > {log} 2>&1"
+            "reid illustrate --settings {input.settings:q} --index {input.index:q} --embedder {input.embedder:q}"
+            " --places {input.places:q} --queries {input.queries:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule draw:
@@ -145,9 +145,9 @@ rule draw:
         similarities=lambda w: f"results/{E}/retrieve",  # there may be no file in it
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
-        " --scores {params.scores} --similarities {params.similarities} --paper {input.paper}"
-        " --out {params.out} > {log} 2>&1"
+        "reid draw --settings {input.settings:q} --curves {params.curves:q} --logs {params.logs:q}"
+        " --scores {params.scores:q} --similarities {params.similarities:q} --paper {input.paper:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
 
 
 rule publish:
@@ -181,6 +181,6 @@ rule publish:
         places=lambda w: f"results/{E}/retrieve",  # there may be no file in it
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
-        "reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"
-        " --indexes {params.indexes} --places {params.places} --queries {params.queries}"
-        " --out {output.page} > {log} 2>&1"
+        "reid publish --settings {input.settings:q} --report {input.report:q} --figures {params.figures:q}"
+        " --indexes {params.indexes:q} --places {params.places:q} --queries {params.queries:q}"
+        " --out {output.page:q} > {log:q} 2>&1"

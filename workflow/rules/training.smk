@@ -21,7 +21,7 @@ rule initialise:
         mem_mb=ask("initialise", "mem_mb"),
         runtime=ask("initialise", "runtime"),
     shell:
-        "reid initialise --settings {input.settings} --out {output.weights} > {log} 2>&1"
+        "reid initialise --settings {input.settings:q} --out {output.weights:q} > {log:q} 2>&1"
 
 
 rule pretrain:
@@ -47,8 +47,8 @@ rule pretrain:
         mem_mb=ask("pretrain", "mem_mb"),
         runtime=ask("pretrain", "runtime"),
     shell:
-        "reid pretrain --settings {input.settings} --index {input.index} --weights {input.weights}"
-        " --out {output.weights} --log {output.log} > {log} 2>&1"
+        "reid pretrain --settings {input.settings:q} --index {input.index:q} --weights {input.weights:q}"
+        " --out {output.weights:q} --log {output.log:q} > {log:q} 2>&1"
 
 
 rule train:
@@ -74,8 +74,8 @@ rule train:
         mem_mb=ask("train", "mem_mb"),
         runtime=ask("train", "runtime"),
     shell:
-        "reid train --settings {input.settings} --index {input.index} --weights {input.weights}"
-        " --out {output.embedder} --log {output.log} > {log} 2>&1"
+        "reid train --settings {input.settings:q} --index {input.index:q} --weights {input.weights:q}"
+        " --out {output.embedder:q} --log {output.log:q} > {log:q} 2>&1"
 
 
 rule embed:
@@ -99,8 +99,8 @@ rule embed:
         mem_mb=ask("embed", "mem_mb"),
         runtime=ask("embed", "runtime"),
     shell:
-        "reid embed --settings {input.settings} --index {input.index} --embedder {input.embedder}"
-        " --out {output.embeddings} > {log} 2>&1"
+        "reid embed --settings {input.settings:q} --index {input.index:q} --embedder {input.embedder:q}"
+        " --out {output.embeddings:q} > {log:q} 2>&1"
 
 
 rule embed_distractors:
@@ -125,5 +125,5 @@ rule embed_distractors:
         mem_mb=ask("embed", "mem_mb"),
         runtime=ask("embed", "runtime"),
     shell:
-        "reid embed --settings {input.settings} --index {input.index} --embedder {input.embedder}"
-        " --out {output.embeddings} > {log} 2>&1"
+        "reid embed --settings {input.settings:q} --index {input.index:q} --embedder {input.embedder:q}"
+        " --out {output.embeddings:q} > {log:q} 2>&1"

@@ -1,0 +1,81 @@
+"""Nothing that a folder, a photo or a dataset is called becomes a command: both engines run in a path of odd letters."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from conftest import ROOT, Checkout, copy_of_the_project
+from photos import shrink, write_photos
+from reid.params import Params
+from tiny import PARAMS
+
+ODD = """a b;touch pwned;$(touch pwned)`touch pwned` 'q' "d" {x} &|#*?[!\\é"""
+PHOTOS = "data/$(touch pwned) ;'\"{x}"
+RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in a folder, with photos in a folder, of odd names; the tiny network on them."""
+    checkout = Checkout(copy_of_the_project(tmp_path_factory.mktemp("odd") / ODD))
+    write_photos(checkout.folder / PHOTOS)
+    for path in sorted((checkout.folder / PHOTOS).glob("anna/door/*.jpg"))[:1]:
+        path.rename(path.with_name("$(touch pwned);'x' {y}.jpg"))
+    shrink(checkout.folder / "experiments/own/params.yaml")
+    checkout.change("experiments/own/params.yaml", "datasets/photos/source/folder", PHOTOS)
+    return checkout
+
+
+def unharmed(checkout: Checkout) -> bool:
+    top = checkout.folder.parent
+    return not [path for path in [*top.rglob("pwned*"), *Path.cwd().glob("pwned*")] if path.is_file()]
+
+
+@pytest.mark.workflow
+def test_snakemake_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
+    targets = "results/own/index/photos.parquet results/own/initialise/resnet50.safetensors"
+    odd.run(f"snakemake --cores 1 --configfile experiments/own/params.yaml {targets}")
+    printed = odd.run("snakemake --cores 1 --configfile experiments/own/params.yaml --dry-run --printshellcmds")
+    assert "reid publish --settings results/own/settings/publish/page.json" in printed
+    assert (odd.folder / "results/own/index/photos.parquet").is_file() and unharmed(odd)
+
+
+@pytest.mark.workflow
+def test_dvc_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
+    odd.run("reid plan experiments/own/params.yaml --lists experiments/own/plan.yaml --quiet")
+    odd.run("dvc repro experiments/own/dvc.yaml:index@photos experiments/own/dvc.yaml:initialise@resnet50")
+    assert (odd.folder / "results/own/index/photos.parquet").is_file() and unharmed(odd)
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_every_path_in_a_rules_command_is_quoted(path: Path) -> None:
+    commands = re.findall(r"shell:\n((?:\s+\".*\"\n)+)", path.read_text())
+    assert len(commands) == len(re.findall(r"^\s*rule ", path.read_text(), re.MULTILINE))
+    for command in commands:
+        fields = set(re.findall(r"\{(.*?)\}", command)) - {"threads"}
+        assert all(field.endswith(":q") for field in fields), command
+
+
+@pytest.mark.parametrize("odd_name", ["a b", "$(x)", "a;b", "../a", "a/b", "é", "a\n", "-a", "A", "", "{x}", "a'"])
+@pytest.mark.parametrize("section", ["experiment", "datasets", "backbones", "variants"])
+def test_a_name_among_the_parameters_is_plain_letters_and_digits(section: str, odd_name: str) -> None:
+    """Names become parts of paths, which DVC puts into commands as they are."""
+    content = json.loads(json.dumps(PARAMS))
+    content[section] = odd_name if section == "experiment" else {**content[section], odd_name: {}}
+    with pytest.raises(ValidationError, match="should match pattern"):
+        Params.model_validate(content)
+
+
+def test_what_dvc_puts_into_commands_is_names_and_paths_of_names() -> None:
+    used = set(re.findall(r"\$\{(.*?)\}", (ROOT / "dvc.yaml").read_text()))
+    known = {"key", "item.dataset", "item.weights", "item.embedder", "item.out", "plan.experiment"}
+    assert {name for name in used if not name.startswith("plan.")} <= known
+    lists = yaml.safe_load((ROOT / "plan.yaml").read_text())["plan"]
+    for group, jobs in lists.items():
+        for name, job in jobs.items() if isinstance(jobs, dict) and group != "resources" else []:
+            for text in [name, *(value for value in job.values() if isinstance(value, str))]:
+                assert re.fullmatch(r"[a-z0-9./-]+", text), f"{group}: {text}"
