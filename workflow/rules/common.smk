@@ -28,9 +28,10 @@ def choose_environment():
                 "--use-conda: there is no conda here, so all rules run in the present environment."
             )
     python = "python" if with_conda else shlex.quote(sys.executable)
-    prefix = f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
-    prefix += f'reid() {{ {python} -m reid "$@"; }}; '
-    shell.prefix(prefix.replace("{", "{{").replace("}", "}}"))  # Snakemake formats it
+    shell.prefix(
+        f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
+        f'reid() {{{{ {python} -m reid "$@"; }}}}; '
+    )
 
 
 def ask_reid(*arguments):
