@@ -76,21 +76,21 @@ def main() -> None:
     for name in given.targets or TARGETS:
         ran = subprocess.run(
             [sys.executable, __file__, "--alone", name, "--seconds", str(given.seconds)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        inputs = re.findall(r"^#(\d+)|number_of_executed_units: (\d+)", ran.stderr, re.MULTILINE)
+        inputs = re.findall(r"^#(\d+)|number_of_executed_units: (\d+)", ran.stdout, re.MULTILINE)
         number = max((int(a or b) for a, b in inputs), default=0)
         total += number
-        kept = re.findall(r"Test unit written to (\S+)", ran.stderr)
+        kept = re.findall(r"Test unit written to (\S+)", ran.stdout)
         bad = ran.returncode != 0 or not number
         found += bad
-        (KEPT / name / "log").write_text(ran.stderr)
+        (KEPT / name / "log").write_text(ran.stdout)
         print(
-            f"{name:14}{number:10}{given.seconds:9}  {kept[0] if kept else ran.stderr[-500:] if bad else '-'}",
+            f"{name:14}{number:10}{given.seconds:9}  {kept[0] if kept else ran.stdout[-500:] if bad else '-'}",
             flush=True,
         )
     print(f"{total} inputs, {found} findings")

@@ -256,6 +256,13 @@ def test_a_name_that_is_not_one_line_of_text_is_told(tmp_path: Path, name: bytes
         READERS[layout](tmp_path, **({"table": "table.csv"} if layout == "csv" else {}))
 
 
+@pytest.mark.parametrize("text", ['path,person_id\n"a\nb.jpg",1\n', '"pa\nth",person_id\na.jpg,1\n'])
+def test_a_line_break_inside_a_value_of_a_table_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=r"t\.csv: line \d: a value has a line break in it"):
+        READERS["csv"](tmp_path, table="t.csv")
+
+
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 5000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff", b"[1]"])
 def test_json_that_python_cannot_take_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)

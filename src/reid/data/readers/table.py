@@ -60,6 +60,9 @@ def read_table(path: Path) -> tuple[list[int], dict[str, list[str]]]:
         raise InputError(f"{path}: no such file; read.table names a CSV file in source.folder") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV file in UTF-8 ({error}); save it again as one") from None
+    for line, row in [(1, header), *rows]:
+        if any("\n" in value for value in row):
+            raise InputError(f"{path}: line {line}: a value has a line break in it; take it out, or close its quotes")
     _check_header(path, header)
     if not rows:
         raise InputError(f"{path}: no rows below its header; list your photos, one a line")
