@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 UV_VERSION := 0.13.9
+OLDEST := params plan artifacts readers own_data matlab unpack download fetch images pixels transforms store stages training \
+  weights protocols ranking reciprocal expansion mining retrieval score tabulate draw page compare synthetic cli hostile
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
@@ -35,7 +37,7 @@ test-oldest: .tools/ready
 	.tools/bin/uv venv --quiet --clear --python $(PYTHON) .oldest
 	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet --resolution lowest-direct --editable '.[workflow]'
 	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet pytest pytest-xdist hypothesis aiohttp
-	.oldest/bin/python -m pytest -n 2 --dist loadfile $(OLDEST)
+	.oldest/bin/python -m pytest -n 2 --dist loadfile $(OLDEST:%=tests/test_%.py)
 
 fuzz: setup
 	$(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(TARGETS)

@@ -324,6 +324,14 @@ def test_a_member_of_an_npz_that_is_no_array_is_told(tmp_path: Path) -> None:
         read_arrays(tmp_path / "a.npz", ("embeddings",))
 
 
+@pytest.mark.parametrize("save", [np.savez, lambda path, **arrays: save_file(arrays, path)])
+def test_a_line_break_in_the_name_of_an_array_is_shown_as_one(tmp_path: Path, save: Any) -> None:
+    path = tmp_path / ("a.npz" if save is np.savez else "a.safetensors")
+    save(path, **{"a\nb": np.ones(1)})
+    with pytest.raises(InputError, match=re.escape(f"{path}: no array 'embeddings'; it holds a\\nb")):
+        read_arrays(path, ("embeddings",)).column("embeddings")
+
+
 def test_text_that_no_python_can_write_is_told(tmp_path: Path) -> None:
     labels = np.frombuffer(b"\xff\xff\xff\x7f", "<U1")
     for name in ("query", "gallery"):

@@ -25,6 +25,13 @@ TABLES = ("table1", "table2", "table3")
 ELSEWHERE = {
     "make": "the main job",
     "make test": "this",
+    "make lock": "needs the package index",
+    "make licences": "test_packages.py makes the page and compares it",
+    "make audit": "needs the advisory database of the package index",
+    "make test-oldest": "needs the package index",
+    "make fuzz": "minutes; test_hostile.py tries the same parsers",
+    'make fuzz SECONDS=3600 TARGETS="image archive"': "hours",
+    "pytest --hypothesis-profile soak tests/test_hostile.py": "an hour",
     ". .venv/bin/activate": "the tests put the environment on PATH",
     "reid check --experiment experiments/paper/params.yaml": "test_readiness.py; its status is 1 without the datasets",
     "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",

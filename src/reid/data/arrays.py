@@ -39,7 +39,8 @@ class Arrays:
     def column(self, name: str, rows: int | None = None) -> NDArray[Any]:
         """Give an array, of `rows` rows if that is known. Raises InputError if it is not there or has others."""
         if name not in self.arrays:
-            raise InputError(f"{self.path}: no array {name!r}; it holds {', '.join(self.names) or 'nothing'}")
+            held = ", ".join(self.names).replace("\n", "\\n") or "nothing"
+            raise InputError(f"{self.path}: no array {name!r}; it holds {held}")
         array = self.arrays[name]
         if array.ndim == 0:
             raise InputError(f"{self.path}: {name} is a single value, expected an array with a row for each image")

@@ -128,7 +128,7 @@ def _matrix(content: memoryview, order: str, depth: int) -> NDArray[Any]:
 def _numbers(element: Element, order: str) -> NDArray[Any]:
     if element.kind not in STORED:
         raise ValueError(f"numbers are stored as type {element.kind}, which is unheard of")
-    return np.frombuffer(element.content, np.dtype(STORED[element.kind]).newbyteorder(order))
+    return np.frombuffer(element.content, f"{order}{STORED[element.kind]}")
 
 
 def _text(element: Element, dims: list[int], order: str) -> NDArray[np.str_]:
