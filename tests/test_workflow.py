@@ -6,6 +6,7 @@ store with everything that the tree's parameters and code ask for, so each also 
 
 import ast
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -84,6 +85,18 @@ def test_the_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
     rules = {"dataset", "index", "initialise", "pretrain", "train", "embed", "shard", "evaluate", "distract"}
     assert logs == rules | {"retrieve", "tabulate.log", "illustrate.log", "draw.log", "publish.log"}
+
+
+def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(ran: Checkout) -> None:
+    ran.run(SNAKEMAKE)
+    assert re.search(r"verify: (\d+) of \1 artifacts are whole", ran.run("reid verify results/smoke"))
+    manifest = json.loads((ran.folder / "results/smoke/dataset/market.json").read_text())
+    assert manifest["sha256"] in ran.run("reid why reports/smoke/table1.md")
+    table = ran.folder / "reports/smoke/table1.md"
+    whole = table.read_text()
+    table.write_text(whole.replace("|", "||"))
+    assert "changed reports/smoke/table1.md: not as a stage wrote it" in ran.run("reid verify results/smoke", status=1)
+    table.write_text(whole)
 
 
 def test_fewer_runs_recompute_the_report(ran: Checkout) -> None:

@@ -28,6 +28,8 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
   reid check params.yaml     says whether all is there, and how long it would take
   reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
+  reid verify results/...    checks that every artifact is as it was made
+  reid why FILE              prints where a file came from, down to the images
   reid train --help          explains one stage
 """
 
@@ -98,6 +100,7 @@ def run(
 
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
+    request |= {"job": described.get("job", ""), "settings": settings}
     computed: bool | None
     if parameters.get("workers", 1) == 1:
         computed = store.make(stage, compute=compute, **request)
@@ -238,6 +241,51 @@ def fetch(
                 missing.append(f"{name}: {error}")
     if missing:
         raise InputError("\n".join(["not all is there", *missing]))
+
+
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
+    images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
+
+    Of results/<experiment>, the tables and figures in reports/<experiment> are checked too. Names each file that
+    changed, is missing, is stale or that no stage wrote, and what to do.
+
+    Exit status: 0 if all is whole, else 1.
+    """
+    _slow_bars_in_logs()
+    from tqdm import tqdm
+
+    from reid.lineage.verification import artifacts
+    from reid.lineage.verification import verify as verify_artifacts
+
+    reports = [Path("reports", folder.name) for folder in folders if folder.parent == Path("results")]
+    paths = [path for folder in [*folders, *filter(Path.is_dir, reports)] for path in artifacts(folder)]
+    found = verify_artifacts(paths, images, lambda listed: tqdm(listed, "verify", unit=" files"))
+    broken = [verdict for verdict in found if verdict.state != "whole"]
+    for verdict in broken:
+        typer.echo(f"{verdict.state:8}{verdict.path}: {verdict.told}")
+    if json_file is not None:
+        write_json(json_file, {str(verdict.path): {"state": verdict.state, "told": verdict.told} for verdict in found})
+    typer.echo(f"verify: {len(found) - len(broken)} of {len(found)} artifacts are whole", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
+    every: Annotated[bool, typer.Option("--all", help="Follow every input, not just the first of many alike.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
+) -> None:
+    """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
+    from reid.lineage.origin import trace
+    from reid.lineage.tree import show
+
+    show(trace(file), every=every, parameters=parameters)
 
 
 def _is_from_outside(parameters: Mapping[str, Any]) -> bool:

@@ -22,7 +22,8 @@ from reid.data.readers import COUNTS
 from reid.data.readers.folder import compile_pattern
 from reid.data.sources import advice, name_of, released_archives
 from reid.params import OWN, STAGES, Backbone, Dataset, Distract, Params, Shown
-from reid.store import code_digest, digest
+from reid.records import digest
+from reid.store import code_digest
 
 Jobs = dict[str, dict[str, Any]]
 
