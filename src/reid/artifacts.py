@@ -90,6 +90,7 @@ class Index:
     person, camera  (N,) str, the labels of the user's own photos that the ids stand for; None for the benchmarks
     upright         whether images are turned as their EXIF orientation says
     left_out        damaged files that the parameters allow to be left out; no row has them
+    content         (N,) uint64, the first 8 bytes of the SHA-256 of each row's file, by which a changed one is found
     """
 
     root: Path
@@ -104,12 +105,13 @@ class Index:
     camera: NDArray[np.str_] | None = None
     upright: bool = False
     left_out: Sequence[str] = ()
+    content: NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the columns have one length and that splits are known."""
         n = len(self.path)
-        for name in ("person_id", "camera_id", "tracklet_id", "split", "box"):
-            if len(getattr(self, name)) != n:
+        for name in ("person_id", "camera_id", "tracklet_id", "split", "box", "content"):
+            if getattr(self, name) is not None and len(getattr(self, name)) != n:
                 raise InputError(f"index of {self.root}: column {name} has {len(getattr(self, name))} rows, not {n}")
         unknown = set(np.unique(self.split)) - set(SPLITS)
         if unknown:
@@ -155,6 +157,7 @@ def write_index(path: Path, index: Index) -> None:
     if index.person is not None and index.camera is not None:
         labels = {"person": index.person, "camera": index.camera}
         columns |= {name: pa.array(label.tolist(), pa.string()) for name, label in labels.items()}
+    columns |= {} if index.content is None else {"content": index.content}
     columns |= {side: index.box[:, i] for i, side in enumerate(("x", "y", "w", "h"))}
     for size, lists in (index.gallery_lists or {}).items():
         by_query: list[list[int] | None] = [None] * len(index)
@@ -202,6 +205,7 @@ def read_index(path: Path) -> Index:
         camera=columns["camera"].astype(np.str_) if "camera" in columns else None,
         upright=json.loads(metadata.get("upright", "false")),
         left_out=json.loads(metadata.get("left_out", "[]")),
+        content=columns.get("content"),
     )
 
 

@@ -113,6 +113,6 @@ def _images(path: Path) -> Verdict:
     except InputError as error:
         return Verdict(path, "changed", str(error))
     if now["sha256"] != manifest["sha256"]:
-        told = f"images below {manifest['root']} are not those of the manifest; restore them, or delete the folder"
-        return Verdict(path, "changed", told)
+        mend = "restore them, or delete this file and run the experiment again if it renders them"
+        return Verdict(path, "changed", f"images below {manifest['root']} are not those of the manifest; {mend}")
     return Verdict(path, "whole")
