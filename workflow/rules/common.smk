@@ -93,5 +93,10 @@ def one_of(group):
 
 
 def ask(stage, resource):
-    """What a job of a stage asks of the scheduler."""
-    return JOBS["resources"][stage][resource]
+    """What a job of a stage asks of the scheduler: after a kill, which may have been for want of it, more memory and time."""
+    stated = JOBS["resources"][stage][resource]
+    return (
+        (lambda wildcards, attempt: stated * attempt)
+        if resource in ("mem_mb", "runtime")
+        else stated
+    )
