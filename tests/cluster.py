@@ -11,7 +11,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel")
@@ -48,16 +49,17 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Gres=gpu:{gp
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full")  # a GPU must be some device
+COLUMNS = {"JobID": 12, "State": 16, "MinMemory": 16, "TimeLimit": 16, "tres-per-job": 24, "Comment": 200}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What squeue knows of a job, also when it has ended."""
+    """What squeue tells of a job, also when it has ended."""
 
     number: str
     state: str
     memory: str
-    minutes: str
+    time: str
     gpus: str
     comment: str  # Snakemake's: the rule, or the group, and the wildcards
 
@@ -187,6 +189,9 @@ def said(*command: str) -> str:
 
 def jobs() -> list[Job]:
     """Give all jobs since the start, in the order of their numbers."""
-    printed = said("squeue", "-h", "-a", "-t", "all", "-o", "%A|%T|%m|%l|%b|%k")
-    found = [Job(*line.split("|", len(fields(Job)) - 1)) for line in printed.splitlines()]
+    columns = ",".join(f"{name}:{width}" for name, width in COLUMNS.items())
+    found = []
+    for line in said("squeue", "-h", "-a", "-t", "all", "-O", columns).splitlines():
+        ends = list(accumulate(COLUMNS.values()))
+        found.append(Job(*(line[end - width : end].strip() for end, width in zip(ends, COLUMNS.values(), strict=True))))
     return sorted(found, key=lambda job: int(job.number))

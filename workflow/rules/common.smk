@@ -67,7 +67,8 @@ E = JOBS["experiment"]
 
 
 def settings(group, job="{job}"):
-    return f"results/{E}/settings/{group}/{job}.json"
+    """The settings file of a job: written by whoever reads this, so never fetched from a storage."""
+    return local(f"results/{E}/settings/{group}/{job}.json")
 
 
 def indexed(group):
@@ -82,9 +83,14 @@ def of_job(group, key):
     return lambda wildcards: JOBS[group][wildcards.job][key]
 
 
-def every(group, pattern):
-    """A path for every job of a group."""
-    return expand(pattern, job=JOBS[group])
+def every(group, kind):
+    """The files of a kind of all jobs of a group."""
+    return expand(f"results/{E}/{group}/{{job}}.{kind}", job=JOBS[group])
+
+
+def folder(files, group):
+    """The folder of the files of a group, wherever a storage has put them; there may be none."""
+    return os.path.dirname(files[0]) if files else f"results/{E}/{group}"
 
 
 def one_of(group):
