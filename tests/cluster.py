@@ -92,9 +92,7 @@ def slurm(folder: Path, cores: int = 2, memory: int = 16000, gpus: int = 2) -> I
     key.chmod(0o400)
     controller, node = free_ports(2)
     (folder / "slurm.conf").write_text(
-        SLURM.format(
-            host=host, controller=controller, node=node, folder=folder, cores=cores, memory=memory, gpus=gpus
-        )
+        SLURM.format(host=host, controller=controller, node=node, folder=folder, cores=cores, memory=memory, gpus=gpus)
     )
     (folder / "gres.conf").write_text("".join(f"NodeName={host} Name=gpu File={file}\n" for file in DEVICES[:gpus]))
     munge = {

@@ -29,6 +29,7 @@ def choose_environment():
             )
     python = "python" if with_conda else shlex.quote(sys.executable)
     shell.prefix(
+        "trap : TERM; "  # outlive a training that is asked to end, for the job is over when its shell is
         f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
         f'reid() {{{{ {python} -m reid "$@"; }}}}; '
     )
