@@ -7,7 +7,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: run setup test test-slurm docs
+.PHONY: run setup test test-slurm test-kubernetes docs
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -24,6 +24,9 @@ test-slurm: setup
 	command -v slurmctld slurmd sbatch munged > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
 	  { apt-get update && apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; } || true
 	$(BIN)/pytest -m slurm tests/test_slurm.py
+
+test-kubernetes: setup
+	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -1,13 +1,11 @@
 """Snakemake's profiles, and what it asks of a cluster or finds in a storage, as far as can be told without one."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from buckets import bucket
 from conftest import ROOT, Checkout
 from reid.params import load
 

@@ -28,9 +28,16 @@ LONG, UPDATES, MIDDLE = "market-side-48-seed0", 400, 20  # a training that lasts
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Checkout]:
+    """Two copies of one state of the project, whose commit the reports name."""
+    local, through_slurm = (tmp_path_factory.mktemp(name) for name in ("local", "through_slurm"))
+    return Checkout(copy_of_the_project(local)), Checkout(copy_of_the_project(through_slurm))
+
+
+@pytest.fixture(scope="module")
+def local(copies: tuple[Checkout, Checkout]) -> Checkout:
     """The experiment as one machine computes it."""
-    checkout = Checkout(copy_of_the_project(tmp_path_factory.mktemp("local")))
+    checkout, _ = copies
     prepare(checkout)
     checkout.run(f"snakemake --cores 2 --configfile {SMOKE}")
     return checkout
@@ -49,9 +56,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def through_slurm(node: None, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def through_slurm(node: None, copies: tuple[Checkout, Checkout]) -> Checkout:
     """The experiment through Slurm in one call, in which one training was cancelled."""
-    checkout = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_slurm")))
+    _, checkout = copies
     prepare(checkout)
     printed = checkout.folder / "printed.txt"
     started = checkout.start(f"exec {THROUGH_SLURM} > {printed} 2>&1", TQDM_MININTERVAL="0.1")

@@ -68,8 +68,7 @@ E = JOBS["experiment"]
 
 
 def settings(group, job="{job}"):
-    """The settings file of a job: written by whoever reads this, so never fetched from a storage."""
-    return local(f"results/{E}/settings/{group}/{job}.json")
+    return f"results/{E}/settings/{group}/{job}.json"
 
 
 def indexed(group):

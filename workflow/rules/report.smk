@@ -15,7 +15,7 @@ rule tabulate:
         queries=every("evaluate", "parquet"),
         curves=every("distract", "json"),
         decays=every("distract", "parquet"),
-        paper=local("reports/paper.csv"),
+        paper="reports/paper.csv",
     output:
         report(
             f"reports/{E}/findings.md",
@@ -116,7 +116,7 @@ rule draw:
         logs=every("train", "csv"),
         scores=every("evaluate", "json"),
         similarities=every("retrieve", "json"),
-        paper=local("reports/paper.csv"),
+        paper="reports/paper.csv",
     output:
         report(
             expand(f"reports/{E}/{{name}}.svg", name=DRAWINGS),
