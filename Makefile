@@ -1,12 +1,13 @@
-# make        set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
-# make test   set up, then pass the tests
-# make docs   set up, then build the documentation into site/
-# make setup  only set up
+# make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
+# make test        set up, then pass the tests
+# make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
+# make docs        set up, then build the documentation into site/
+# make setup       only set up
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: run setup test docs
+.PHONY: run setup test test-slurm test-kubernetes docs
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -18,6 +19,14 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-slurm: setup
+	command -v slurmctld slurmd sbatch munged > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
+	  { apt-get update && apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; } || true
+	$(BIN)/pytest -m slurm tests/test_slurm.py
+
+test-kubernetes: setup
+	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
