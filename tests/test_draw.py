@@ -172,12 +172,8 @@ def test_titles_say_what_was_measured(inputs, tmp_path, synthetic):
 def test_training_curves_are_averaged_over_seeds_without_the_collapsed(inputs, tmp_path):
     draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "training_curves.csv")
-    assert list(rows.columns) == ["variant", "update", "loss", "active"]
-    assert rows["variant"].unique().tolist() == [
-        "market default",
-        "market resnet22",
-        "market resnet22 (collapsed, seed 1)",
-    ]
+    assert list(rows.columns) == ["dataset", "variant", "update", "loss", "active"]
+    assert rows["variant"].unique().tolist() == ["default", "resnet22", "resnet22 (collapsed, seed 1)"]
     first = rows.iloc[0]  # 100 updates in 32 bins: the first has updates 0, 1 and 2
     assert first["update"] == 1 and first["loss"] == pytest.approx(0.2 - 0.001)
 
@@ -282,7 +278,7 @@ def test_what_was_not_run_yet_is_named_where_it_may_be_missing(inputs, tmp_path)
     draw(**{name: [] for name in inputs}, paper=PAPER, settings=settings, out=out)
     for name in ("figure7", "training_curves", "similarities"):
         assert "no run to show" in (out / f"{name}.svg").read_text(encoding="utf-8")
-    assert (out / "training_curves.csv").read_text() == "variant,update,loss,active\n"
+    assert (out / "training_curves.csv").read_text() == "dataset,variant,update,loss,active\n"
 
 
 @pytest.mark.parametrize(

@@ -84,19 +84,20 @@ class Training:
 
 
 def training_means(runs: Sequence[Training], bins: int = 32) -> pd.DataFrame:
-    """Average logs over runs of updates and over seeds: a row for each dataset and variant (column `variant`) and bin.
+    """Average logs over runs of updates and over seeds: a row for each dataset, variant and bin of updates.
 
-    Collapsed runs are lines of their own, named as such.
+    Collapsed runs are variants of their own, named as such.
     """
     binned = []
     for run in runs:
         columns = {name: binned_means(run.log[name].to_numpy(float), bins) for name in LOG}
-        name = f"{run.dataset} {run.variant}" + (f" (collapsed, seed {run.seed})" if run.collapsed else "")
-        binned.append(pd.DataFrame(columns).assign(variant=name, bin=range(len(columns["update"]))))
+        about = {"dataset": run.dataset, "variant": run.variant}
+        about["variant"] += f" (collapsed, seed {run.seed})" if run.collapsed else ""
+        binned.append(pd.DataFrame(columns).assign(**about, bin=range(len(columns["update"]))))
     if not binned:
-        return pd.DataFrame(columns=["variant", *LOG])
-    means = pd.concat(binned).groupby(["variant", "bin"], sort=False).mean().reset_index()
-    return means[["variant", *LOG]]
+        return pd.DataFrame(columns=["dataset", "variant", *LOG])
+    means = pd.concat(binned).groupby(["dataset", "variant", "bin"], sort=False).mean().reset_index()
+    return means[["dataset", "variant", *LOG]]
 
 
 def parse_log(file: Path, text: str) -> pd.DataFrame:
