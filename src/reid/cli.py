@@ -438,6 +438,16 @@ def _figures(names: tuple[str, ...], *kinds: str) -> list[str]:
     return [f"{name}.{kind}" for name in names for kind in kinds]
 
 
+def _present(inputs: Mapping[str, Path | list[Path]], parameters: Mapping[str, Any]) -> dict[str, Path | list[Path]]:
+    """Leave files that are not there out of the lists, where the parameters allow that runs are missing."""
+    if not parameters.get("allow_missing"):
+        return dict(inputs)
+    return {
+        name: [file for file in files if file.is_file()] if isinstance(files, list) else files
+        for name, files in inputs.items()
+    }
+
+
 @app.command()
 def tabulate(
     settings: Settings,
@@ -460,7 +470,7 @@ def tabulate(
         "paper": paper,
     }
     outputs = {name: out / name for name in (*TABLES, *TEXTS)}
-    run("tabulate", settings, inputs, outputs, folder=out, copy=True)
+    run("tabulate", settings, _present(inputs, parameters), outputs, folder=out, copy=True)
 
 
 @app.command()
@@ -501,7 +511,7 @@ def draw(
     files = [*_figures(_drawings(parameters), "svg", "png"), "training_curves.csv"]
     files += ["figure7.csv"] if parameters.get("curves") else []
     files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
-    run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
+    run("draw", settings, _present(inputs, parameters), {name: out / name for name in files}, folder=out, copy=True)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
@@ -535,7 +545,7 @@ def publish(
         "places": [places / f"{run}.parquet" for run in shown],
         "queries": [queries / f"{run}.parquet" for run in runs],
     }
-    run("publish", settings, inputs, {"out": out}, copy=True)
+    run("publish", settings, _present(inputs, parameters), {"out": out}, copy=True)
 
 
 @app.command()
