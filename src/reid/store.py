@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import InputError, provenance
+from reid.artifacts import InputError, beside, provenance, sweep
 
 PACKAGE = Path(__file__).parent
 DIGITS = 16  # of a digest, where people read it
@@ -152,6 +152,9 @@ def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path],
     token = provenance.set({**short, "inputs": digest(stamp["inputs"])[:DIGITS]})
     try:
         compute(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         provenance.reset(token)
     for output in outputs:
@@ -180,14 +183,17 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
             os.utime(output)
             continue
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        _remove(temporary)
-        if source.is_dir():
-            shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
-            _remove(output)
-        else:
-            (_copy if copy else _link)(source, temporary)
-        temporary.rename(output)
+        sweep(output)
+        temporary = beside(output)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
+                _remove(output)
+            else:
+                (_copy if copy else _link)(source, temporary)
+            temporary.rename(output)
+        finally:
+            _remove(temporary)
         os.utime(output)  # newer than the inputs, as engines that go by modification times expect
 
 
