@@ -100,6 +100,7 @@ def run(
     from reid import store
 
     _slow_bars_in_logs()
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own one sets a GiB of address space aside
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
