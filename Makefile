@@ -1,28 +1,17 @@
-<<<<<<< ours
 # make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
 # make test        set up, then pass the tests
 # make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
 # make docs        set up, then build the documentation into site/
 # make setup       only set up
-=======
-# make        set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
-# make test   set up, then pass the tests
-# make docs   set up, then build the documentation into site/
-# make setup  only set up
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
->>>>>>> theirs
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-<<<<<<< ours
-.PHONY: run setup test test-slurm test-kubernetes docs
-=======
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test docs lock licences audit test-oldest
->>>>>>> theirs
+.PHONY: run setup test test-slurm test-kubernetes docs lock licences audit test-oldest
 
 run: setup
 	$(BIN)/snakemake --cores all

@@ -8,8 +8,11 @@ Nothing is pickled: weights and embeddings are safetensors, rows are Parquet, sc
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +30,8 @@ Provenance = dict[str, Any]
 provenance: ContextVar[Provenance | None] = ContextVar("provenance", default=None)
 """Who makes the artifacts being written: stage, digests of its parameters, code and inputs. Set by `reid.store`."""
 
+HOST = os.uname().nodename
+
 SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 
 
@@ -36,16 +41,49 @@ class InputError(ValueError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, flush it to disk and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Give a temporary path beside `path`; when the block ends well, flush it to disk and rename it to `path`.
+
+    Raises OSError naming `path` if the disk is full, fails or may not be written to.
+    """
+    temporary = beside(path)
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except Exception as error:
+        number = _errno(error)
+        if number is None or getattr(error, "filename", None) not in (None, str(temporary)):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _errno(error: Exception) -> int | None:
+    """Give the system's number of an error; safetensors, written in Rust, has it in its words only."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said else None
+
+
+def beside(path: Path) -> Path:
+    """Give the name under which this process makes what is to become `path`."""
+    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes of this machine that are no more, killed as they wrote `path`, left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{HOST}.*.tmp"):
+        from psutil import pid_exists
+
+        number = left.name.split(".")[-2]
+        if number.isdecimal() and not pid_exists(int(number)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

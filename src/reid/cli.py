@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -33,6 +35,18 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
   reid train --help          explains one stage
 """
 
+AGAIN = "nothing is lost: put it right, then run the same again"
+CURES = {
+    errno.ENOSPC: "the disk is full: free some of it, then run the same again; nothing is lost",
+    errno.EDQUOT: "your quota of the disk is used up: free some of it, then run the same again; nothing is lost",
+    errno.EFBIG: "files may not be that large here (ulimit -f): allow it, then run the same again; nothing is lost",
+    errno.EIO: "the disk fails to read or write: look into the system's log, then run the same again",
+    errno.EROFS: "nothing can be written there: make it writable, or name another store in REID_STORE",
+    errno.EACCES: "you may not use it: change its permissions, or name another store in REID_STORE",
+    errno.EMFILE: "too many files are open: allow more (ulimit -n), then run the same again",
+}
+"""What to do where the system refuses."""
+
 app = typer.Typer(
     name="reid",
     help=HELP,
@@ -60,6 +74,9 @@ Offline = Annotated[
 ]
 
 
+MEMORY = "REID_MEMORY_MB"
+
+
 def _slow_bars_in_logs() -> None:
     """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
     if not sys.stderr.isatty():
@@ -85,6 +102,7 @@ def run(
     from reid import store
 
     _slow_bars_in_logs()
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own one sets a GiB of address space aside
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
@@ -96,8 +114,14 @@ def run(
         threadpool_limits(parameters.get("threads"))  # the order of sums, and so the last digits, depend on it
         function = getattr(importlib.import_module(f"reid.stages.{stage}"), stage)
         places = {name: work / path.name for name, path in outputs.items()} if folder is None else {"out": work}
-        function(settings=parameters, **inputs, **places, **(passed or {}))
+        try:
+            function(settings=parameters, **inputs, **places, **(passed or {}))
+        except (MemoryError, RuntimeError, OSError) as error:
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise InputError(f"{stage} {described.get('job', '')}: {_too_little(stage)}") from error
+            raise
 
+    _limit_memory()
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
     request |= {"job": described.get("job", ""), "settings": settings}
@@ -114,6 +138,20 @@ def run(
     how = f"computed in {time.monotonic() - start:.1f} s" if computed else "found in the store"
     wrote = ", ".join(str(path) for path in outputs.values()) if folder is None else f"{len(outputs)} files in {folder}"
     typer.echo(f"{stage} {described.get('job', '')}: {how}, wrote {wrote}", err=True)
+
+
+def _limit_memory() -> None:
+    """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free."""
+    if limit := os.environ.get(MEMORY):
+        if not limit.isdecimal():
+            raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
+
+
+def _too_little(stage: str) -> str:
+    if limit := os.environ.get(MEMORY):
+        return f"needs more than the {limit} MB allowed; raise resources.{stage}.mem_mb in the parameters, or {MEMORY}"
+    return "there is not enough memory; free some, or run fewer jobs at once, then run the same again"
 
 
 def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping[str, Any]) -> bool | None:
@@ -750,8 +788,13 @@ def main() -> None:
     try:
         app()
     except (ValueError, FloatingPointError) as error:  # InputError is a ValueError
-        typer.echo(f"reid: error: {error}", err=True)
-        sys.exit(1)
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno, AGAIN)}"
+    else:
+        return
+    typer.echo(f"reid: error: {message}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from reid import records
-from reid.artifacts import InputError, provenance, read_json, write_json
+from reid.artifacts import InputError, beside, provenance, read_json, sweep, write_json
 from reid.records import content_digest, digest
 
 PACKAGE = Path(__file__).parent
@@ -168,6 +168,9 @@ def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path],
     token = provenance.set({**short, "inputs": digest(stamp["inputs"])[:DIGITS]})
     try:
         compute(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         provenance.reset(token)
     for output in outputs:
@@ -196,14 +199,17 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
             os.utime(output)
             continue
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        _remove(temporary)
-        if source.is_dir():
-            shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
-            _remove(output)
-        else:
-            (_copy if copy else _link)(source, temporary)
-        temporary.rename(output)
+        sweep(output)
+        temporary = beside(output)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
+                _remove(output)
+            else:
+                (_copy if copy else _link)(source, temporary)
+            temporary.rename(output)
+        finally:
+            _remove(temporary)
         os.utime(output)  # newer than the inputs, as engines that go by modification times expect
 
 
