@@ -26,10 +26,11 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "store": {"artifacts"},
     "plan": {"artifacts", "params", "store", "data"},
     "readiness": {"artifacts", "params", "functional", "data", "models", "training", "store", "plan"},
-    "stages": {"artifacts", "params", "functional", "data", "models", "training", "reporting"},
+    "photos": {"artifacts", "functional", "data", "models"},
+    "stages": {"artifacts", "params", "functional", "data", "models", "training", "reporting", "photos"},
     "cli": {"artifacts", "params", "store", "plan", "readiness", "stages", "training"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"functional", "photos"},
 }
 
 
