@@ -15,7 +15,18 @@ from pathlib import Path
 
 import atheris
 
-INSTRUMENTED = ["reid", "yaml", "zipfile", "tarfile", "csv", "json", "numpy.lib._format_impl", "scipy.io", "PIL", "torch._weights_only_unpickler"]
+INSTRUMENTED = [
+    "reid",
+    "yaml",
+    "zipfile",
+    "tarfile",
+    "csv",
+    "json",
+    "numpy.lib._format_impl",
+    "scipy.io",
+    "PIL",
+    "torch._weights_only_unpickler",
+]
 KEPT = Path(".fuzz")
 MEGABYTES = 3000
 SLOW = 20
@@ -78,7 +89,10 @@ def main() -> None:
         bad = ran.returncode != 0 or not number
         found += bad
         (KEPT / name / "log").write_text(ran.stderr)
-        print(f"{name:14}{number:10}{given.seconds:9}  {kept[0] if kept else ran.stderr[-500:] if bad else '-'}", flush=True)
+        print(
+            f"{name:14}{number:10}{given.seconds:9}  {kept[0] if kept else ran.stderr[-500:] if bad else '-'}",
+            flush=True,
+        )
     print(f"{total} inputs, {found} findings")
     sys.exit(bool(found))
 

@@ -100,7 +100,9 @@ def _table(content: bytes, folder: Path) -> object:
 def _table_seeds(folder: Path) -> list[bytes]:
     whole = "path,person_id,camera_id,tracklet_id,split\n" + "".join(
         f"{name}.jpg,{person},{camera},1,{split}\n"
-        for name, person, camera, split in zip("abcd", "xxyy", "1212", ("train", "train", "query", "gallery"), strict=True)
+        for name, person, camera, split in zip(
+            "abcd", "xxyy", "1212", ("train", "train", "query", "gallery"), strict=True
+        )
     )
     return [whole.encode(), '\ufeffpath,person_id\n"a.jpg","é ""x"""\nb.jpg,é\n'.encode()]
 
@@ -307,7 +309,9 @@ def _of_release(which: int, name: str) -> Seeds:
 def _image(content: bytes, folder: Path) -> object:
     (folder / "image").write_bytes(content)
     one = np.zeros(1, np.int64)
-    index = Index(folder, np.array(["image"]), one, one, one, np.array(["train"]), np.zeros((1, 4), np.int32), upright=True)
+    index = Index(
+        folder, np.array(["image"]), one, one, one, np.array(["train"]), np.zeros((1, 4), np.int32), upright=True
+    )
     with contextlib.suppress(InputError):
         measure(index, [0])
     try:
@@ -365,7 +369,12 @@ def _archive_seeds(folder: Path) -> list[bytes]:
             zipped.writestr("r/a.jpg", b"one")
             zipped.writestr("r/../b.jpg", b"two")
         seeds.append(buffer.getvalue())
-    for mode, layout in (("w", tarfile.PAX_FORMAT), ("w", tarfile.GNU_FORMAT), ("w:gz", tarfile.PAX_FORMAT), ("w:xz", tarfile.GNU_FORMAT)):
+    for mode, layout in (
+        ("w", tarfile.PAX_FORMAT),
+        ("w", tarfile.GNU_FORMAT),
+        ("w:gz", tarfile.PAX_FORMAT),
+        ("w:xz", tarfile.GNU_FORMAT),
+    ):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode=mode, format=layout) as tarred:
             for name in ("r/é.jpg", "r/" + "long" * 40 + ".jpg"):

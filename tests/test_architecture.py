@@ -28,10 +28,11 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "plan": {"artifacts", "params", "records", "store", "data"},
     "readiness": {"artifacts", "params", "functional", "data", "models", "training", "store", "plan"},
     "lineage": {"artifacts", "records", "store", "data"},
-    "stages": {"artifacts", "params", "functional", "data", "models", "training", "reporting"},
+    "photos": {"artifacts", "functional", "data", "models"},
+    "stages": {"artifacts", "params", "functional", "data", "models", "training", "reporting", "photos"},
     "cli": {"artifacts", "params", "store", "plan", "readiness", "lineage", "stages", "training"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"functional", "photos"},
 }
 
 

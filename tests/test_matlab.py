@@ -24,7 +24,9 @@ VARIABLES: dict[str, Any] = {
     "rows": np.array(["abc", "xyz"]),
     "nothing": "",
     "cells": cell_array(["a", np.arange(3), cell_array(["b"])]),
-    "structs": struct_array(("imname", "box"), [("a.jpg", np.arange(4)), ("b.jpg", struct_array(("x",), [(1,), (2,)]))]),
+    "structs": struct_array(
+        ("imname", "box"), [("a.jpg", np.arange(4)), ("b.jpg", struct_array(("x",), [(1,), (2,)]))]
+    ),
 }
 
 

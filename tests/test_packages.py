@@ -25,7 +25,10 @@ DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + sum(PROJECT["o
 PAGE = ROOT / "docs/licences.md"
 LISTED = dict(re.findall(r"^\| (\S+) \| \d\S* \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
 FREE = r"\b(MIT|BSD|0BSD|ISC|Apache|PSF|Python Software Foundation|Zope|Zlib|CC0|MPL|Mozilla|EPL)"
-EXPLAINED = {"grandalf": "GNU General Public License v2 (GPLv2)", "pygit2": "GPLv2 with linking exception"}  # on the page
+EXPLAINED = {
+    "grandalf": "GNU General Public License v2 (GPLv2)",
+    "pygit2": "GPLv2 with linking exception",
+}  # on the page
 
 
 def test_every_locked_package_has_a_digest() -> None:
@@ -69,7 +72,11 @@ def test_the_list_of_licences_is_that_of_the_environment(tmp_path: Path) -> None
     if any(version(name) != str(locked.specifier).removeprefix("==") for name, locked in HERE.items()):
         pytest.skip("this environment is not the locked one")
     subprocess.run(
-        [sys.executable, "-c", "import sys; sys.path.insert(0, 'docs'); import licences; print(licences.page(), end='')"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, 'docs'); import licences; print(licences.page(), end='')",
+        ],
         cwd=ROOT,
         check=True,
         stdout=(tmp_path / "page").open("w"),

@@ -407,13 +407,122 @@ def train(
 
 @app.command()
 def embed(
-    settings: Settings,
-    index: IndexFile,
-    embedder: Annotated[Path, _file("The embedder, written by `reid train`.")],
-    out: Annotated[Path, _file("Where to write the embeddings (.safetensors).")],
+    out: Annotated[Path, _file("Where to write the embeddings, or the gallery (.safetensors).")],
+    source: Annotated[
+        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="[PHOTOS]")
+    ] = None,
+    model: Annotated[Path | None, _file("Photos: the model that embeds them, written by `reid train`.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Photos: what their paths below the folder say of them, as in {person}/{camera}/{name}."),
+    ] = None,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Photos: leave damaged ones out, and list them.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Photos: how many work at once.  [all cores]")] = None,
+    settings: Annotated[Path | None, _file("Stage: this job's settings, written by `reid plan`.")] = None,
+    index: Annotated[Path | None, _file("Stage: the dataset's index, written by `reid index` (.parquet).")] = None,
+    embedder: Annotated[Path | None, _file("Stage: the embedder, written by `reid train`.")] = None,
 ) -> None:
-    """Embed queries, gallery and multi-query boxes, or one shard of the distractors."""
-    run("embed", settings, {"index": index, "embedder": embedder}, {"out": out})
+    """Turn images into unit vectors: photos of your own into a gallery, or, as a stage, the images of an index.
+
+    \b
+      reid embed photos --model market-default-seed0.safetensors --out gallery.safetensors
+      reid search anna.jpg --model market-default-seed0.safetensors --gallery gallery.safetensors
+
+    All images in the folder and below it are embedded, or those that a table names: column path (relative to the
+    table's folder) and, if you know them, person_id and camera_id. After a kill, the same command goes on where it was.
+    A damaged photo is an error that names it; --allow-damaged leaves it out.
+
+    \b
+      reid embed --settings S.json --index I.parquet --embedder E.safetensors --out O.safetensors
+
+    is the stage of the pipeline: it embeds queries, gallery and multi-query boxes, or one shard of the distractors.
+    """
+    photos = {"PHOTOS": source, "--model": model, "--pattern": pattern, "--threads": threads}
+    photos["--allow-damaged"] = allow_damaged or None
+    stage = {"--settings": settings, "--index": index, "--embedder": embedder}
+    given = [[name for name, value in side.items() if value is not None] for side in (photos, stage)]
+    if all(given):
+        raise InputError(
+            f"{given[0][0]} belongs to photos of your own and {given[1][0]} to the stage; give one or other"
+        )
+    if settings is not None and index is not None and embedder is not None:
+        run("embed", settings, {"index": index, "embedder": embedder}, {"out": out})
+    elif source is not None and model is not None:
+        from reid.stages.embed_photos import embed_photos
+
+        _slow_bars_in_logs()
+        count = embed_photos(source, model, out, pattern=pattern, allow_damaged=allow_damaged, threads=threads)
+        typer.echo(f"embed: {count:,} photos in {out}", err=True)
+    else:
+        side = stage if given[1] else {"PHOTOS": source, "--model": model}
+        missing = " and ".join(name for name, value in side.items() if value is None)
+        raise InputError(
+            f"{missing} missing: give PHOTOS and --model for photos, --settings, --index, --embedder for a stage"
+        )
+
+
+@app.command()
+def search(
+    queries: Annotated[
+        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO...")
+    ],
+    gallery: Annotated[Path, _file("Where to look: a gallery, written by `reid embed PHOTOS --model MODEL`.")],
+    model: Annotated[Path, _file("The model that made the gallery.")],
+    top: Annotated[int, typer.Option(help="How many places to show.")] = 10,
+    rerank: Annotated[
+        Literal["none", "qe-dba", "k-reciprocal"],
+        typer.Option(help="qe-dba is the paper's re-ranking, k-reciprocal the one of Zhong et al."),
+    ] = "none",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Search a graph of neighbours, made once beside the gallery (faiss).")
+    ] = False,
+    html: Annotated[Path | None, _file("Also write a page with the pictures (.html).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [all cores]")] = None,
+) -> None:
+    """Find the photos of a gallery that look most like the person on each of yours.
+
+    Exact: every photo of the gallery is compared. --approximate looks at a few thousand, for galleries of millions.
+    Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
+    A place is a likeness, not an identification.
+    """
+    from reid.stages.search import search as search_gallery
+
+    _slow_bars_in_logs()
+    how: dict[str, Any] = {"top": top, "rerank": rerank, "approximate": approximate}
+    found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
+    _print_places(found, rerank != "none")
+    if html is not None:
+        typer.echo(f"search: wrote {html}", err=True)
+
+
+def _print_places(found: Any, reranked: bool) -> None:
+    """Print a table a query; where there is no terminal, with lines as long as they are."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    for each in found:
+        labels = [name for name in ("person", "camera") if name in each.hits[0].labels]
+        table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+        table.add_column("", justify="right")
+        table.add_column("similarity", justify="right")
+        if reranked:
+            table.add_column("re-ranked", justify="right")
+        for name in labels:
+            table.add_column(name)
+        table.add_column("photo", overflow="fold")
+        for place, hit in enumerate(each.hits, 1):
+            scores = [f"{hit.similarity:.3f}", *([f"{hit.score:.3f}"] if reranked else [])]
+            cells = [str(place), *scores, *(hit.labels[name] for name in labels), hit.path]
+            table.add_row(*map(Text, cells))
+        console.print(Text(each.query, style="bold"))
+        console.print(table)
 
 
 @app.command()

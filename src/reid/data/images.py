@@ -29,6 +29,8 @@ MOST_PIXELS = 89_478_485
 HEAD = 2**14
 """Bytes of a file in which a JPEG tells its size, unless it carries a large preview."""
 
+UNKNOWN_RANGE = "it has 32 bits a pixel, whose black and white are unknown; save it with 8 or 16"
+
 Content = TypeVar("Content")
 Part = TypeVar("Part")
 
@@ -164,8 +166,20 @@ def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
     if frames > 1 and not content.startswith(JPEG_SIGNATURE):
         raise ValueError(f"it is an animation of {frames} frames; save the frame that you mean as an image of its own")
     if mode in ("I", "F"):
-        raise ValueError("it has 32 bits a pixel, whose black and white are unknown; save it with 8 or 16")
+        raise ValueError(UNKNOWN_RANGE)
     return (height, width), False
+
+
+def of_pillow(opened: PillowImage) -> Image:
+    """Convert an image of Pillow to (h, w, 3) uint8 RGB as `decode` would have read it, upright.
+
+    Raises ValueError or OSError if its pixels are damaged or of 32 bits.
+    """
+    if opened.mode in ("I", "F"):
+        raise ValueError(UNKNOWN_RANGE)
+    turn = TURNS.get(int(opened.getexif().get(ORIENTATION, 1)))
+    image = _rgb(opened)
+    return image if turn is None else np.ascontiguousarray(turn(image))
 
 
 def _rgb(opened: PillowImage) -> Image:
