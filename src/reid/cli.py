@@ -440,6 +440,40 @@ def _print_places(found: Any, reranked: bool) -> None:
 
 
 @app.command()
+def export(
+    model: Annotated[Path, _file("The model, written by `reid train`.")],
+    out: Annotated[Path, _file("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
+    form: Annotated[
+        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx runs anywhere, torch-export in PyTorch.")
+    ] = "onnx",
+    opset: Annotated[int, typer.Option(help="ONNX: version of its operators, 18 to 25.")] = 18,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far a value of an embedding may be from the module's.")
+    ] = 1e-4,
+    scores: Annotated[
+        Path | None, _file("Scores for the card, written by `reid evaluate`.  [those of the model's run]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="What the card says of the training data.  [from the run]")] = None,
+    licence: Annotated[str | None, typer.Option(help="What the card says of the licence.  [from the run]")] = None,
+) -> None:
+    """Write a model for other programs, with its model card.
+
+    It takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of any one size, and gives unit vectors
+    (B, D); normalisation is inside, scaling to the largest side is yours (the card says how). The file is run on random
+    images of three shapes and compared with the module before it is written.
+    """
+    from reid.stages.export import export as export_model
+
+    how: dict[str, Any] = {"form": form, "opset": opset, "tolerance": tolerance}
+    told: dict[str, Any] = {"scores": scores, "data": data, "licence": licence}
+    difference = export_model(model, out, **how, **told)
+    typer.echo(
+        f"export: differs from the module by at most {difference:.1e} on random images of three shapes", err=True
+    )
+    typer.echo(f"export: wrote {out} and {out}.md", err=True)
+
+
+@app.command()
 def evaluate(
     settings: Settings,
     index: IndexFile,

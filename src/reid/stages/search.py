@@ -76,6 +76,7 @@ def search(
     if html is not None:
         about = {
             "gallery": gallery.name,
+            "root": there.root.as_posix(),
             "photos": len(there.path),
             "left_out": len(there.about["left_out"]),
             "model": model.name,
@@ -100,7 +101,7 @@ def _hit(gallery: Gallery, ranked: Ranked, row: int, place: int) -> Hit:
     item = int(ranked.items[row, place])
     labels = {name: texts[item] for name, texts in gallery.labels.items()}
     path = (gallery.root / gallery.path[item]).as_posix()
-    return Hit(path, float(ranked.similarity[row, place]), float(ranked.score[row, place]), labels)
+    return Hit(path, gallery.path[item], float(ranked.similarity[row, place]), float(ranked.score[row, place]), labels)
 
 
 def _by_graph(embeddings: NDArray[np.float32], gallery: Gallery, top: int, threads: int | None) -> Ranked:
