@@ -323,7 +323,7 @@ def train(
 def embed(
     out: Annotated[Path, _file("Where to write the embeddings, or the gallery (.safetensors).")],
     source: Annotated[
-        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="[PHOTOS]")
+        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="PHOTOS")
     ] = None,
     model: Annotated[Path | None, _file("Photos: the model that embeds them, written by `reid train`.")] = None,
     pattern: Annotated[
@@ -380,7 +380,7 @@ def embed(
 @app.command()
 def search(
     queries: Annotated[
-        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO...")
+        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO")
     ],
     gallery: Annotated[Path, _file("Where to look: a gallery, written by `reid embed PHOTOS --model MODEL`.")],
     model: Annotated[Path, _file("The model that made the gallery.")],

@@ -18,7 +18,7 @@ LINKS = 32
 """Neighbours of an item in the graph; twice as many on its lowest level."""
 BUILD = 200
 """Candidates looked at to link an item."""
-WIDTH = 256
+WIDTH = 512
 """Candidates looked at to answer a query: more find more, and take longer."""
 
 _ROWS = 8192

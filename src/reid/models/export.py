@@ -86,8 +86,17 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
     model = made.model_proto
     if (found := [each.version for each in model.opset_import if not each.domain]) != [opset]:
         raise InputError(f"opset {opset} cannot be written for this network (it needs {found[0]}); give another")
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input):
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # names the folders of this machine
+    del model.graph.value_info[:]  # of sizes by the names that PyTorch gave them
+    (pixels,), (embeddings,) = model.graph.input, model.graph.output
+    for value, place, name in (
+        (pixels, 0, "batch"),
+        (pixels, 2, "height"),
+        (pixels, 3, "width"),
+        (embeddings, 0, "batch"),
+    ):
+        value.type.tensor_type.shape.dim[place].dim_param = name
     entry = model.metadata_props.add()
     entry.key, entry.value = "reid", json.dumps(dict(about))
     content: bytes = model.SerializeToString()
