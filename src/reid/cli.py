@@ -409,7 +409,7 @@ def train(
 def embed(
     out: Annotated[Path, _file("Where to write the embeddings, or the gallery (.safetensors).")],
     source: Annotated[
-        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="[PHOTOS]")
+        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="PHOTOS")
     ] = None,
     model: Annotated[Path | None, _file("Photos: the model that embeds them, written by `reid train`.")] = None,
     pattern: Annotated[
@@ -466,7 +466,7 @@ def embed(
 @app.command()
 def search(
     queries: Annotated[
-        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO...")
+        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO")
     ],
     gallery: Annotated[Path, _file("Where to look: a gallery, written by `reid embed PHOTOS --model MODEL`.")],
     model: Annotated[Path, _file("The model that made the gallery.")],
@@ -523,6 +523,40 @@ def _print_places(found: Any, reranked: bool) -> None:
             table.add_row(*map(Text, cells))
         console.print(Text(each.query, style="bold"))
         console.print(table)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, _file("The model, written by `reid train`.")],
+    out: Annotated[Path, _file("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
+    form: Annotated[
+        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx runs anywhere, torch-export in PyTorch.")
+    ] = "onnx",
+    opset: Annotated[int, typer.Option(help="ONNX: version of its operators, 18 to 25.")] = 18,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far a value of an embedding may be from the module's.")
+    ] = 1e-4,
+    scores: Annotated[
+        Path | None, _file("Scores for the card, written by `reid evaluate`.  [those of the model's run]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="What the card says of the training data.  [from the run]")] = None,
+    licence: Annotated[str | None, typer.Option(help="What the card says of the licence.  [from the run]")] = None,
+) -> None:
+    """Write a model for other programs, with its model card.
+
+    It takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of any one size, and gives unit vectors
+    (B, D); normalisation is inside, scaling to the largest side is yours (the card says how). The file is run on random
+    images of three shapes and compared with the module before it is written.
+    """
+    from reid.stages.export import export as export_model
+
+    how: dict[str, Any] = {"form": form, "opset": opset, "tolerance": tolerance}
+    told: dict[str, Any] = {"scores": scores, "data": data, "licence": licence}
+    difference = export_model(model, out, **how, **told)
+    typer.echo(
+        f"export: differs from the module by at most {difference:.1e} on random images of three shapes", err=True
+    )
+    typer.echo(f"export: wrote {out} and {out}.md", err=True)
 
 
 @app.command()

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.functional.neighbours import Progress
+from reid.functional.protocols import check_unit_norm
 from reid.functional.ranking import split
-from reid.functional.search import Ranked, check_searchable
+from reid.functional.search import Ranked
 
 LINKS = 32
 """Neighbours of an item in the graph; twice as many on its lowest level."""
 BUILD = 200
 """Candidates looked at to link an item."""
-WIDTH = 256
+WIDTH = 512
 """Candidates looked at to answer a query: more find more, and take longer."""
 
 _ROWS = 8192
@@ -39,26 +40,31 @@ def build_graph(
     return graph
 
 
-def rank_by_graph(
-    query: NDArray[np.floating],
-    gallery: NDArray[np.floating],
-    graph: NDArray[np.uint8],
-    top: int = 10,
-    *,
-    width: int = WIDTH,
-    threads: int | None = None,
-) -> Ranked:
+def open_graph(graph: NDArray[np.uint8], shape: tuple[int, ...], *, threads: int | None = None) -> Any:
+    """Make faiss's index of what `build_graph` gave for a gallery of `shape` (G, D).
+
+    Raises ValueError if it is of another gallery, or faiss is not installed.
+    """
+    index = _faiss(threads).deserialize_index(graph)
+    if (index.ntotal, index.d) != shape:
+        raise ValueError(f"the graph is of {index.ntotal} x {index.d} embeddings, the gallery has {shape}; delete it")
+    return index
+
+
+def rank_by_graph(query: NDArray[np.floating], index: Any, top: int = 10, *, width: int = WIDTH) -> Ranked:
     """Rank as `functional.search.rank` does, nearly: items of the first places may be missing.
 
-    graph  of this gallery, by `build_graph`. width: candidates looked at, at least `top`
-    Raises ValueError as `rank` does, if faiss is not installed, or if the graph is of another gallery.
+    query  (Q, D) of unit norm. index: by `open_graph`. width: candidates looked at, at least `top`
+    Raises ValueError for queries of other dimensions or norm, and if fewer places are found than asked for.
     """
-    check_searchable(query, gallery, top)
-    index = _faiss(threads).deserialize_index(graph)
-    if (index.ntotal, index.d) != gallery.shape:
-        raise ValueError(f"the graph is of {index.ntotal} x {index.d} embeddings, the gallery has {gallery.shape}")
+    check_unit_norm(query, "query")
+    if query.shape[1] != index.d:
+        raise ValueError(f"query embeddings have {query.shape[1]} dimensions, those of the gallery {index.d}")
+    top = min(top, index.ntotal)
     index.hnsw.efSearch = max(width, top)
-    similarity, items = index.search(np.ascontiguousarray(query, np.float32), min(top, len(gallery)))
+    similarity, items = index.search(np.ascontiguousarray(query, np.float32), top)
+    if (items < 0).any():
+        raise ValueError(f"the graph leads to fewer than {top} items for query {int((items < 0).any(1).argmax())}")
     return Ranked(items, similarity, similarity)
 
 

@@ -27,7 +27,7 @@ class Ranked:
     similarity: NDArray[np.float32]
     """(Q, K) dot products of the embeddings."""
     score: NDArray[np.float32]
-    """(Q, K) what they are ordered by: the similarity; that of the expanded embeddings (qe-dba); 1 - d (k-reciprocal)."""
+    """(Q, K) what they are ordered by: the similarity, that of expanded embeddings, or 1 - k-reciprocal distance."""
 
 
 def rank(

@@ -21,13 +21,14 @@ BOX = (192, 288)
 class Hit:
     """A place of a query.
 
-    path        of the photo
+    path        of the photo; name: its path below the gallery's folder
     similarity  dot product of the embeddings, in [-1, 1]
     score       what places are ordered by: the similarity, or what a re-ranking makes of it
     labels      person and camera of the photo, as far as known
     """
 
     path: str
+    name: str
     similarity: float
     score: float
     labels: Mapping[str, str]
@@ -44,8 +45,8 @@ class Searched:
 def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None], about: Mapping[str, Any]) -> str:
     """Write the page.
 
-    pictures: WebP of every photo by its path, None for one that is gone. about: gallery, photos, left_out, model,
-    digest, rerank, approximate, top.
+    pictures: WebP of every photo by its path, None for one that is gone. about: gallery, root, photos, left_out,
+    model, digest, rerank, approximate, top.
     """
     environment = Environment(
         loader=PackageLoader("reid", "reporting"),

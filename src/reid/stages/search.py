@@ -76,6 +76,7 @@ def search(
     if html is not None:
         about = {
             "gallery": gallery.name,
+            "root": there.root.as_posix(),
             "photos": len(there.path),
             "left_out": len(there.about["left_out"]),
             "model": model.name,
@@ -100,11 +101,11 @@ def _hit(gallery: Gallery, ranked: Ranked, row: int, place: int) -> Hit:
     item = int(ranked.items[row, place])
     labels = {name: texts[item] for name, texts in gallery.labels.items()}
     path = (gallery.root / gallery.path[item]).as_posix()
-    return Hit(path, float(ranked.similarity[row, place]), float(ranked.score[row, place]), labels)
+    return Hit(path, gallery.path[item], float(ranked.similarity[row, place]), float(ranked.score[row, place]), labels)
 
 
 def _by_graph(embeddings: NDArray[np.float32], gallery: Gallery, top: int, threads: int | None) -> Ranked:
-    from reid.functional.approximate import build_graph, rank_by_graph
+    from reid.functional.approximate import build_graph, open_graph, rank_by_graph
 
     file = gallery.file.with_suffix(".graph")
     graph = _read_graph(file, gallery.about["key"])
@@ -112,7 +113,7 @@ def _by_graph(embeddings: NDArray[np.float32], gallery: Gallery, top: int, threa
         bar = partial(tqdm, desc=f"link {gallery.file.name}", unit="block")
         graph = build_graph(gallery.embeddings, threads=threads, progress=bar)
         _write_graph(file, graph, gallery.about["key"])
-    return rank_by_graph(embeddings, gallery.embeddings, graph, top, threads=threads)
+    return rank_by_graph(embeddings, open_graph(graph, gallery.embeddings.shape, threads=threads), top)
 
 
 def _read_graph(file: Path, key: str) -> NDArray[np.uint8] | None:
