@@ -61,3 +61,12 @@ def test_what_goes_to_slurm_together_asks_for_no_gpu(experiment: str) -> None:
 
 def test_groups_are_of_rules() -> None:
     assert {each.split("=")[0] for each in profile("slurm")["groups"]} < RULES
+
+
+def test_a_training_on_several_gpus_has_one_machine_for_itself_and_asks_slurm_for_all(checkout: Checkout) -> None:
+    smoke = ROOT / "experiments/smoke/params.yaml"
+    content = {**yaml.safe_load(smoke.read_text()), "resources": {"train": {"gpu": 4}}}
+    (checkout.folder / "several.yaml").write_text(yaml.safe_dump(content))
+    for name, gpus in (("default", 1), ("slurm", 4)):  # of the first machine's total, or of a node's
+        printed = checkout.run(f"snakemake --dry-run --workflow-profile profiles/{name} --configfile several.yaml")
+        assert asked(printed)["train"]["gpu"] == gpus
