@@ -36,7 +36,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("slurm")
     with cluster.slurm(folder, cores=4, gpus=2):
         yield
-    assert cluster.steps(folder) == [] and not (cluster.SITE / "slurm.conf").is_symlink()
+    assert cluster.processes(folder) == [] and not (cluster.SITE / "slurm.conf").is_symlink()
 
 
 @pytest.fixture(scope="module")
