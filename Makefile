@@ -1,6 +1,7 @@
 # make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
 # make test        set up, then pass the tests
 # make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
+# make test-kubernetes  set up, run a training through stand-ins for pods and an object store
 # make docs        set up, then build the documentation into site/
 # make setup       only set up
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
@@ -25,7 +26,7 @@ test: setup
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-slurm: setup
-	command -v slurmctld slurmd sbatch munged > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
+	command -v slurmctld || test "$$(id -u)" -ne 0 || ! command -v apt-get || \
 	  { apt-get update && apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; } || true
 	$(BIN)/pytest -m slurm tests/test_slurm.py
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from tempfile import gettempdir
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel")
 SITE = Path("/etc/slurm")  # the only place where job steps look
@@ -79,8 +80,9 @@ def slurm(folder: Path, cores: int = 2, memory: int = 16000, gpus: int = 2) -> I
     folder = folder.resolve()
     placed = [SITE / "slurm.conf", SITE / "gres.conf"]
     for place in placed:
-        if place.is_symlink() and not place.exists():
-            place.unlink()  # of a test that was killed
+        if place.is_symlink() and place.readlink().is_relative_to(gettempdir()):  # of a test that was killed
+            kill(place.readlink().parent)
+            place.unlink()
         if place.exists():
             raise RuntimeError(f"{place}: Slurm is configured on this machine; the test would disturb it")
     host = socket.gethostname().split(".")[0]
@@ -164,19 +166,23 @@ def end(running: list["subprocess.Popen[bytes]"], folder: Path) -> None:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-    for number in steps(folder):
+    kill(folder)
+
+
+def kill(folder: Path) -> None:
+    for number in processes(folder):
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
 
 
-def steps(folder: Path) -> list[int]:
-    """Give the processes that were started by a node whose spool is in the folder."""
+def processes(folder: Path) -> list[int]:
+    """Give the daemons of a Slurm that has its files in the folder, and what its jobs started."""
     found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if f"={folder}/slurm.conf".encode() in environment.read_bytes():
-                found.append(int(environment.parent.name))
-    return found
+            if f"{folder}/".encode() in (place / "cmdline").read_bytes() + (place / "environ").read_bytes():
+                found.append(int(place.name))
+    return sorted(set(found) - {os.getpid()})
 
 
 def said(*command: str) -> str:

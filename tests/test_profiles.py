@@ -1,4 +1,4 @@
-"""Snakemake's profiles, and what it asks of a cluster or finds in a storage, as far as can be told without one."""
+"""Snakemake's profiles: what they share, and what is asked of a cluster, as far as a dry run tells."""
 
 import re
 from typing import Any
@@ -9,8 +9,8 @@ import yaml
 from conftest import ROOT, Checkout
 from reid.params import load
 
-DRY = "snakemake --dry-run --workflow-profile profiles/slurm --configfile experiments/paper/params.yaml"
-
+SMOKE = "experiments/smoke/params.yaml"
+DRY = f"snakemake --dry-run --workflow-profile profiles/slurm --configfile {SMOKE}"
 RULES = {
     rule
     for path in (ROOT / "workflow/rules").glob("*.smk")
@@ -39,12 +39,10 @@ def asked(printed: str) -> dict[str, dict[str, int]]:
 
 def test_another_attempt_asks_for_more_memory_and_time(checkout: Checkout) -> None:
     first, second = (asked(checkout.run(f"{DRY} --attempt {attempt}")) for attempt in (1, 2))
-    stated = load(ROOT / "experiments/paper/params.yaml").resources
-    assert {name: first["train"][name] for name in ("mem_mb", "runtime", "gpu")} == {
-        "mem_mb": stated["train"].mem_mb, "runtime": stated["train"].runtime, "gpu": 1
-    }  # fmt: skip
+    stated = load(ROOT / SMOKE).resources_of("train").model_dump(exclude={"threads"})
+    assert {name: first["train"][name] for name in stated} == stated
     assert first.keys() == second.keys() == RULES | {"all"}
-    for rule in first.keys() - {"all"}:
+    for rule in RULES:
         assert all(second[rule][name] == 2 * first[rule][name] for name in ("mem_mb", "runtime")), rule
         assert second[rule]["gpu"] == first[rule]["gpu"], rule
 
@@ -53,11 +51,19 @@ def test_another_attempt_asks_for_more_memory_and_time(checkout: Checkout) -> No
     "experiment", sorted(path.parent.name for path in (ROOT / "experiments").glob("*/params.yaml"))
 )
 def test_what_goes_to_slurm_together_asks_for_no_gpu(experiment: str) -> None:
-    resources = load(ROOT / f"experiments/{experiment}/params.yaml")
+    params = load(ROOT / f"experiments/{experiment}/params.yaml")
     together = dict(each.split("=") for each in profile("slurm")["groups"])
     assert together["evaluate"] == together["retrieve"] == "score"
-    assert [stage for stage in together if resources.resources_of(stage).gpu] == []
+    assert [stage for stage in together if params.resources_of(stage).gpu] == []
 
 
 def test_groups_are_of_rules() -> None:
     assert {each.split("=")[0] for each in profile("slurm")["groups"]} < RULES
+
+
+def test_a_training_on_several_gpus_has_one_machine_for_itself_and_asks_slurm_for_all(checkout: Checkout) -> None:
+    content = {**yaml.safe_load((ROOT / SMOKE).read_text()), "resources": {"train": {"gpu": 4}}}
+    (checkout.folder / "several.yaml").write_text(yaml.safe_dump(content))
+    for name, gpus in (("default", 1), ("slurm", 4)):  # of the first machine's total, or of a node's
+        printed = checkout.run(f"snakemake --dry-run --workflow-profile profiles/{name} --configfile several.yaml")
+        assert asked(printed)["train"]["gpu"] == gpus

@@ -43,9 +43,14 @@ ELSEWHERE = {
     "reid compare embedded/market-default embedded/market-flip": "needs the runs; test_compare.py",
     "reid compare results/embedded ../other/results/embedded": "needs the runs; test_compare.py",
     "dvc exp run -S train.margin=0.2": "all trainings again",
-    "pip install snakemake-executor-plugin-slurm": "needs a cluster",
-    "snakemake --executor slurm --jobs 8 --resources gpu=8 --configfile experiments/paper/params.yaml "
-    "--default-resources slurm_partition=main": "needs a cluster",
+    "snakemake --workflow-profile profiles/slurm --configfile experiments/paper/params.yaml": "needs the real datasets",
+    "make test-slurm": "test_slurm.py, which it runs",
+    "snakemake --dry-run --executor kubernetes --jobs 8 --resources gpu=8 --container-image registry.example.org/reid:1 "
+    "--default-storage-provider s3 --default-storage-prefix s3://bucket/reid "
+    "--default-resources gpu_manufacturer=nvidia scale=0 --kubernetes-persistent-volumes data:/workdir/data "
+    "images:/workdir/results/paper/dataset store:/workdir/.store --configfile experiments/paper/params.yaml": (
+        "test_kubernetes.py"
+    ),
 }
 
 

@@ -28,7 +28,19 @@ LONG, UPDATES, MIDDLE = "market-side-48-seed0", 400, 20  # a training that lasts
 
 
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Checkout]:
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("the tests' Slurm has to be run by root")
+    if missing := cluster.missing():
+        pytest.skip(f"no Slurm here ({', '.join(missing)}): make test-slurm installs it where there is apt-get")
+    folder = tmp_path_factory.mktemp("slurm")
+    with cluster.slurm(folder, cores=4, gpus=2):
+        yield
+    assert cluster.processes(folder) == [] and not (cluster.SITE / "slurm.conf").is_symlink()
+
+
+@pytest.fixture(scope="module")
+def copies(node: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Checkout]:
     """Two copies of one state of the project, whose commit the reports name."""
     local, through_slurm = (tmp_path_factory.mktemp(name) for name in ("local", "through_slurm"))
     return Checkout(copy_of_the_project(local)), Checkout(copy_of_the_project(through_slurm))
@@ -44,19 +56,7 @@ def local(copies: tuple[Checkout, Checkout]) -> Checkout:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if os.geteuid() != 0:
-        pytest.skip("the tests' Slurm has to be run by root")
-    if missing := cluster.missing():
-        pytest.skip(f"no Slurm here ({', '.join(missing)}): make test-slurm installs it where there is apt-get")
-    folder = tmp_path_factory.mktemp("slurm")
-    with cluster.slurm(folder, cores=4, gpus=2):
-        yield
-    assert cluster.steps(folder) == [] and not (cluster.SITE / "slurm.conf").is_symlink()
-
-
-@pytest.fixture(scope="module")
-def through_slurm(node: None, copies: tuple[Checkout, Checkout]) -> Checkout:
+def through_slurm(copies: tuple[Checkout, Checkout]) -> Checkout:
     """The experiment through Slurm in one call, in which one training was cancelled."""
     _, checkout = copies
     prepare(checkout)

@@ -1,5 +1,6 @@
 """The store: computed once, linked after that, whole after any failure, kill or race; keys know content and code."""
 
+import errno
 import os
 import shutil
 import signal
@@ -173,6 +174,18 @@ def test_another_file_system_gets_copies(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "link", refuse)
     ask(Writer())
     assert Path("out.txt").read_text() == "made"
+
+
+def test_a_file_system_without_locks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # as Lustre does when mounted without flock
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    writer = Writer()
+    with pytest.raises(InputError, match=r"no locks on this file system .*; set REID_STORE"):
+        ask(writer)
+    monkeypatch.setenv("REID_STORE", "none")
+    assert ask(writer) and writer.calls == 1
 
 
 def test_without_a_store_everything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,10 +235,21 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock file while one process computes; others wait here, then find the key made, so it may go."""
+    """Hold a lock file while one process computes; others wait here, then find the key made, so it may go.
+
+    Raises InputError where the file system has no locks.
+    """
     handle = os.open(lock, os.O_CREAT | os.O_RDWR)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            raise InputError(
+                f"{lock}: no locks on this file system ({error.strerror}); "
+                "set REID_STORE to a folder on another, or to none"
+            ) from None
         yield
         lock.unlink(missing_ok=True)
     finally:
