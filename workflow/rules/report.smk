@@ -1,11 +1,30 @@
 # From scores to the report: tabulate, illustrate, draw, publish.
 
 SHOWN = next(iter(JOBS["illustrate"]), None)
-PICTURES = ("figure1", "figure4", "figure5", "figure6") if SHOWN else ()
-DRAWINGS = ["training_curves"]
-DRAWINGS += ["figure7"] if JOBS["distract"] else []
-DRAWINGS += ["similarities"] if SHOWN else []
+PICTURES = {
+    "figure1": "1. Dimensions and regions",
+    "figure4": "4. Ranked lists",
+    "figure5": "5. Matching regions",
+    "figure6": "6. Implicit attention",
+}
+DRAWINGS = {"training_curves": "Training curves"}
+DRAWINGS |= {"figure7": "7. Distractors"} if JOBS["distract"] else {}
+DRAWINGS |= {"similarities": "Similarities"} if SHOWN else {}
+PICTURES = PICTURES if SHOWN else {}
 SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
+
+
+def figures(names, caption):
+    """The figures of a rule, as Snakemake's report lists them."""
+    return [
+        report(
+            f"reports/{E}/{name}.svg",
+            caption=f"../report/{caption}.rst",
+            category="Figures",
+            labels={"figure": label},
+        )
+        for name, label in names.items()
+    ]
 
 
 rule tabulate:
@@ -85,11 +104,7 @@ if SHOWN:
             places=f"results/{E}/retrieve/{SHOWN}.parquet",
             queries=f"results/{E}/evaluate/{SHOWN}.parquet",
         output:
-            report(
-                expand(f"reports/{E}/{{name}}.svg", name=PICTURES),
-                caption="../report/pictures.rst",
-                category="Figures",
-            ),
+            figures(PICTURES, "pictures"),
             expand(f"reports/{E}/{{name}}.png", name=PICTURES),
         log:
             f"results/{E}/logs/illustrate.log",
@@ -118,15 +133,19 @@ rule draw:
         similarities=every("retrieve", rules.retrieve.output.similarities),
         paper="reports/paper.csv",
     output:
-        report(
-            expand(f"reports/{E}/{{name}}.svg", name=DRAWINGS),
-            caption="../report/figures.rst",
-            category="Figures",
-        ),
+        figures(DRAWINGS, "figures"),
         expand(f"reports/{E}/{{name}}.png", name=DRAWINGS),
         [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
         f"reports/{E}/training_curves.csv",
-        SHEET,
+        [
+            report(
+                sheet,
+                caption="../report/sheet.rst",
+                category="Figures",
+                labels={"figure": "The rendered people"},
+            )
+            for sheet in SHEET
+        ],
     log:
         f"results/{E}/logs/draw.log",
     benchmark:
@@ -163,6 +182,7 @@ rule publish:
             f"reports/{E}/report.html",
             caption="../report/page.rst",
             category="The whole report",
+            labels={"page": "Tables, figures and queries"},
         ),
     log:
         f"results/{E}/logs/publish.log",

@@ -24,6 +24,7 @@ from reid.reporting.tables import signed
 
 TILE = (40, 80)  # width and height in pixels of a thumbnail
 ACROSS = 40  # thumbnails in a line of the sheet that holds them
+SIZE = "\N{REPLACEMENT CHARACTER}"  # stands for the size of the page until it is known
 VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 
 
@@ -82,14 +83,17 @@ def page(
         data=_script_json({each.run: _browsed_json(each) for each in browsed}),
         pipeline=picture(jobs),
         signs=VERDICTS,
+        size=SIZE,
         results=f"../../results/{report['about']['experiment']}",
     )
-    return text + "\n"
+    megabytes = f"{len(text.encode()) / 1e6:.1f} MB"
+    return text.replace(SIZE, megabytes) + "\n"
 
 
 def _finding_words(finding: Finding) -> dict[str, str]:
     text, p = finding_texts(finding)
-    return {"text": text, "p_text": p, "seeds_text": ", ".join(signed(value) for value in finding.by_seed)}
+    rows = " ".join(f"runs-{source.replace('/', '-')}" for source in finding.sources)
+    return {"text": text, "p_text": p, "rows": rows, "seeds_text": ", ".join(map(signed, finding.by_seed))}
 
 
 def marked(text: str) -> Markup:
