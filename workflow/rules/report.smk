@@ -14,19 +14,6 @@ PICTURES = PICTURES if SHOWN else {}
 SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
 
 
-def figures(names, caption):
-    """The figures of a rule, as Snakemake's report lists them."""
-    return [
-        report(
-            f"reports/{E}/{name}.svg",
-            caption=f"../report/{caption}.rst",
-            category="Figures",
-            labels={"figure": label},
-        )
-        for name, label in names.items()
-    ]
-
-
 rule tabulate:
     input:
         settings=settings("tabulate", "tables"),
@@ -104,7 +91,15 @@ if SHOWN:
             places=f"results/{E}/retrieve/{SHOWN}.parquet",
             queries=f"results/{E}/evaluate/{SHOWN}.parquet",
         output:
-            figures(PICTURES, "pictures"),
+            [
+                report(
+                    f"reports/{E}/{name}.svg",
+                    caption="../report/pictures.rst",
+                    category="Figures",
+                    labels={"figure": label},
+                )
+                for name, label in PICTURES.items()
+            ],
             expand(f"reports/{E}/{{name}}.png", name=PICTURES),
         log:
             f"results/{E}/logs/illustrate.log",
@@ -133,7 +128,15 @@ rule draw:
         similarities=every("retrieve", rules.retrieve.output.similarities),
         paper="reports/paper.csv",
     output:
-        figures(DRAWINGS, "figures"),
+        [
+            report(
+                f"reports/{E}/{name}.svg",
+                caption="../report/figures.rst",
+                category="Figures",
+                labels={"figure": label},
+            )
+            for name, label in DRAWINGS.items()
+        ],
         expand(f"reports/{E}/{{name}}.png", name=DRAWINGS),
         [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
         f"reports/{E}/training_curves.csv",
