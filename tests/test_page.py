@@ -340,6 +340,7 @@ def test_a_figure_is_enlarged_and_the_theme_switched(inputs):
         await tab.press("Enter")
         assert await tab.evaluate(open_)
         wide = "document.querySelector('dialog img').clientWidth"
+        await tab.evaluate("document.querySelector('dialog img').decode()")
         before = await tab.evaluate(wide)
         await tab.evaluate("document.querySelector('#nearer').click()")
         assert await tab.evaluate(wide) > 1.4 * before > 0

@@ -73,9 +73,9 @@ for (const button of all("button.zoom")) {
   button.onclick = () => {
     find("img", dialog).src = find("img", button).src;
     find("img", dialog).alt = find("img", button).alt;
-    dialog.showModal();
     nearness = 1;
-    zoom(1);
+    dialog.showModal();
+    find("img", dialog).decode().then(() => zoom(1)); // its size is known only then
   };
 }
 find("#close").onclick = () => dialog.close();
