@@ -373,6 +373,15 @@ def test_latex_has_booktabs_rules_and_escapes(scores, tmp_path):
     assert tex(r"50 % of {a}_b & `c` \ **d**") == r"50 \% of \{a\}\_b \& \texttt{c} \textbackslash{} \textbf{d}"
 
 
+def test_a_table_is_a_page_of_its_own_for_snakemakes_report(scores, tmp_path):
+    run(scores, tmp_path / "out", experiment="<em>")
+    page = (tmp_path / "out/table1.html").read_text(encoding="utf-8").replace(NBSP, " ")
+    assert "<h1>Table 1. Data augmentation (mAP)</h1>" in page and "&lt;em&gt;" in page and "<em>" not in page
+    assert '<td class="number"><b>59.5 ± 3.5</b></td>' in page and "<code>report.json</code>" in page
+    assert 'colspan="15">As printed in the paper</th>' in (tmp_path / "out/table4.html").read_text(encoding="utf-8")
+    assert "<b>supported</b>" in (tmp_path / "out/findings.html").read_text(encoding="utf-8")
+
+
 DOCUMENT = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
 \usepackage{booktabs,amssymb,graphicx}
@@ -418,9 +427,9 @@ def test_a_run_that_is_not_planned_is_passed_over(scores, tmp_path):
 def test_readme_joins_tables_and_figures(scores, tmp_path):
     out = tmp_path / "out"
     names = [path.name for path in run(scores, out)]
-    kinds = ("md", "tex", "csv")
-    texts = ["findings.md", "metrics.json", "report.json", "README.md"]
-    assert names == [*(f"table{i}.{kind}" for kind in kinds for i in (1, 2, 3, 4)), *texts]
+    kinds = ("md", "html", "tex", "csv")
+    texts = ["findings.md", "findings.html", "metrics.json", "report.json", "README.md"]
+    assert sorted(names) == sorted([*(f"table{i}.{kind}" for kind in kinds for i in (1, 2, 3, 4)), *texts])
     page = (out / "README.md").read_text(encoding="utf-8")
     for i in (1, 2, 3, 4):
         assert (out / f"table{i}.md").read_text(encoding="utf-8").rstrip("\n") in page

@@ -35,8 +35,17 @@ IN_EITHER_ORDER = pytest.mark.parametrize(
 EXPERIMENTS = {"embedded": "."} | {name: f"experiments/{name}" for name in ("smoke", "paper", "own")}
 SIDE_48 = "market-side-48-seed0"
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure7", "training_curves", "similarities")
-REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv")]
-REPORT += ["findings.md", "README.md", "metrics.json", "report.json", "report.html", "figure7.csv", "contact_sheet.png"]
+REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv")]
+REPORT += [
+    "findings.md",
+    "findings.html",
+    "README.md",
+    "metrics.json",
+    "report.json",
+    "report.html",
+    "figure7.csv",
+    "contact_sheet.png",
+]
 REPORT += ["training_curves.csv"]
 REPORT += [f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
 

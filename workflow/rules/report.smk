@@ -24,31 +24,31 @@ rule tabulate:
         paper="reports/paper.csv",
     output:
         report(
-            f"reports/{E}/findings.md",
+            f"reports/{E}/findings.html",
             caption="../report/findings.rst",
             category="Tables",
             labels={"table": "Findings"},
         ),
         report(
-            f"reports/{E}/table1.md",
+            f"reports/{E}/table1.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "1. Augmentation"},
         ),
         report(
-            f"reports/{E}/table2.md",
+            f"reports/{E}/table2.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "2. Image size"},
         ),
         report(
-            f"reports/{E}/table3.md",
+            f"reports/{E}/table3.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "3. Pooling, backbone, pretraining"},
         ),
         report(
-            f"reports/{E}/table4.md",
+            f"reports/{E}/table4.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "4. State of the art"},
@@ -56,8 +56,9 @@ rule tabulate:
         expand(
             f"reports/{E}/table{{number}}.{{kind}}",
             number=(1, 2, 3, 4),
-            kind=("tex", "csv"),
+            kind=("md", "tex", "csv"),
         ),
+        f"reports/{E}/findings.md",
         f"reports/{E}/metrics.json",
         f"reports/{E}/README.md",
         report_json=f"reports/{E}/report.json",

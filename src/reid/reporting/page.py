@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from reid.reporting.claims import Finding
+from reid.reporting.html import marked
 from reid.reporting.markdown import METHOD, finding_texts, lost_runs
 from reid.reporting.pipeline import picture
 from reid.reporting.tables import signed
@@ -94,17 +95,6 @@ def _finding_words(finding: Finding) -> dict[str, str]:
     text, p = finding_texts(finding)
     rows = " ".join(f"runs-{source.replace('/', '-')}" for source in finding.sources)
     return {"text": text, "p_text": p, "rows": rows, "seeds_text": ", ".join(map(signed, finding.by_seed))}
-
-
-def marked(text: str) -> Markup:
-    """Show `code` and **bold** of our notes as HTML; everything else is escaped."""
-    escaped = str(Markup.escape(text))
-    for sign, tag in (("**", "strong"), ("`", "code")):
-        parts = escaped.split(sign)
-        escaped = parts[0] + "".join(
-            f"<{tag}>{part}" if i % 2 == 0 else f"</{tag}>{part}" for i, part in enumerate(parts[1:])
-        )
-    return Markup(escaped)
 
 
 def data_uri(content: bytes) -> str:
