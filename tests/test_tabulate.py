@@ -378,7 +378,7 @@ def test_a_table_is_a_page_of_its_own_for_snakemakes_report(scores, tmp_path):
     page = (tmp_path / "out/table1.html").read_text(encoding="utf-8").replace(NBSP, " ")
     assert "<h1>Table 1. Data augmentation (mAP)</h1>" in page and "&lt;em&gt;" in page and "<em>" not in page
     assert '<td class="number"><b>59.5 ± 3.5</b></td>' in page and "<code>report.json</code>" in page
-    assert 'colspan="15">As printed in the paper</th>' in (tmp_path / "out/table4.html").read_text(encoding="utf-8")
+    assert 'colspan="11">As printed in the paper</th>' in (tmp_path / "out/table4.html").read_text(encoding="utf-8")
     assert "<b>supported</b>" in (tmp_path / "out/findings.html").read_text(encoding="utf-8")
 
 
