@@ -8,7 +8,7 @@ import pytest
 
 from reid.functional.statistics import Comparison, Interval
 from reid.reporting.claims import CLAIMS, DOUBLINGS_TO_500K, decay, findings, verdict
-from reid.reporting.markdown import findings_markdown
+from reid.reporting.markdown import findings_sheet, sheet_markdown
 from reid.reporting.paper import parse_paper
 from reid.reporting.runs import Run
 from reid.reporting.shapes import TABLES
@@ -82,7 +82,7 @@ def test_a_claim_is_judged_where_it_was_measured():
         ("Re-ranking helps (k-reciprocal)", "Market SQ"): ("undecided", None, "-"),
         ("Re-ranking helps (k-reciprocal)", "Market MQ"): ("undecided", None, "-"),
     }
-    text = findings_markdown(found, SETTINGS)
+    text = sheet_markdown(findings_sheet(found, SETTINGS))
     assert "collapsed in training: `market-raw-seed0`, `market-raw-seed1`" in text
     assert "is rendered" in text and "scores of 2017-07-14" in text
     assert text.count("| **supported**") == 1

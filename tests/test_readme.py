@@ -237,6 +237,16 @@ def models(annotation: Any) -> list[type[BaseModel]]:
     return [found for argument in get_args(annotation) for found in models(argument)]
 
 
+def test_documented_messages_are_printed_and_tested() -> None:
+    """Of the symptoms in docs/engines.md, those that are words of ours."""
+    table = (ROOT / "docs/engines.md").read_text().partition("## Troubleshooting")[2]
+    quoted = re.findall(r"^\| (?:the page says )?`(.*?)`", table, re.MULTILINE)
+    pieces = {piece.strip(" .") for quote in quoted for piece in quote.split("...")} - {"", "LockException", "dataset"}
+    assert {"plan.yaml: the parameters ask for other jobs; the list is updated", "images are damaged"} <= pieces
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py") if path != Path(__file__))
+    assert [piece for piece in pieces if piece not in tests] == []
+
+
 def test_the_benchmark_is_described_as_it_is_rendered() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"]
     page = (ROOT / "docs/benchmark.md").read_text()

@@ -36,8 +36,17 @@ IN_EITHER_ORDER = pytest.mark.parametrize(
 EXPERIMENTS = {"embedded": "."} | {name: f"experiments/{name}" for name in ("smoke", "paper", "own")}
 SIDE_48 = "market-side-48-seed0"
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure7", "training_curves", "similarities")
-REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv")]
-REPORT += ["findings.md", "README.md", "metrics.json", "report.json", "report.html", "figure7.csv", "contact_sheet.png"]
+REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv")]
+REPORT += [
+    "findings.md",
+    "findings.html",
+    "README.md",
+    "metrics.json",
+    "report.json",
+    "report.html",
+    "figure7.csv",
+    "contact_sheet.png",
+]
 REPORT += ["training_curves.csv"]
 REPORT += [f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
 
@@ -176,7 +185,9 @@ def test_a_title_recomputes_the_tables_and_the_page(ran: Checkout) -> None:
     """Also where Snakemake remembers nothing, as in a tree that DVC made."""
     remove(ran, ".snakemake")
     ran.change(SMOKE, "report/title", "A smoke experiment")
+    ran.edit(SMOKE, "48 pixels (paper: 256)", "48 pixels, the fewest")
     assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["publish report", "tabulate"]
+    assert "48 pixels, the fewest" in (ran.folder / "reports/smoke/table2.md").read_text()
     assert "A smoke experiment" in (ran.folder / "reports/smoke/README.md").read_text()
     assert "<h1>A smoke experiment</h1>" in (ran.folder / "reports/smoke/report.html").read_text()
 
@@ -194,10 +205,11 @@ def test_a_comment_or_docstring_recomputes_nothing(ran: Checkout) -> None:
     assert "Nothing to be done" in ran.run(SNAKEMAKE)
 
 
-def test_a_constant_of_the_tables_recomputes_the_tables(ran: Checkout) -> None:
-    tables = ran.folder / "src/reid/reporting/tables.py"
-    tables.write_text(tables.read_text() + "\n\nNOTHING = 0\n")
+def test_a_caption_in_the_code_recomputes_what_prints_it(ran: Checkout) -> None:
+    ran.edit("src/reid/reporting/tables.py", "left out of every mean, no finding: ", "in no mean, no finding: ")
+    ran.edit("src/reid/reporting/markdown.py", "Training of every run", "How every run trained")
     assert ran.computed(lambda: ran.run(DVC)) == ["publish report", "tabulate"]
+    assert "How every run trained" in (ran.folder / "reports/smoke/report.html").read_text()
 
 
 def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkout) -> None:

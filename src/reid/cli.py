@@ -604,8 +604,8 @@ Scores = Annotated[Path, _folder("Folder of the runs' scores, .json and .parquet
 Curves = Annotated[Path, _folder("Folder of the distractor curves, .json and .parquet, written by `reid distract`.")]
 Report = Annotated[Path, _folder("The report's folder, reports/<experiment>.")]
 Paper = Annotated[Path, _file("The paper's printed values (reports/paper.csv).")]
-TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv"))
-TEXTS = ("findings.md", "metrics.json", "report.json", "README.md")
+TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv"))
+TEXTS = ("findings.md", "findings.html", "metrics.json", "report.json", "README.md")
 PICTURES = ("figure1", "figure4", "figure5", "figure6")
 
 

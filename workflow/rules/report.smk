@@ -1,10 +1,16 @@
 # From scores to the report: tabulate, illustrate, draw, publish.
 
 SHOWN = next(iter(JOBS["illustrate"]), None)
-PICTURES = ("figure1", "figure4", "figure5", "figure6") if SHOWN else ()
-DRAWINGS = ["training_curves"]
-DRAWINGS += ["figure7"] if JOBS["distract"] else []
-DRAWINGS += ["similarities"] if SHOWN else []
+PICTURES = {
+    "figure1": "1. Dimensions and regions",
+    "figure4": "4. Ranked lists",
+    "figure5": "5. Matching regions",
+    "figure6": "6. Implicit attention",
+}
+DRAWINGS = {"training_curves": "Training curves"}
+DRAWINGS |= {"figure7": "7. Distractors"} if JOBS["distract"] else {}
+DRAWINGS |= {"similarities": "Similarities"} if SHOWN else {}
+PICTURES = PICTURES if SHOWN else {}
 SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
 
 
@@ -18,31 +24,31 @@ rule tabulate:
         paper="reports/paper.csv",
     output:
         report(
-            f"reports/{E}/findings.md",
+            f"reports/{E}/findings.html",
             caption="../report/findings.rst",
             category="Tables",
             labels={"table": "Findings"},
         ),
         report(
-            f"reports/{E}/table1.md",
+            f"reports/{E}/table1.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "1. Augmentation"},
         ),
         report(
-            f"reports/{E}/table2.md",
+            f"reports/{E}/table2.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "2. Image size"},
         ),
         report(
-            f"reports/{E}/table3.md",
+            f"reports/{E}/table3.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "3. Pooling, backbone, pretraining"},
         ),
         report(
-            f"reports/{E}/table4.md",
+            f"reports/{E}/table4.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "4. State of the art"},
@@ -50,8 +56,9 @@ rule tabulate:
         expand(
             f"reports/{E}/table{{number}}.{{kind}}",
             number=(1, 2, 3, 4),
-            kind=("tex", "csv"),
+            kind=("md", "tex", "csv"),
         ),
+        f"reports/{E}/findings.md",
         f"reports/{E}/metrics.json",
         f"reports/{E}/README.md",
         report_json=f"reports/{E}/report.json",
@@ -85,11 +92,15 @@ if SHOWN:
             places=f"results/{E}/retrieve/{SHOWN}.parquet",
             queries=f"results/{E}/evaluate/{SHOWN}.parquet",
         output:
-            report(
-                expand(f"reports/{E}/{{name}}.svg", name=PICTURES),
-                caption="../report/pictures.rst",
-                category="Figures",
-            ),
+            [
+                report(
+                    f"reports/{E}/{name}.svg",
+                    caption="../report/pictures.rst",
+                    category="Figures",
+                    labels={"figure": label},
+                )
+                for name, label in PICTURES.items()
+            ],
             expand(f"reports/{E}/{{name}}.png", name=PICTURES),
         log:
             f"results/{E}/logs/illustrate.log",
@@ -118,15 +129,27 @@ rule draw:
         similarities=every("retrieve", "json"),
         paper="reports/paper.csv",
     output:
-        report(
-            expand(f"reports/{E}/{{name}}.svg", name=DRAWINGS),
-            caption="../report/figures.rst",
-            category="Figures",
-        ),
+        [
+            report(
+                f"reports/{E}/{name}.svg",
+                caption="../report/figures.rst",
+                category="Figures",
+                labels={"figure": label},
+            )
+            for name, label in DRAWINGS.items()
+        ],
         expand(f"reports/{E}/{{name}}.png", name=DRAWINGS),
         [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
         f"reports/{E}/training_curves.csv",
-        SHEET,
+        [
+            report(
+                sheet,
+                caption="../report/sheet.rst",
+                category="Figures",
+                labels={"figure": "The rendered people"},
+            )
+            for sheet in SHEET
+        ],
     log:
         f"results/{E}/logs/draw.log",
     benchmark:
@@ -163,6 +186,7 @@ rule publish:
             f"reports/{E}/report.html",
             caption="../report/page.rst",
             category="The whole report",
+            labels={"page": "Tables, figures and queries"},
         ),
     log:
         f"results/{E}/logs/publish.log",

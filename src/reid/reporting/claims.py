@@ -53,7 +53,8 @@ CLAIMS = (
 class Finding:
     """One claim on one benchmark: what the paper prints, what was measured here, and what follows.
 
-    Differences are in points of mAP. low, high and p are None where nothing could be compared.
+    Differences are in points of mAP. low, high and p are None where nothing could be compared. sources: the datasets
+    and variants whose runs it comes from.
     """
 
     claim: str
@@ -68,6 +69,7 @@ class Finding:
     by_seed: tuple[float, ...]
     verdict: str
     why: str = ""
+    sources: tuple[str, ...] = ()
 
 
 def findings(
@@ -110,13 +112,14 @@ def _choices(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, 
             number = TABLES[claim.table].number
             printed = [float(paper.value(number, row, column.paper, "mAP")) for row in (claim.better, claim.worse)]
             comparison = compared(runs, queries, sides[0], sides[1], settings["seeds"])
-            yield _finding(
+            found = _finding(
                 (claim.text, f"Table {number}", column.title, f"{better['variant']} − {worse['variant']}"),
                 signed(printed[0] - printed[1]),
                 comparison,
                 LITTLE if claim.little else None,
                 _failed(runs, sides, settings["runs"]),
             )
+            yield replace(found, sources=_sources(sides))
 
 
 def _reranking(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -133,7 +136,8 @@ def _reranking(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str
                 printed = signed(ours[0] - ours[1])
             about = (f"Re-ranking helps ({name})", "Table 4", column.title, f"{variant}: {rerank} − none")
             comparison = compared(runs, queries, sides[0], sides[1], settings["seeds"])
-            yield _finding(about, printed, comparison, None, _failed(runs, sides, settings["runs"]))
+            found = _finding(about, printed, comparison, None, _failed(runs, sides, settings["runs"]))
+            yield replace(found, sources=_sources(sides))
 
 
 def _failed(runs: Runs, sides: Sequence[Measure], planned: Sequence[str]) -> str:
@@ -147,6 +151,10 @@ def _failed(runs: Runs, sides: Sequence[Measure], planned: Sequence[str]) -> str
 
 def _stems(sides: Sequence[Measure]) -> set[str]:
     return {run_stem(side.dataset, side.variant) for side in sides}
+
+
+def _sources(sides: Sequence[Measure]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{side.dataset}/{side.variant}" for side in sides))
 
 
 def _told(lost: Mapping[str, Sequence[str]]) -> str:
@@ -174,7 +182,8 @@ def _decays(decays: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 lost.setdefault(each["lost"], []).append(each["run"])
         whole = [each for each in members if "lost" not in each]
         if whole:
-            yield replace(decay(whole), why=_told(lost))
+            sources = (f"{whole[0]['dataset']}/{whole[0]['variant']}",)
+            yield replace(decay(whole), why=_told(lost), sources=sources)
             continue
         known = next((each for each in members if "dataset" in each), {"dataset": "—", "variant": stem})
         benchmark = DATASETS.get(known["dataset"], known["dataset"])

@@ -65,7 +65,8 @@ def image(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     rendered = BytesIO()
     figure.savefig(rendered, format=kind, metadata=metadata, dpi=dpi)
     if kind == "png":
-        return in_few_colours(rendered.getvalue())
+        pictures = any(axes.images for axes in figure.axes)  # few colours would speckle them
+        return rendered.getvalue() if pictures else in_few_colours(rendered.getvalue())
     with_jpeg = re.sub(rb"data:image/png;base64,([\w+/=\s]+)", _as_jpeg, rendered.getvalue())
     return _with_dark_colours(with_jpeg)
 
@@ -181,7 +182,10 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
     grid = figure.add_gridspec(
         rows, columns, left=0.06, right=0.985, top=top, bottom=0.38 / height, wspace=0.14, hspace=0.38
     )
-    highest = 1.05 * max([margin, *(binned_means(run.log["loss"].to_numpy(float), BINS).max() for run in runs)])
+    told = max(len({run.dataset for run in runs if run.collapsed and run.variant == variant}) for variant in variants)
+    highest = (1.05 + 0.16 * told) * max(
+        [margin, *(binned_means(run.log["loss"].to_numpy(float), BINS).max() for run in runs)]
+    )
     for i, variant in enumerate(variants):
         pair = grid[i // columns, i % columns].subgridspec(2, 1, height_ratios=(2, 1), hspace=0.2)
         loss, active = figure.add_subplot(pair[0]), figure.add_subplot(pair[1])
@@ -207,18 +211,15 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
 
 
 def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[str, str]) -> None:
-    """Name the collapsed runs, a line a dataset, at the bottom, as their loss stays near the top."""
+    """Name the collapsed runs, a line a dataset, in room made for it above the curves."""
     seeds: dict[str, list[str]] = {}
     for run in members:
         if run.collapsed:
             seeds.setdefault(run.dataset, []).append(str(run.seed))
-    for line, (dataset, failed) in enumerate(reversed(seeds.items())):
+    for line, (dataset, failed) in enumerate(seeds.items()):
         told = f"collapsed: {DATASETS.get(dataset, dataset)}, seed{'s' if len(failed) > 1 else ''} {', '.join(failed)}"
-        place = (0.99, 0.03 + 0.15 * line)
-        axes.annotate(
-            told, place, xycoords="axes fraction", ha="right", va="bottom", color=colours[dataset], fontsize=8,
-            bbox={"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
-        )  # fmt: skip
+        place = (0.99, 0.99 - 0.14 * line)
+        axes.annotate(told, place, xycoords="axes fraction", ha="right", va="top", color=colours[dataset], fontsize=8)
 
 
 def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Figure:

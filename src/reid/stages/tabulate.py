@@ -39,8 +39,9 @@ import pandas as pd
 from reid.artifacts import InputError, read_json, write_text
 from reid.reporting.claims import findings
 from reid.reporting.comparisons import Queries, check_queries
+from reid.reporting.html import sheet_html
 from reid.reporting.latex import sheet_latex
-from reid.reporting.markdown import findings_markdown, readme_markdown, sheet_markdown
+from reid.reporting.markdown import findings_sheet, readme_markdown, sheet_markdown
 from reid.reporting.paper import parse_paper
 from reid.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid.reporting.shapes import TABLES
@@ -57,8 +58,9 @@ def tabulate(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write the tables as .md, .tex and .csv, findings.md, README.md, metrics.json and report.json; give their paths.
+    """Write tables and findings, README.md, metrics.json and report.json; give their paths.
 
+    Tables are .md, .html, .tex and .csv, findings .md and .html.
     scores and queries: JSON and Parquet of `evaluate`, one each a run, named as the run; those of runs not planned are
     passed over. curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see
     the head of this module. metrics.json holds the baseline's headline, report.json all that the other files print.
@@ -72,7 +74,7 @@ def tabulate(
     tables = {name: fill(name, runs, by_query, settings) for name in TABLES}
     sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
     found = findings(runs, by_query, printed, list(_read_decays(settings, curves, decays)), settings)
-    claims = findings_markdown(found, settings)
+    claims = findings_sheet(found, settings)
     beside = others(runs, settings)
     shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "commit", "parameters_digest", "date", "seeds", "runs")
@@ -87,17 +89,17 @@ def tabulate(
         "runs": [about_run(run) for run in runs.values()],
         "scores": summarise(runs),
     }
-    files = {f"{sheet.name}.md": sheet_markdown(sheet) for sheet in sheets}
+    files = {f"{sheet.name}.md": sheet_markdown(sheet) for sheet in (*sheets, claims)}
+    files |= {f"{sheet.name}.html": sheet_html(sheet) for sheet in (*sheets, claims)}
     files |= {f"{sheet.name}.tex": sheet_latex(sheet) for sheet in sheets}
     for name, table in tables.items():
         frame = numbers(table, printed, settings)
         files[f"{name}.csv"] = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     files |= {
-        "findings.md": claims,
         "metrics.json": json.dumps(headline(runs, settings["baseline"]), indent=1) + "\n",
         "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
         "README.md": readme_markdown(
-            [*([claims] if found else []), *map(sheet_markdown, shown)], report["about"], settings
+            [sheet_markdown(sheet) for sheet in (*([claims] if found else []), *shown)], report["about"], settings
         ),
     }
     for name, text in files.items():
