@@ -1,5 +1,6 @@
 """The store: computed once, linked after that, whole after any failure, kill or race; keys know content and code."""
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ import pytest
 
 from reid import store
 from reid.artifacts import InputError, provenance, read_json, write_json
-from reid.store import code_digest, digest, file_digest, make
+from reid.records import digest, file_digest
+from reid.store import code_digest, make
 
 STAGE = "index"  # any stage: only its name and its code count
 
@@ -50,12 +52,13 @@ def ask(compute: Callable[[Path], None], *outputs: str, **changes: Any) -> bool:
 
 def kept() -> list[Path]:
     """Give the folders of finished results in the store."""
-    return [path for path in Path(".store").glob("*/*/*") if path.parts[1] != "partial"]
+    return list(Path(".store").glob("*/??/*"))
 
 
 def files() -> set[str]:
-    """Give everything outside the store."""
-    return {path.as_posix() for path in Path().rglob("*") if ".store" not in path.parts} - {"in.txt"}
+    """Give everything outside the store, but records."""
+    hidden = {".store", ".records"}
+    return {path.as_posix() for path in Path().rglob("*") if not hidden & set(path.parts)} - {"in.txt"}
 
 
 # --- once, then never again
@@ -171,6 +174,18 @@ def test_another_file_system_gets_copies(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "link", refuse)
     ask(Writer())
     assert Path("out.txt").read_text() == "made"
+
+
+def test_a_file_system_without_locks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # as Lustre does when mounted without flock
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    writer = Writer()
+    with pytest.raises(InputError, match=r"no locks on this file system .*; set REID_STORE"):
+        ask(writer)
+    monkeypatch.setenv("REID_STORE", "none")
+    assert ask(writer) and writer.calls == 1
 
 
 def test_without_a_store_everything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -28,8 +30,22 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
   reid check params.yaml     says whether all is there, and how long it would take
   reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
+  reid verify results/...    checks that every artifact is as it was made
+  reid why FILE              prints where a file came from, down to the images
   reid train --help          explains one stage
 """
+
+AGAIN = "nothing is lost: put it right, then run the same again"
+CURES = {
+    errno.ENOSPC: "the disk is full: free some of it, then run the same again; nothing is lost",
+    errno.EDQUOT: "your quota of the disk is used up: free some of it, then run the same again; nothing is lost",
+    errno.EFBIG: "files may not be that large here (ulimit -f): allow it, then run the same again; nothing is lost",
+    errno.EIO: "the disk fails to read or write: look into the system's log, then run the same again",
+    errno.EROFS: "nothing can be written there: make it writable, or name another store in REID_STORE",
+    errno.EACCES: "you may not use it: change its permissions, or name another store in REID_STORE",
+    errno.EMFILE: "too many files are open: allow more (ulimit -n), then run the same again",
+}
+"""What to do where the system refuses."""
 
 app = typer.Typer(
     name="reid",
@@ -58,6 +74,9 @@ Offline = Annotated[
 ]
 
 
+MEMORY = "REID_MEMORY_MB"
+
+
 def _slow_bars_in_logs() -> None:
     """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
     if not sys.stderr.isatty():
@@ -83,6 +102,7 @@ def run(
     from reid import store
 
     _slow_bars_in_logs()
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own one sets a GiB of address space aside
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
@@ -94,10 +114,17 @@ def run(
         threadpool_limits(parameters.get("threads"))  # the order of sums, and so the last digits, depend on it
         function = getattr(importlib.import_module(f"reid.stages.{stage}"), stage)
         places = {name: work / path.name for name, path in outputs.items()} if folder is None else {"out": work}
-        function(settings=parameters, **inputs, **places, **(passed or {}))
+        try:
+            function(settings=parameters, **inputs, **places, **(passed or {}))
+        except (MemoryError, RuntimeError, OSError) as error:
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise InputError(f"{stage} {described.get('job', '')}: {_too_little(stage)}") from error
+            raise
 
+    _limit_memory()
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
+    request |= {"job": described.get("job", ""), "settings": settings}
     computed: bool | None
     if parameters.get("workers", 1) == 1:
         computed = store.make(stage, compute=compute, **request)
@@ -111,6 +138,20 @@ def run(
     how = f"computed in {time.monotonic() - start:.1f} s" if computed else "found in the store"
     wrote = ", ".join(str(path) for path in outputs.values()) if folder is None else f"{len(outputs)} files in {folder}"
     typer.echo(f"{stage} {described.get('job', '')}: {how}, wrote {wrote}", err=True)
+
+
+def _limit_memory() -> None:
+    """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free."""
+    if limit := os.environ.get(MEMORY):
+        if not limit.isdecimal():
+            raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
+
+
+def _too_little(stage: str) -> str:
+    if limit := os.environ.get(MEMORY):
+        return f"needs more than the {limit} MB allowed; raise resources.{stage}.mem_mb in the parameters, or {MEMORY}"
+    return "there is not enough memory; free some, or run fewer jobs at once, then run the same again"
 
 
 def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping[str, Any]) -> bool | None:
@@ -238,6 +279,51 @@ def fetch(
                 missing.append(f"{name}: {error}")
     if missing:
         raise InputError("\n".join(["not all is there", *missing]))
+
+
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
+    images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
+
+    Of results/<experiment>, the tables and figures in reports/<experiment> are checked too. Names each file that
+    changed, is missing, is stale or that no stage wrote, and what to do.
+
+    Exit status: 0 if all is whole, else 1.
+    """
+    _slow_bars_in_logs()
+    from tqdm import tqdm
+
+    from reid.lineage.verification import artifacts
+    from reid.lineage.verification import verify as verify_artifacts
+
+    reports = [Path("reports", folder.name) for folder in folders if folder.parent == Path("results")]
+    paths = [path for folder in [*folders, *filter(Path.is_dir, reports)] for path in artifacts(folder)]
+    found = verify_artifacts(paths, images, lambda listed: tqdm(listed, "verify", unit=" files"))
+    broken = [verdict for verdict in found if verdict.state != "whole"]
+    for verdict in broken:
+        typer.echo(f"{verdict.state:8}{verdict.path}: {verdict.told}")
+    if json_file is not None:
+        write_json(json_file, {str(verdict.path): {"state": verdict.state, "told": verdict.told} for verdict in found})
+    typer.echo(f"verify: {len(found) - len(broken)} of {len(found)} artifacts are whole", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
+    every: Annotated[bool, typer.Option("--all", help="Follow every input, not just the first of many alike.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
+) -> None:
+    """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
+    from reid.lineage.origin import trace
+    from reid.lineage.tree import show
+
+    show(trace(file), every=every, parameters=parameters)
 
 
 def _is_from_outside(parameters: Mapping[str, Any]) -> bool:
@@ -518,8 +604,8 @@ Scores = Annotated[Path, _folder("Folder of the runs' scores, .json and .parquet
 Curves = Annotated[Path, _folder("Folder of the distractor curves, .json and .parquet, written by `reid distract`.")]
 Report = Annotated[Path, _folder("The report's folder, reports/<experiment>.")]
 Paper = Annotated[Path, _file("The paper's printed values (reports/paper.csv).")]
-TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv"))
-TEXTS = ("findings.md", "metrics.json", "report.json", "README.md")
+TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv"))
+TEXTS = ("findings.md", "findings.html", "metrics.json", "report.json", "README.md")
 PICTURES = ("figure1", "figure4", "figure5", "figure6")
 
 
@@ -531,6 +617,16 @@ def _drawings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _figures(names: tuple[str, ...], *kinds: str) -> list[str]:
     return [f"{name}.{kind}" for name in names for kind in kinds]
+
+
+def _present(inputs: Mapping[str, Path | list[Path]], parameters: Mapping[str, Any]) -> dict[str, Path | list[Path]]:
+    """Leave files that are not there out of the lists, where the parameters allow that runs are missing."""
+    if not parameters.get("allow_missing"):
+        return dict(inputs)
+    return {
+        name: [file for file in files if file.is_file()] if isinstance(files, list) else files
+        for name, files in inputs.items()
+    }
 
 
 @app.command()
@@ -555,7 +651,7 @@ def tabulate(
         "paper": paper,
     }
     outputs = {name: out / name for name in (*TABLES, *TEXTS)}
-    run("tabulate", settings, inputs, outputs, folder=out, copy=True)
+    run("tabulate", settings, _present(inputs, parameters), outputs, folder=out, copy=True)
 
 
 @app.command()
@@ -596,7 +692,7 @@ def draw(
     files = [*_figures(_drawings(parameters), "svg", "png"), "training_curves.csv"]
     files += ["figure7.csv"] if parameters.get("curves") else []
     files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
-    run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
+    run("draw", settings, _present(inputs, parameters), {name: out / name for name in files}, folder=out, copy=True)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
@@ -630,7 +726,7 @@ def publish(
         "places": [places / f"{run}.parquet" for run in shown],
         "queries": [queries / f"{run}.parquet" for run in runs],
     }
-    run("publish", settings, inputs, {"out": out}, copy=True)
+    run("publish", settings, _present(inputs, parameters), {"out": out}, copy=True)
 
 
 @app.command()
@@ -835,8 +931,13 @@ def main() -> None:
     try:
         app()
     except (ValueError, FloatingPointError) as error:  # InputError is a ValueError
-        typer.echo(f"reid: error: {error}", err=True)
-        sys.exit(1)
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno, AGAIN)}"
+    else:
+        return
+    typer.echo(f"reid: error: {message}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":
