@@ -158,7 +158,7 @@ def _free_sizes() -> Iterator[None]:
     from torch.fx.experimental import _config
 
     rounding = mock.patch.object(_meta_registrations, "div_rtn", operator.floordiv)
-    with rounding, _config.patch(backed_size_oblivious=True):
+    with rounding, _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         yield
 
 
