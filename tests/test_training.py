@@ -102,6 +102,7 @@ def test_a_satisfied_triplet_has_no_gradient() -> None:
 def test_the_rate_halves_every_so_often() -> None:
     assert [halving(update, 1e-3, 512) for update in (0, 512, 1024, 4096)] == [1e-3, 5e-4, 2.5e-4, 1e-3 / 256]
     assert halving(256, 1e-3, 512) == pytest.approx(1e-3 / 2**0.5)  # continuously
+    assert [halving(update, 1.0, 512, "steps") for update in (0, 511, 512, 1535)] == [1, 1, 0.5, 0.25]
 
 
 def test_warming_up_is_a_line_to_one() -> None:

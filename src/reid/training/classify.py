@@ -64,7 +64,7 @@ def classify(
     order = np.empty(0, np.int64)
 
     if kept := checkpoints.load():
-        network.load_state_dict({name: kept.state[f"network.{name}"] for name in network.state_dict()})
+        checkpoints.restore(network, "network.", kept)
         descent.load(dict(kept.state))
         generator.bit_generator.state = kept.about["generator"]
         log, order = kept.about["log"], kept.state["order"].numpy()
