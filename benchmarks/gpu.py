@@ -169,7 +169,12 @@ def time_way(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]], No
     made.execute(way["execution"])
     start = time.perf_counter()
     found, at_once = that_fits(lambda many: gradient(made, images, options, way["precision"], many), options.at_once)
-    told: dict[str, Any] = {**way, "first_gradient_seconds": time.perf_counter() - start, "at_once": at_once}
+    told: dict[str, Any] = {
+        **way,
+        "images": len(images),
+        "first_gradient_seconds": time.perf_counter() - start,
+        "at_once": at_once,
+    }
     kept = options.folder / "gradient.npy"
     if options.part == "float32":
         np.save(kept, found.cpu().numpy())
@@ -310,7 +315,7 @@ PASSED = (
 def measure(options: argparse.Namespace) -> None:
     """Render, run the parts in turn, write after each."""
     begin = time.time()
-    ids = max(4, round(options.images / 8.4))  # about so many images each
+    ids = max(4, round(options.images / 7.9))  # a little fewer images than each has
     write_market1501(
         options.folder / "market",
         world=1,

@@ -303,14 +303,15 @@ def test_people_seen_once_cannot_be_ranked(images: Pixels) -> None:
         rank(embedder(), images, np.arange(30), ranking(), 0, ignore)
 
 
-def test_a_diverging_run_is_told(images: Pixels) -> None:
+@pytest.mark.parametrize("satisfied", ["keep", "redraw"])
+def test_a_diverging_run_is_told(images: Pixels, satisfied: str) -> None:
     broken = embedder()
     nn.init.constant_(broken.fc.bias, float("nan"))
     with pytest.raises(
         (FloatingPointError, ValueError),
         match=r"triplet loss nan, gradient .* at update 0; no checkpoint yet; lower learning_rate",
     ):
-        rank(broken, images, PEOPLE, ranking(), 0, ignore)
+        rank(broken, images, PEOPLE, ranking(satisfied=satisfied), 0, ignore)
 
 
 # --- collapse

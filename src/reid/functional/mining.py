@@ -77,7 +77,9 @@ def mine(
         choice = (generator.random(len(drawn)) * eligible).astype(np.int64)
         pick = (torch.from_numpy(back), torch.from_numpy(choice))
         triplet = np.stack([drawn, positives.cpu()[pick].numpy(), negatives.cpu()[pick].numpy()], axis=1)
-        kept = eligible > 0
+        kept = (eligible > 0) | np.isinf(
+            least
+        )  # embeddings that are no numbers have none, and are for the loop to tell
         found.append((triplet[kept], values.cpu()[pick].numpy().astype(np.float32)[kept]))
         missing -= int(kept.sum())
         fruitless = 0 if kept.any() else fruitless + len(drawn)
