@@ -67,12 +67,12 @@ PEAK = {"H100": 989e12, "H200": 989e12, "GH200": 989e12, "A100": 312e12, "L40S":
 """Dense bfloat16 operations a second, from the makers' data sheets, by a word in the device's name."""
 WAYS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "float32", "execution": "eager", "deterministic": True},
-    "tf32": {"precision": "tf32", "execution": "eager", "deterministic": True},
     "eager": {"precision": "bfloat16", "execution": "eager", "deterministic": True},
-    "eager-any-order": {"precision": "bfloat16", "execution": "eager", "deterministic": False},
     "compiled": {"precision": "bfloat16", "execution": "compiled", "deterministic": True},
-    "compiled-any-order": {"precision": "bfloat16", "execution": "compiled", "deterministic": False},
     "cuda-graphs": {"precision": "bfloat16", "execution": "cuda-graphs", "deterministic": True},
+    "compiled-any-order": {"precision": "bfloat16", "execution": "compiled", "deterministic": False},
+    "eager-any-order": {"precision": "bfloat16", "execution": "eager", "deterministic": False},
+    "tf32": {"precision": "tf32", "execution": "eager", "deterministic": True},
 }
 BELOW = 0.02
 """How much lower the cosine of a gradient with eager float32's may be than the best in bfloat16 for a way to be chosen."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, embed
 from reid.models.resnet import ResNet
 from reid.params import Pretrain, Ranking
+from reid.training.checkpoints import Checkpoints
 from reid.training.classify import classify
 from reid.training.rank import collapsed, rank
+from reid.training.watching import watching
 from tiny import PARAMS
 
 CPU = torch.device("cpu")
@@ -260,6 +263,34 @@ def test_watchers_see_every_update(images: Pixels) -> None:
         backbone(), images, PEOPLE, pretraining(updates=3), 0, lambda row, count: seen.append((row["update"], count))
     )
     assert seen == [*((k, 12) for k in range(8)), *((k, 4) for k in range(3))]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_reads_every_value_of_a_run_that_was_taken_up(
+    images: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("REID_EVENTS", str(tmp_path / "runs"))
+    kept = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt), watching("train", "one", 8) as watch:
+
+        def kill(row: Mapping[str, float], count: int) -> None:
+            watch(row, count)
+            if row["update"] == 5:
+                raise KeyboardInterrupt
+
+        rank(embedder(), images, PEOPLE, ranking(), 0, kill, Checkpoints(kept, every=3))
+    with watching("train", "one", 8) as watch:
+        log = rank(embedder(), images, PEOPLE, ranking(), 0, watch, Checkpoints(kept))
+    with watching("train", "two", 8, silent=True) as watch:
+        watch(log[0], 1)
+    read = EventAccumulator(str(tmp_path / "runs/train/one")).Reload()
+    assert set(read.Tags()["scalars"]) == set(log[0]) - {"update"}
+    for name in read.Tags()["scalars"]:
+        told = [(event.step, event.value) for event in read.Scalars(name)]
+        assert told == [(row["update"], pytest.approx(row[name], rel=1e-6)) for row in log], name
+    assert [folder.name for folder in (tmp_path / "runs/train").iterdir()] == ["one"]
 
 
 def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: Pixels) -> None:

@@ -231,6 +231,8 @@ def test_dvc_shows_the_experiment(ran: Checkout) -> None:
     ran.run(f"dvc plots show --out {page} {targets}")
     shown = (page / "index.html").read_text()
     assert all(f'"field": "{column}"' in shown for column in ("distractors", "mAP", "variant", "update", "loss"))
+    header, *rows = (row.split(",") for row in (ran.folder / targets.split()[1]).read_text().splitlines())
+    assert len(rows) == 16 and all(row[header.index("loss")] in shown for row in rows)
 
 
 # --- that the engines agree
