@@ -50,11 +50,11 @@ from reid.data.pixels import Pixels
 from reid.data.readers.market1501 import read
 from reid.data.synthetic.releases import write_market1501
 from reid.functional.transforms import Views, augmented, render, whole
-from reid.models.backbone import build, freeze_statistics, precise, set_up
+from reid.models.backbone import build, freeze_statistics, out_of_memory, precise, set_up
 from reid.models.embedder import Embedder, embed
 from reid.params import Ranking, load
 from reid.training.gradients import add_gradient
-from reid.training.rank import out_of_memory, rank
+from reid.training.rank import rank
 
 UPDATES = 4096
 LAYERS: dict[str, dict[str, Any]] = {

@@ -168,6 +168,17 @@ def test_out_of_memory_halves_the_images_at_once_not_the_batch() -> None:
         torch.testing.assert_close(small.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def test_classification_does_not_split_its_batch_but_says_what_to_do() -> None:
+    class Small(ResNet):
+        def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    settings = Pretrain.model_validate(PARAMS["pretrain"] | {"batch": 7})
+    made = Small("basic", [1, 1, 1, 1], width=4)
+    with pytest.raises(InputError, match="out of memory at update 0: batch norm needs the batch of 7 together; lower"):
+        classify(made, pictures(), PEOPLE, settings, 0, ignore)
+
+
 def test_sequential_batching_trains_the_same() -> None:
     padded, sequential = embedder(), embedder()
     log = rank(padded, pictures(), PEOPLE, ranking(), 0, ignore)

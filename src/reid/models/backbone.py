@@ -152,3 +152,12 @@ def set_up(threads: int, precision: str = "float32", deterministic: bool = True)
 def precise(precision: str, device: torch.device) -> torch.autocast:
     """Compute products in bfloat16 if `precision` says so; parameters, sums and losses stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
+"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error of PyTorch's means that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reid.functional.mining import draw_pool, mean_similarity, mine
 from reid.functional.schedules import cutout_limit, halving, warm_up
 from reid.functional.transforms import Images, Views, augmented
-from reid.models.backbone import freeze_statistics, precise
+from reid.models.backbone import freeze_statistics, out_of_memory, precise
 from reid.models.embedder import Embedder, embed
 from reid.params import Ranking
 from reid.training.checkpoints import Checkpoints
@@ -174,15 +174,6 @@ def _add_gradients(
     workers.sum(descent.gradients)
     workers.sum([losses])
     return losses.cpu().numpy(), at_once
-
-
-OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
-"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether an error of PyTorch's means that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def _quantiles(margins: NDArray[np.float32]) -> dict[str, float]:
