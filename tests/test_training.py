@@ -161,6 +161,15 @@ def test_classification_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> N
     assert "conv1.weight" not in same(runs[0][0], runs[2][0])
 
 
+def test_classification_in_bfloat16_is_nearly_the_same(images: Pixels) -> None:
+    plain, rounded = (
+        classify(backbone(), images, PEOPLE, pretraining(updates=5, batch=15, precision=precision), 0, ignore)
+        for precision in ("float32", "bfloat16")
+    )
+    assert [row["loss"] for row in rounded] == pytest.approx([row["loss"] for row in plain], abs=0.1)
+    assert [row["loss"] for row in rounded] != [row["loss"] for row in plain]
+
+
 def test_classification_trains_batch_norm_and_every_layer(images: Pixels) -> None:
     network = backbone()
     before = state(network)

@@ -54,7 +54,7 @@ def _writer(folder: Path, update: int) -> Any:
     """Begin a file of events, which takes the place of older ones from an update on."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=update)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=update)
 
 
 @contextmanager
