@@ -10,9 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from reid.artifacts import Weights, read_checkpoint, write_weights
+from reid.models.backbone import load_state
 
 EVERY = 128
 """Updates between checkpoints; the environment variable REID_CHECKPOINT_UPDATES says otherwise."""
@@ -47,6 +48,11 @@ class Checkpoints:
         if self.path is not None:
             write_weights(self.path, Weights(state, {"update": done, **about}))
             self.last = done
+
+    def restore(self, network: nn.Module, name: str, kept: Weights) -> None:
+        """Load a network from its tensors `name`.* of a state. Raises InputError if they are another training's."""
+        own = {key.removeprefix(name): tensor for key, tensor in kept.state.items() if key.startswith(name)}
+        load_state(network, own, f"{self.path}: not the state of this training, delete it to begin again")
 
     @property
     def asked_to_stop(self) -> bool:
