@@ -105,3 +105,18 @@ def _name(made: Path) -> str:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(copy_of_the_project(tmp_path_factory.mktemp("checkout")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many faults were tried, survived and lost, from whichever worker ran the tests."""
+    from faults import SEED, Tally
+
+    tally = Tally()
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for name, value in report.user_properties:
+            if name == "faults" and report.when == "call":
+                tally.add(value)
+    if tally.counts:
+        terminalreporter.section(f"faults (REID_FAULTS_SEED={SEED})")
+        for line in tally.lines():
+            terminalreporter.line(line)

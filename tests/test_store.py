@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reid import store
-from reid.artifacts import InputError, provenance, read_json, write_json
+from reid.artifacts import HOST, InputError, provenance, read_json, write_json
 from reid.store import code_digest, digest, file_digest, make
 
 STAGE = "index"  # any stage: only its name and its code count
@@ -130,6 +130,28 @@ def test_outputs_are_read_only_and_newer_than_their_inputs() -> None:
     os.utime("out.txt", (1, 1))
     ask(Writer(), "elsewhere/out.txt")  # linked for the first time, from an old object
     assert Path("elsewhere/out.txt").stat().st_mtime >= Path("in.txt").stat().st_mtime
+
+
+def test_outputs_are_not_older_than_inputs_of_a_clock_that_ran_ahead() -> None:
+    """Snakemake fails a job whose output is older than its input."""
+    ahead = time.time() + 86400
+    os.utime("in.txt", (ahead, ahead))
+    ask(Writer())
+    assert Path("out.txt").stat().st_mtime_ns == Path("in.txt").stat().st_mtime_ns
+    Path("settings.json").touch()
+    os.utime("settings.json", (ahead + 1, ahead + 1))
+    ask(Writer(), settings=Path("settings.json"))
+    assert Path("out.txt").stat().st_mtime_ns == Path("settings.json").stat().st_mtime_ns
+
+
+def test_what_a_killed_process_left_beside_an_output_goes() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = (Path(f".out.txt.{HOST}.{pid}.tmp") for pid in (process.pid, os.getppid()))
+    dead.mkdir()
+    alive.touch()
+    ask(Writer())
+    assert files() == {"out.txt", alive.name}
 
 
 def test_an_edited_output_is_put_right() -> None:

@@ -122,6 +122,7 @@ def run(
     _limit_memory()
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
+    request["settings"] = settings
     computed: bool | None
     if parameters.get("workers", 1) == 1:
         computed = store.make(stage, compute=compute, **request)

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -100,6 +101,7 @@ def make(
     outputs: Iterable[Path],
     compute: Callable[[Path], None],
     copy: bool = False,
+    settings: Path | None = None,
 ) -> bool:
     """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
 
@@ -110,6 +112,7 @@ def make(
     compute      writes files and folders of those names into the folder it is given; what it leaves there under
                  other names survives a kill, so that a checkpoint can be taken up again
     copy         copy instead of hard-linking, for files that people may edit
+    settings     file of the parameters, which engines see as one more input
     """
     outputs = list(outputs)
     stamp = {
@@ -125,7 +128,7 @@ def make(
     if store == "none":
         with tempfile.TemporaryDirectory(prefix="reid-") as folder:
             _compute(compute, Path(folder), outputs, stamp)
-            _place(Path(folder), outputs, copy=True)
+            _place(Path(folder), outputs, copy=True, when=_newest(settings, inputs))
         return True
     key = digest(stamp)
     made = Path(store) / stage / key[:2] / key
@@ -141,8 +144,14 @@ def make(
                 made.parent.mkdir(parents=True, exist_ok=True)
                 partial.rename(made)
                 computed = True
-    _place(made, outputs, copy)
+    _place(made, outputs, copy, when=_newest(settings, inputs))
     return computed
+
+
+def _newest(settings: Path | None, inputs: Mapping[str, Path | list[Path]]) -> int:
+    """Give the present, in nanoseconds, or the time of the newest input where a clock that jumped set that later."""
+    read = [path for paths in inputs.values() for path in (paths if isinstance(paths, list) else [paths])]
+    return max(time.time_ns(), *(path.stat().st_mtime_ns for path in ([*read, settings] if settings else read)), 0)
 
 
 def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path], stamp: Mapping[str, Any]) -> None:
@@ -176,11 +185,12 @@ def _seal(folder: Path, outputs: list[Path]) -> None:
     os.close(handle)
 
 
-def _place(made: Path, outputs: list[Path], copy: bool) -> None:
+def _place(made: Path, outputs: list[Path], copy: bool, when: int) -> None:
+    """Put the outputs in place, not older than the inputs: engines that go by modification times expect that."""
     for output in outputs:
         source = made / output.name
         if not copy and source.is_file() and output.is_file() and output.samefile(source):
-            os.utime(output)
+            os.utime(output, ns=(when, when))
             continue
         output.parent.mkdir(parents=True, exist_ok=True)
         sweep(output)
@@ -194,7 +204,7 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
             temporary.rename(output)
         finally:
             _remove(temporary)
-        os.utime(output)  # newer than the inputs, as engines that go by modification times expect
+        os.utime(output, ns=(when, when))
 
 
 def _link(source: str | Path, target: str | Path) -> None:
