@@ -1,12 +1,17 @@
-# make        set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
-# make test   set up, then pass the tests
-# make docs   set up, then build the documentation into site/
-# make setup  only set up
+# make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
+# make test        set up, then pass the tests
+# make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
+# make docs        set up, then build the documentation into site/
+# make setup       only set up
+# docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: run setup test docs
+UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
+
+.PHONY: run setup test test-slurm test-kubernetes docs lock licences audit test-oldest
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -17,13 +22,42 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
+
+test-slurm: setup
+	command -v slurmctld slurmd sbatch munged > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
+	  { apt-get update && apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; } || true
+	$(BIN)/pytest -m slurm tests/test_slurm.py
+
+test-kubernetes: setup
+	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+lock: .tools/ready
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .tools/bin/uv pip compile pyproject.toml --all-extras --universal \
+	  --python-version 3.11.5 --generate-hashes --no-annotate $(UPGRADE) --quiet --output-file requirements.lock
+
+test-oldest: .tools/ready
+	.tools/bin/uv venv --quiet --clear --python $(PYTHON) .oldest
+	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet --resolution lowest-direct --editable '.[workflow]'
+	VIRTUAL_ENV=.oldest .tools/bin/uv pip install --quiet pytest pytest-xdist hypothesis aiohttp
+	.oldest/bin/python -m pytest -n 2 --dist loadfile $(OLDEST)
+
+licences: setup
+	$(BIN)/python docs/licences.py
+
+audit: .tools/ready
+	.tools/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
+
+.tools/ready: Makefile
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) pip-audit==$(PIP_AUDIT_VERSION)
+	touch $@
+
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -109,14 +109,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many faults were tried, survived and lost, from whichever worker ran the tests."""
-    from faults import SEED, Tally
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    counts = [value for report in reports for name, value in report.user_properties if name == "faults"]
+    if counts:
+        from faults import SEED, Tally
 
-    tally = Tally()
-    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
-        for name, value in report.user_properties:
-            if name == "faults" and report.when == "call":
-                tally.add(value)
-    if tally.counts:
         terminalreporter.section(f"faults (REID_FAULTS_SEED={SEED})")
-        for line in tally.lines():
+        for line in Tally(*counts).lines():
             terminalreporter.line(line)

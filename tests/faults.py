@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from conftest import ROOT, Checkout
-from reid.store import file_digest
+from reid.records import file_digest
 from tiny import changed
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
@@ -48,8 +48,13 @@ ORDER += ["tabulate", "illustrate", "draw", "publish"]
 class Tally:
     """How many faults of each kind were tried, and how many survived."""
 
-    def __init__(self) -> None:
+    def __init__(self, *counts: Mapping[str, Sequence[int]]) -> None:
         self.counts: dict[str, list[int]] = {}
+        for each in counts:
+            for kind, (tried, survived) in each.items():
+                count = self.counts.setdefault(kind, [0, 0])
+                count[0] += tried
+                count[1] += survived
 
     @contextmanager
     def trying(self, kind: str) -> Iterator[None]:
@@ -58,12 +63,6 @@ class Tally:
         count[0] += 1
         yield
         count[1] += 1
-
-    def add(self, counts: Mapping[str, Sequence[int]]) -> None:
-        for kind, (tried, survived) in counts.items():
-            count = self.counts.setdefault(kind, [0, 0])
-            count[0] += tried
-            count[1] += survived
 
     def lines(self) -> list[str]:
         """Give a line a kind and one for all."""

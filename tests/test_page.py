@@ -39,6 +39,8 @@ REPORT = {
         "date": "2017-07-14",
         "seeds": [0],
         "runs": [RUN],
+        "missing": [],
+        "collapsed": [],
     },
     "findings": [
         {
@@ -97,6 +99,7 @@ SETTINGS = {
     "images": True,
     "queries": 9,
     "contact_sheet": False,
+    "allow_missing": False,
     "curves": [RUN],
     "shown": {
         RUN: {
@@ -198,6 +201,23 @@ def test_a_missing_file_is_named(inputs):
         published(inputs | {"figures": [path for path in inputs["figures"] if path.stem != "figure5"]})
     with pytest.raises(InputError, match=r"market-flip-seed0: no such file"):
         published(inputs | {"queries": inputs["queries"][:1]})
+
+
+def test_what_is_missing_or_collapsed_is_told_and_the_rest_shown(inputs):
+    report = json.loads(inputs["report"].read_text())
+    report["about"] |= {"runs": [RUN, "market-flip-seed0"], "missing": ["market-flip-seed0"], "collapsed": [RUN]}
+    inputs["report"].write_text(json.dumps(report))
+    inputs["figures"] = [path for path in inputs["figures"] if path.stem not in ("figure5", "figure7")]
+    inputs["queries"] = inputs["queries"][:1]
+    page = published(inputs, allow_missing=True)
+    assert "<strong>1 of 2 runs not run yet:</strong> market-flip-seed0." in page
+    assert "<strong>1 of 2 runs collapsed in training, so in no mean and no finding:</strong> market-def" in page
+    assert f"{RUN} (3 queries, collapsed in training)" in page
+    assert page.count("Not drawn yet.") == 2 and 'href="figure5.svg"' not in page and 'href="figure4.svg"' in page
+    assert list(queries_of(page)["variants"]) == ["default"]
+    inputs["places"] = []
+    page = published(inputs, allow_missing=True)
+    assert 'id="queries"' not in page and "Table 1. Toys" in page
 
 
 def test_the_same_page_to_the_byte(inputs):

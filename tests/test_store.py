@@ -15,7 +15,8 @@ import pytest
 
 from reid import store
 from reid.artifacts import HOST, InputError, provenance, read_json, write_json
-from reid.store import code_digest, digest, file_digest, make
+from reid.records import digest, file_digest
+from reid.store import code_digest, make
 
 STAGE = "index"  # any stage: only its name and its code count
 
@@ -50,12 +51,13 @@ def ask(compute: Callable[[Path], None], *outputs: str, **changes: Any) -> bool:
 
 def kept() -> list[Path]:
     """Give the folders of finished results in the store."""
-    return [path for path in Path(".store").glob("*/*/*") if path.parts[1] != "partial"]
+    return list(Path(".store").glob("*/??/*"))
 
 
 def files() -> set[str]:
-    """Give everything outside the store."""
-    return {path.as_posix() for path in Path().rglob("*") if ".store" not in path.parts} - {"in.txt"}
+    """Give everything outside the store, but records."""
+    hidden = {".store", ".records"}
+    return {path.as_posix() for path in Path().rglob("*") if not hidden & set(path.parts)} - {"in.txt"}
 
 
 # --- once, then never again

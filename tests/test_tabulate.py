@@ -290,6 +290,30 @@ def test_a_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
     )
 
 
+def test_a_report_of_nothing_but_collapsed_runs_says_so(tmp_path):
+    scores = write_scores(tmp_path / "scores", tuple(SETTINGS["runs"]))
+    curves = write_curves(tmp_path / "curves", tuple(SETTINGS["curves"]))
+    inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores], **curves}
+    tabulate(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["about"]["collapsed"] == sorted(SETTINGS["runs"]) and report["about"]["missing"] == []
+    assert {finding["verdict"] for finding in report["findings"]} == {"undecided"}
+    assert all(finding["why"].startswith("collapsed in training: `") for finding in report["findings"])
+    assert [finding["source"] for finding in report["findings"]][-1] == "Figure 7"
+    assert "6 of 6 runs collapsed in training" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "±" not in (tmp_path / "out/table1.md").read_text(encoding="utf-8").split("Difference")[0]
+
+
+def test_a_report_of_nothing_at_all_says_so_on_request(tmp_path):
+    nothing = {"scores": [], "queries": [], "curves": [], "decays": []}
+    tabulate(**nothing, paper=PAPER, settings=SETTINGS | {"allow_missing": True}, out=tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["about"]["missing"] == SETTINGS["runs"]
+    assert all(finding["why"].startswith("not run yet: `") for finding in report["findings"])
+    assert report["findings"][-1]["source"] == "Figure 7"
+    assert "scores of —" in (tmp_path / "out/table1.md").read_text(encoding="utf-8")
+
+
 def test_report_and_metrics(tmp_path):
     out = tmp_path / "out"
     run(write_scores(tmp_path / "scores", ("market-flip-seed1",)), out)

@@ -105,7 +105,9 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; it should be a JSON file that can be read") from None
+    except (ValueError, RecursionError) as error:  # damaged, numbers of thousands of digits, too deep
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -128,6 +130,7 @@ class Index:
     person, camera  (N,) str, the labels of the user's own photos that the ids stand for; None for the benchmarks
     upright         whether images are turned as their EXIF orientation says
     left_out        damaged files that the parameters allow to be left out; no row has them
+    content         (N,) uint64, the first 8 bytes of the SHA-256 of each row's file, by which a changed one is found
     """
 
     root: Path
@@ -142,12 +145,13 @@ class Index:
     camera: NDArray[np.str_] | None = None
     upright: bool = False
     left_out: Sequence[str] = ()
+    content: NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the columns have one length and that splits are known."""
         n = len(self.path)
-        for name in ("person_id", "camera_id", "tracklet_id", "split", "box"):
-            if len(getattr(self, name)) != n:
+        for name in ("person_id", "camera_id", "tracklet_id", "split", "box", "content"):
+            if getattr(self, name) is not None and len(getattr(self, name)) != n:
                 raise InputError(f"index of {self.root}: column {name} has {len(getattr(self, name))} rows, not {n}")
         unknown = set(np.unique(self.split)) - set(SPLITS)
         if unknown:
@@ -193,6 +197,7 @@ def write_index(path: Path, index: Index) -> None:
     if index.person is not None and index.camera is not None:
         labels = {"person": index.person, "camera": index.camera}
         columns |= {name: pa.array(label.tolist(), pa.string()) for name, label in labels.items()}
+    columns |= {} if index.content is None else {"content": index.content}
     columns |= {side: index.box[:, i] for i, side in enumerate(("x", "y", "w", "h"))}
     for size, lists in (index.gallery_lists or {}).items():
         by_query: list[list[int] | None] = [None] * len(index)
@@ -214,19 +219,34 @@ def read_index(path: Path) -> Index:
         table = pq.ParquetFile(path).read()  # read_table imports pandas, half a second
     except FileNotFoundError:
         raise InputError(f"{path}: no such index; run `reid index` first") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not an index ({error}); delete it and run `reid index` again") from None
+    except (pa.ArrowException, OSError, ValueError) as error:  # Arrow raises OSError on damage too
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not an index ({reason}); delete it and run `reid index` again") from None
     missing = sorted({"path", "person_id", "camera_id", "tracklet_id", "split", *"xywh"} - set(table.column_names))
     if missing:
         raise InputError(f"{path}: not an index, it lacks {', '.join(missing)}; give one that `reid index` wrote")
+    try:
+        return _index(table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; delete it and run `reid index` again") from None
+    except (pa.ArrowException, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not an index ({reason}); delete it and run `reid index` again") from None
+
+
+def _index(table: Any) -> Index:
+    """Make an index of the table that holds it; what is of another kind raises all that NumPy and Arrow raise."""
     columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("gallery_")}
+    for name in ("person_id", "camera_id", "tracklet_id"):
+        if columns[name].dtype != np.int64:
+            raise TypeError(f"{name} is of type {columns[name].dtype}, not int64")
     lists = {}
     for name in table.column_names:
         if name.startswith("gallery_"):
             lists[name.removeprefix("gallery_")] = [
                 np.asarray(members, np.int64) for members in table[name].to_pylist() if members is not None
             ]
-    metadata = {name.decode(): text.decode() for name, text in table.schema.metadata.items()}
+    metadata = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
     return Index(
         root=Path(metadata["root"]),
         path=columns["path"].astype(np.str_),
@@ -240,6 +260,7 @@ def read_index(path: Path) -> Index:
         camera=columns["camera"].astype(np.str_) if "camera" in columns else None,
         upright=json.loads(metadata.get("upright", "false")),
         left_out=json.loads(metadata.get("left_out", "[]")),
+        content=columns.get("content"),
     )
 
 
@@ -302,7 +323,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: {error.strerror}; give the path of your weights") from None
     except Exception as error:  # torch raises many kinds on damaged and foreign files
         raise InputError(
-            f"{path}: not a state dict that can be loaded without executing code ({str(error).splitlines()[0]}); "
+            f"{path}: not a state dict that can be loaded without executing code ({(str(error) or repr(error)).splitlines()[0]}); "
             "save model.state_dict() alone, or write safetensors"
         ) from None
     for key in ("state_dict", "model"):
@@ -353,8 +374,12 @@ def read_embeddings(path: Path) -> Embeddings:
     from safetensors.numpy import load_file
 
     arrays = _load(path, load_file)
-    if set(arrays) != {"rows", "embeddings"} or len(arrays["rows"]) != len(arrays["embeddings"]):
-        raise InputError(f"{path}: expected tensors rows (N,) and embeddings (N, D), found {sorted(arrays)}")
+    shapes = {name: array.shape for name, array in arrays.items()}
+    rows, embeddings = shapes.get("rows", ()), shapes.get("embeddings", ())
+    if len(shapes) != 2 or len(rows) != 1 or len(embeddings) != 2 or rows[0] != embeddings[0]:
+        raise InputError(f"{path}: expected tensors rows (N,) and embeddings (N, D), found {shapes}")
+    if arrays["rows"].dtype != np.int64 or arrays["embeddings"].dtype != np.float32:
+        raise InputError(f"{path}: expected rows of int64 and embeddings of float32; run `reid embed` again")
     return Embeddings(arrays["rows"], arrays["embeddings"], _about(path))
 
 
@@ -365,7 +390,7 @@ def _load(path: Path, load_file: Any) -> dict[str, Any]:
         return dict(load_file(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:  # also of kinds that NumPy lacks
         raise InputError(f"{path}: damaged safetensors ({error}); delete it and run its stage again") from None
 
 
@@ -379,7 +404,12 @@ def _about(path: Path) -> dict[str, Any]:
 
     with safe_open(path, framework="np") as opened:
         metadata = opened.metadata() or {}
-    return dict(json.loads(metadata.get("reid", "{}")).get("about", {}))
+    try:
+        return dict(json.loads(metadata.get("reid", "{}")).get("about", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: what it says of itself is damaged ({error}); delete it and run its stage again"
+        ) from None
 
 
 def write_log(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

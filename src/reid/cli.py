@@ -30,6 +30,8 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
   reid check params.yaml     says whether all is there, and how long it would take
   reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
+  reid verify results/...    checks that every artifact is as it was made
+  reid why FILE              prints where a file came from, down to the images
   reid train --help          explains one stage
 """
 
@@ -122,7 +124,7 @@ def run(
     _limit_memory()
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
-    request["settings"] = settings
+    request |= {"job": described.get("job", ""), "settings": settings}
     computed: bool | None
     if parameters.get("workers", 1) == 1:
         computed = store.make(stage, compute=compute, **request)
@@ -279,6 +281,51 @@ def fetch(
         raise InputError("\n".join(["not all is there", *missing]))
 
 
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
+    images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
+
+    Of results/<experiment>, the tables and figures in reports/<experiment> are checked too. Names each file that
+    changed, is missing, is stale or that no stage wrote, and what to do.
+
+    Exit status: 0 if all is whole, else 1.
+    """
+    _slow_bars_in_logs()
+    from tqdm import tqdm
+
+    from reid.lineage.verification import artifacts
+    from reid.lineage.verification import verify as verify_artifacts
+
+    reports = [Path("reports", folder.name) for folder in folders if folder.parent == Path("results")]
+    paths = [path for folder in [*folders, *filter(Path.is_dir, reports)] for path in artifacts(folder)]
+    found = verify_artifacts(paths, images, lambda listed: tqdm(listed, "verify", unit=" files"))
+    broken = [verdict for verdict in found if verdict.state != "whole"]
+    for verdict in broken:
+        typer.echo(f"{verdict.state:8}{verdict.path}: {verdict.told}")
+    if json_file is not None:
+        write_json(json_file, {str(verdict.path): {"state": verdict.state, "told": verdict.told} for verdict in found})
+    typer.echo(f"verify: {len(found) - len(broken)} of {len(found)} artifacts are whole", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
+    every: Annotated[bool, typer.Option("--all", help="Follow every input, not just the first of many alike.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
+) -> None:
+    """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
+    from reid.lineage.origin import trace
+    from reid.lineage.tree import show
+
+    show(trace(file), every=every, parameters=parameters)
+
+
 def _is_from_outside(parameters: Mapping[str, Any]) -> bool:
     """Tell jobs that need something that nothing here makes."""
     return bool({"imagenet", "checkpoint"} & set(parameters)) or "folder" in parameters.get("source", {})
@@ -360,13 +407,122 @@ def train(
 
 @app.command()
 def embed(
-    settings: Settings,
-    index: IndexFile,
-    embedder: Annotated[Path, _file("The embedder, written by `reid train`.")],
-    out: Annotated[Path, _file("Where to write the embeddings (.safetensors).")],
+    out: Annotated[Path, _file("Where to write the embeddings, or the gallery (.safetensors).")],
+    source: Annotated[
+        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="[PHOTOS]")
+    ] = None,
+    model: Annotated[Path | None, _file("Photos: the model that embeds them, written by `reid train`.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Photos: what their paths below the folder say of them, as in {person}/{camera}/{name}."),
+    ] = None,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Photos: leave damaged ones out, and list them.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Photos: how many work at once.  [all cores]")] = None,
+    settings: Annotated[Path | None, _file("Stage: this job's settings, written by `reid plan`.")] = None,
+    index: Annotated[Path | None, _file("Stage: the dataset's index, written by `reid index` (.parquet).")] = None,
+    embedder: Annotated[Path | None, _file("Stage: the embedder, written by `reid train`.")] = None,
 ) -> None:
-    """Embed queries, gallery and multi-query boxes, or one shard of the distractors."""
-    run("embed", settings, {"index": index, "embedder": embedder}, {"out": out})
+    """Turn images into unit vectors: photos of your own into a gallery, or, as a stage, the images of an index.
+
+    \b
+      reid embed photos --model market-default-seed0.safetensors --out gallery.safetensors
+      reid search anna.jpg --model market-default-seed0.safetensors --gallery gallery.safetensors
+
+    All images in the folder and below it are embedded, or those that a table names: column path (relative to the
+    table's folder) and, if you know them, person_id and camera_id. After a kill, the same command goes on where it was.
+    A damaged photo is an error that names it; --allow-damaged leaves it out.
+
+    \b
+      reid embed --settings S.json --index I.parquet --embedder E.safetensors --out O.safetensors
+
+    is the stage of the pipeline: it embeds queries, gallery and multi-query boxes, or one shard of the distractors.
+    """
+    photos = {"PHOTOS": source, "--model": model, "--pattern": pattern, "--threads": threads}
+    photos["--allow-damaged"] = allow_damaged or None
+    stage = {"--settings": settings, "--index": index, "--embedder": embedder}
+    given = [[name for name, value in side.items() if value is not None] for side in (photos, stage)]
+    if all(given):
+        raise InputError(
+            f"{given[0][0]} belongs to photos of your own and {given[1][0]} to the stage; give one or other"
+        )
+    if settings is not None and index is not None and embedder is not None:
+        run("embed", settings, {"index": index, "embedder": embedder}, {"out": out})
+    elif source is not None and model is not None:
+        from reid.stages.embed_photos import embed_photos
+
+        _slow_bars_in_logs()
+        count = embed_photos(source, model, out, pattern=pattern, allow_damaged=allow_damaged, threads=threads)
+        typer.echo(f"embed: {count:,} photos in {out}", err=True)
+    else:
+        side = stage if given[1] else {"PHOTOS": source, "--model": model}
+        missing = " and ".join(name for name, value in side.items() if value is None)
+        raise InputError(
+            f"{missing} missing: give PHOTOS and --model for photos, --settings, --index, --embedder for a stage"
+        )
+
+
+@app.command()
+def search(
+    queries: Annotated[
+        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO...")
+    ],
+    gallery: Annotated[Path, _file("Where to look: a gallery, written by `reid embed PHOTOS --model MODEL`.")],
+    model: Annotated[Path, _file("The model that made the gallery.")],
+    top: Annotated[int, typer.Option(help="How many places to show.")] = 10,
+    rerank: Annotated[
+        Literal["none", "qe-dba", "k-reciprocal"],
+        typer.Option(help="qe-dba is the paper's re-ranking, k-reciprocal the one of Zhong et al."),
+    ] = "none",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Search a graph of neighbours, made once beside the gallery (faiss).")
+    ] = False,
+    html: Annotated[Path | None, _file("Also write a page with the pictures (.html).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [all cores]")] = None,
+) -> None:
+    """Find the photos of a gallery that look most like the person on each of yours.
+
+    Exact: every photo of the gallery is compared. --approximate looks at a few thousand, for galleries of millions.
+    Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
+    A place is a likeness, not an identification.
+    """
+    from reid.stages.search import search as search_gallery
+
+    _slow_bars_in_logs()
+    how: dict[str, Any] = {"top": top, "rerank": rerank, "approximate": approximate}
+    found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
+    _print_places(found, rerank != "none")
+    if html is not None:
+        typer.echo(f"search: wrote {html}", err=True)
+
+
+def _print_places(found: Any, reranked: bool) -> None:
+    """Print a table a query; where there is no terminal, with lines as long as they are."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    for each in found:
+        labels = [name for name in ("person", "camera") if name in each.hits[0].labels]
+        table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+        table.add_column("", justify="right")
+        table.add_column("similarity", justify="right")
+        if reranked:
+            table.add_column("re-ranked", justify="right")
+        for name in labels:
+            table.add_column(name)
+        table.add_column("photo", overflow="fold")
+        for place, hit in enumerate(each.hits, 1):
+            scores = [f"{hit.similarity:.3f}", *([f"{hit.score:.3f}"] if reranked else [])]
+            cells = [str(place), *scores, *(hit.labels[name] for name in labels), hit.path]
+            table.add_row(*map(Text, cells))
+        console.print(Text(each.query, style="bold"))
+        console.print(table)
 
 
 @app.command()
@@ -429,6 +585,16 @@ def _figures(names: tuple[str, ...], *kinds: str) -> list[str]:
     return [f"{name}.{kind}" for name in names for kind in kinds]
 
 
+def _present(inputs: Mapping[str, Path | list[Path]], parameters: Mapping[str, Any]) -> dict[str, Path | list[Path]]:
+    """Leave files that are not there out of the lists, where the parameters allow that runs are missing."""
+    if not parameters.get("allow_missing"):
+        return dict(inputs)
+    return {
+        name: [file for file in files if file.is_file()] if isinstance(files, list) else files
+        for name, files in inputs.items()
+    }
+
+
 @app.command()
 def tabulate(
     settings: Settings,
@@ -451,7 +617,7 @@ def tabulate(
         "paper": paper,
     }
     outputs = {name: out / name for name in (*TABLES, *TEXTS)}
-    run("tabulate", settings, inputs, outputs, folder=out, copy=True)
+    run("tabulate", settings, _present(inputs, parameters), outputs, folder=out, copy=True)
 
 
 @app.command()
@@ -492,7 +658,7 @@ def draw(
     files = [*_figures(_drawings(parameters), "svg", "png"), "training_curves.csv"]
     files += ["figure7.csv"] if parameters.get("curves") else []
     files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
-    run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
+    run("draw", settings, _present(inputs, parameters), {name: out / name for name in files}, folder=out, copy=True)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
@@ -526,7 +692,7 @@ def publish(
         "places": [places / f"{run}.parquet" for run in shown],
         "queries": [queries / f"{run}.parquet" for run in runs],
     }
-    run("publish", settings, inputs, {"out": out}, copy=True)
+    run("publish", settings, _present(inputs, parameters), {"out": out}, copy=True)
 
 
 @app.command()
@@ -733,7 +899,9 @@ def main() -> None:
     except (ValueError, FloatingPointError) as error:  # InputError is a ValueError
         message = str(error)
     except OSError as error:
-        message = f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno or 0, AGAIN)}"
+        message = (
+            f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno or 0, AGAIN)}"
+        )
     else:
         return
     typer.echo(f"reid: error: {message}", err=True)

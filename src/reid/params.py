@@ -243,6 +243,7 @@ class Pretrain(Section):
     crop_width: Positive
     crop_area: Fraction
     flip: bool
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
 
 class Ranking(Section):
@@ -257,6 +258,8 @@ class Ranking(Section):
     at_once: Positive
     batching: Literal["padded", "sequential"] = "padded"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    execution: Literal["eager", "compiled", "cuda-graphs"] = "eager"
+    deterministic: bool = True
     reduction: Literal["mean", "sum"]
     batch_norm: Literal["frozen", "affine"] = "frozen"
     learning_rate: Rate

@@ -1,9 +1,10 @@
 """The content-addressed store that makes every stage idempotent, whichever engine calls it.
 
 key = SHA-256 of (stage, its parameters, the contents of its inputs, its code). A key that the store holds is
-hard-linked to where it is asked for; anything else is computed in a folder of its own under the store, flushed,
-made read-only and renamed in, so that a kill at any moment leaves nothing that looks finished. `REID_STORE` names
-the store's folder (default `.store`); `REID_STORE=none` computes without one.
+hard-linked to where it is asked for, if it still has the content that was computed; anything else is computed in a
+folder of its own under the store, flushed, made read-only and renamed in, so that a kill at any moment leaves nothing
+that looks finished. Beside each output lies a record of what made it (`reid.records`). `REID_STORE` names the store's
+folder (default `.store`); `REID_STORE=none` computes without one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import ast
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -23,24 +23,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import InputError, beside, provenance, sweep
+from reid import records
+from reid.artifacts import InputError, beside, provenance, read_json, sweep, write_json
+from reid.records import content_digest, digest
 
 PACKAGE = Path(__file__).parent
 DIGITS = 16  # of a digest, where people read it
-
-
-def digest(content: Any) -> str:
-    """Give the SHA-256 of a JSON-able value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Give the SHA-256 of a file's content. Raises InputError if it cannot be read."""
-    try:
-        with path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; run the stage that writes it first") from None
 
 
 def code_digest(module: str) -> str:
@@ -101,6 +89,7 @@ def make(
     outputs: Iterable[Path],
     compute: Callable[[Path], None],
     copy: bool = False,
+    job: str = "",
     settings: Path | None = None,
 ) -> bool:
     """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
@@ -112,40 +101,65 @@ def make(
     compute      writes files and folders of those names into the folder it is given; what it leaves there under
                  other names survives a kill, so that a checkpoint can be taken up again
     copy         copy instead of hard-linking, for files that people may edit
-    settings     file of the parameters, which engines see as one more input
+    job          its name, and settings its settings file, for the records beside the outputs
+    Raises InputError if an input is missing, or not as a stage wrote it.
     """
     outputs = list(outputs)
+    found = records.checked(inputs)
+    contents = {name: [entry["sha256"] for entry in entries] for name, entries in found.items()}
     stamp = {
         "stage": stage,
         "parameters": digest(parameters),
         "code": code_digest(f"reid.stages.{stage}"),
         "inputs": {
-            name: [file_digest(path) for path in paths] if isinstance(paths, list) else file_digest(paths)
-            for name, paths in inputs.items()
+            name: contents[name] if isinstance(paths, list) else contents[name][0] for name, paths in inputs.items()
         },
     }
+    key = digest(stamp)
+    record: dict[str, Any] = {"stage": stage, "job": job, "key": key, "settings": settings and settings.as_posix()}
+    record |= {"parameters": parameters, "code": stamp["code"], "inputs": found}
     store = os.environ.get("REID_STORE", ".store")
     if store == "none":
         with tempfile.TemporaryDirectory(prefix="reid-") as folder:
             _compute(compute, Path(folder), outputs, stamp)
+            records.keep(record | _seen(Path(folder), outputs), outputs)
             _place(Path(folder), outputs, copy=True, when=_newest(settings, inputs))
         return True
-    key = digest(stamp)
-    made = Path(store) / stage / key[:2] / key
+    made, seen = Path(store) / stage / key[:2] / key, Path(store) / "records" / f"{key}.json"
     computed = False
-    if not made.is_dir():
+    if not _is_whole(made, seen, outputs):
         partial = Path(store) / "partial" / key
         partial.parent.mkdir(parents=True, exist_ok=True)
         with _alone(partial.with_suffix(".lock")):
-            if not made.is_dir():  # nobody else made it while this process waited
+            if not _is_whole(made, seen, outputs):  # nobody else made it while this process waited
                 partial.mkdir(exist_ok=True)
                 _compute(compute, partial, outputs, stamp)
                 _seal(partial, outputs)
+                write_json(seen, _seen(partial, outputs))
                 made.parent.mkdir(parents=True, exist_ok=True)
+                _remove(made)
                 partial.rename(made)
                 computed = True
+    records.keep(record | read_json(seen), outputs)
     _place(made, outputs, copy, when=_newest(settings, inputs))
     return computed
+
+
+def _seen(folder: Path, outputs: list[Path]) -> dict[str, Any]:
+    """Describe what was computed into a folder, and by what."""
+    contents = {output.name: content_digest(folder / output.name) for output in outputs}
+    return {"outputs": contents, "made_with": records.made_with()}
+
+
+def _is_whole(made: Path, seen: Path, outputs: list[Path]) -> bool:
+    """Tell whether the store has a result, with the content that was computed: hard links share damage, too."""
+    if not made.is_dir() or not seen.is_file():
+        return False
+    try:
+        expected = read_json(seen)["outputs"]
+        return all(content_digest(made / output.name) == expected[output.name] for output in outputs)
+    except (InputError, KeyError):
+        return False
 
 
 def _newest(settings: Path | None, inputs: Mapping[str, Path | list[Path]]) -> int:

@@ -80,7 +80,7 @@ rule distract:
         mem_mb=ask("distract", "mem_mb"),
         runtime=ask("distract", "runtime"),
     params:
-        shards=f"results/{E}/distractors/{{job}}",
+        shards=lambda w, input: os.path.dirname(input.shards[0]),
     shell:
         "reid distract --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
         " --shards {params.shards} --out {output.curve} --queries {output.queries} > {log} 2>&1"

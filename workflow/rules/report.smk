@@ -11,10 +11,10 @@ SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
 rule tabulate:
     input:
         settings=settings("tabulate", "tables"),
-        scores=every("evaluate", rules.evaluate.output.scores),
-        queries=every("evaluate", rules.evaluate.output.queries),
-        curves=every("distract", rules.distract.output.curve),
-        decays=every("distract", rules.distract.output.queries),
+        scores=every("evaluate", "json"),
+        queries=every("evaluate", "parquet"),
+        curves=every("distract", "json"),
+        decays=every("distract", "parquet"),
         paper="reports/paper.csv",
     output:
         report(
@@ -68,7 +68,7 @@ rule tabulate:
         runtime=ask("tabulate", "runtime"),
     params:
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        curves=lambda w: f"results/{E}/distract",  # there may be no file in it
+        curves=lambda w, input: folder(input.curves, "distract"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
@@ -112,10 +112,10 @@ if SHOWN:
 rule draw:
     input:
         settings=settings("draw", "figures"),
-        curves=every("distract", rules.distract.output.curve),
-        logs=every("train", rules.train.output.log),
-        scores=every("evaluate", rules.evaluate.output.scores),
-        similarities=every("retrieve", rules.retrieve.output.similarities),
+        curves=every("distract", "json"),
+        logs=every("train", "csv"),
+        scores=every("evaluate", "json"),
+        similarities=every("retrieve", "json"),
         paper="reports/paper.csv",
     output:
         report(
@@ -139,10 +139,10 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=lambda w: f"results/{E}/distract",  # there may be no file in it
+        curves=lambda w, input: folder(input.curves, "distract"),
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        similarities=lambda w: f"results/{E}/retrieve",  # there may be no file in it
+        similarities=lambda w, input: folder(input.similarities, "retrieve"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
@@ -155,9 +155,9 @@ rule publish:
         settings=settings("publish", "page"),
         report=rules.tabulate.output.report_json,
         figures=expand(f"reports/{E}/{{name}}.svg", name=[*PICTURES, *DRAWINGS]) + SHEET,
-        indexes=every("index", rules.index.output.index),
-        places=every("retrieve", rules.retrieve.output.places),
-        queries=every("evaluate", rules.evaluate.output.queries),
+        indexes=every("index", "parquet"),
+        places=every("retrieve", "parquet"),
+        queries=every("evaluate", "parquet"),
     output:
         page=report(
             f"reports/{E}/report.html",
@@ -178,7 +178,7 @@ rule publish:
     params:
         figures=lambda w, input: os.path.dirname(input.figures[0]),
         indexes=lambda w, input: os.path.dirname(input.indexes[0]),
-        places=lambda w: f"results/{E}/retrieve",  # there may be no file in it
+        places=lambda w, input: folder(input.places, "retrieve"),
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
         "reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"

@@ -87,13 +87,16 @@ def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:
 
 def _read_array(path: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
     try:
-        return arrays[name]
+        array = arrays[name]
     except ValueError as error:
         if "Object arrays" not in str(error):
             raise
         raise InputError(
             f"{path}: {name} holds Python objects, which are not loaded; save an array of numbers"
         ) from None
+    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what is none
+        raise InputError(f"{path}: {name} is no array; save it again by np.savez")
+    return array
 
 
 def _map_safetensors(path: Path, wanted: Sequence[str]) -> Arrays:

@@ -80,11 +80,20 @@ def file_sizes(root: Path, prefix: str = "") -> dict[str, int]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "Thumbs.db":
                 continue
+            readable(entry.name, root)
             if entry.is_dir():
                 sizes |= file_sizes(Path(entry), f"{prefix}{entry.name}/")
             else:
                 sizes[prefix + entry.name] = entry.stat().st_size
     return sizes
+
+
+def readable(name: str, folder: Path) -> str:
+    """Give the name of a file in a folder if it is UTF-8, as artifacts are. Raises InputError if not."""
+    if name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name):
+        return name
+    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+    raise InputError(f"{folder}/{shown}: its name is not UTF-8; rename it, or move it out of the folder")
 
 
 def portable(root: Path) -> str:

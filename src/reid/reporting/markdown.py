@@ -113,8 +113,24 @@ def finding_texts(finding: Finding) -> tuple[str, str]:
     return interval_text(finding.mean, finding.low, finding.high), p.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def readme_markdown(parts: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """Join findings, tables, the figures beside them and the command that makes them into one page."""
+def lost_runs(about: Mapping[str, Any]) -> list[str]:
+    """Say which runs a report lacks; nothing where all trained well.
+
+    about: of report.json, {"runs", "missing", "collapsed"}
+    """
+    words = {"missing": "not run yet", "collapsed": "collapsed in training, so in no mean and no finding"}
+    return [
+        f"**{len(about[kind])} of {len(about['runs'])} runs {told}:** {', '.join(about[kind])}."
+        for kind, told in words.items()
+        if about[kind]
+    ]
+
+
+def readme_markdown(parts: Sequence[str], about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Join findings, tables, the figures beside them and the command that makes them into one page.
+
+    about: what report.json says of the report.
+    """
     figures = captions(settings, settings["synthetic"])
     head = [f"# {settings['title']}"]
     if settings["synthetic"]:
@@ -122,6 +138,7 @@ def readme_markdown(parts: Sequence[str], settings: Mapping[str, Any]) -> str:
             "Measured on a rendered benchmark: the paper's whole experiment in small, under its rules, with numbers "
             "of its own. **No value here is comparable with one measured on the real datasets.**"
         )
+    head += lost_runs(about)
     head.append(f"Made with\n\n```sh\n{settings['command']}\n```")
     behind = "; behind Figure 7: [figure7.csv](figure7.csv)" if settings["curves"] else ""
     head.append(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from reid.reporting.claims import Finding
-from reid.reporting.markdown import METHOD, finding_texts
+from reid.reporting.markdown import METHOD, finding_texts, lost_runs
 from reid.reporting.pipeline import picture
 from reid.reporting.tables import signed
 
@@ -56,8 +56,9 @@ def page(
 ) -> str:
     """Write the page.
 
-    report: what `tabulate` wrote as report.json. figures: {"name", "caption", "files", "image"}, the image as bytes of
-    an SVG or PNG file, None where it is not to be embedded. jobs: how many each rule has.
+    report: what `tabulate` wrote as report.json. figures: {"name", "caption", "files", "image", "absent"}, the image as
+    bytes of an SVG or PNG file, None where there is none to embed, which `absent` explains. jobs: how many each rule
+    has.
     """
     environment = Environment(
         loader=PackageLoader("reid", "reporting"),
@@ -72,8 +73,12 @@ def page(
     text = environment.get_template("page.html").render(
         **{**report, "findings": found},
         method=METHOD,
+        lost=lost_runs(report["about"]),
         figures=shown,
-        browsed=[{"run": each.run, "count": len(each.queries)} for each in browsed],
+        browsed=[
+            {"run": each.run, "count": len(each.queries), "collapsed": each.run in report["about"]["collapsed"]}
+            for each in browsed
+        ],
         data=_script_json({each.run: _browsed_json(each) for each in browsed}),
         pipeline=picture(jobs),
         signs=VERDICTS,

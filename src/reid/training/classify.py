@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from reid.functional.schedules import classification_rate, warm_up
 from reid.functional.transforms import Images, random_crops, render
-from reid.models.backbone import Backbone
+from reid.models.backbone import Backbone, precise
 from reid.models.pooling import Pool
 from reid.params import Pretrain
 from reid.training.checkpoints import Checkpoints
@@ -79,8 +79,8 @@ def classify(
         size = (settings.crop_height, settings.crop_width)
         views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
         crops, _ = render(images, rows, views)
-        maps, _ = backbone(crops)
-        scores = head(pool(maps))
+        with precise(settings.precision, device):
+            scores = head(pool(backbone(crops)[0])).float()
         wanted = torch.from_numpy(target[rows]).to(device)
         loss = F.cross_entropy(scores, wanted)
         descent.clear()
@@ -91,10 +91,11 @@ def classify(
         accuracy = (scores.detach().argmax(1) == wanted).float().mean().item()
         log.append({"update": update, "loss": loss.item(), "accuracy": accuracy, "learning_rate": rate})
         watch(log[-1], len(rows))
-        if checkpoints.due(update + 1, settings.updates, checkpoints.asked_to_stop):
+        done = update + 1
+        if checkpoints.due(done, settings.updates, checkpoints.asked_to_stop):
             state = {f"network.{name}": value for name, value in network.state_dict().items()} | descent.state()
             about = {"generator": generator.bit_generator.state, "log": log}
-            checkpoints.save(update + 1, {**state, "order": torch.from_numpy(order)}, about)
-        if checkpoints.asked_to_stop:
+            checkpoints.save(done, {**state, "order": torch.from_numpy(order)}, about)
+        if checkpoints.asked_to_stop and done < settings.updates:
             checkpoints.stop()
     return log

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reid.functional.mining import mean_similarity, mine
 from reid.functional.schedules import cutout_limit, halving, warm_up
 from reid.functional.transforms import Images, Views, augmented
-from reid.models.backbone import freeze_statistics
+from reid.models.backbone import freeze_statistics, precise
 from reid.models.embedder import Embedder, embed
 from reid.params import Ranking
 from reid.training.checkpoints import Checkpoints
@@ -61,6 +61,7 @@ def rank(
     embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_statistics(embedder, settings.batch_norm)
+    embedder.execute(settings.execution)
     descent = Descent(embedder.parameters(), settings.momentum, settings.weight_decay)
     log: list[dict[str, float]] = []
     mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
@@ -112,7 +113,7 @@ def rank(
             state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}
             about = {"generator": generator.bit_generator.state, "crowding": mined.crowding, "at_once": at_once}
             checkpoints.save(done, state, {**about, "log": log})
-        if stopping:
+        if stopping and done < settings.updates:
             checkpoints.stop()
     return log
 
@@ -172,11 +173,6 @@ def _add_gradients(
     workers.sum(descent.gradients)
     workers.sum([losses])
     return losses.cpu().numpy(), at_once
-
-
-def precise(precision: str, device: torch.device) -> torch.autocast:
-    """Compute products in bfloat16 if `precision` says so; parameters, sums and losses stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")

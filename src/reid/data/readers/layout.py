@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reid.artifacts import Index, InputError
+from reid.data.manifest import readable
+from reid.data.matlab import load_variable
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 COLUMNS = ("path", "person_id", "camera_id", "tracklet_id", "split", "box")
@@ -110,17 +113,28 @@ def join(parts: Sequence[Index]) -> Index:
 
 def load_matrix(path: Path, variable: str) -> NDArray[Any]:
     """Load one variable of a MATLAB file. Raises InputError if the file is missing, damaged or lacks it."""
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise InputError(f"{path}: no such file; unpack the release again")
     try:
-        content = loadmat(path, variable_names=[variable])
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise InputError(f"{path}: not a readable MATLAB file ({error}); unpack the release again") from None
-    if variable not in content:
+        found = load_variable(path, variable)
+    except (ValueError, IndexError, StopIteration, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "damaged"
+        raise InputError(f"{path}: not a readable MATLAB file ({reason}); unpack the release again") from None
+    if found is None:
         raise InputError(f"{path}: expected a variable {variable} in it; take the file of the official release")
-    return np.asarray(content[variable])
+    return found
+
+
+@contextmanager
+def as_released(path: Path) -> Iterator[None]:
+    """Tell of the file at `path` what goes wrong where its content is taken apart and is not built as expected."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, StopIteration) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not built as in the official release ({reason}); unpack the release again") from None
 
 
 def _holds(folder: Path, names: Sequence[str]) -> bool:
@@ -133,4 +147,4 @@ def _content(folder: Path) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+    return sorted(readable(entry.name, folder) for entry in folder.iterdir())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
-from reid.data.readers.layout import expect_files, expect_folders, join, load_matrix, rows, select
+from reid.data.readers.layout import as_released, expect_files, expect_folders, join, load_matrix, rows, select
 from reid.data.sources import advice
 
 GRAMMAR = "IIIICcTttttFfff.jpg (IIII four digits or 00-1, c camera 1-6), such as 0002C1T0001F001.jpg"
@@ -71,7 +71,8 @@ def _names(path: Path) -> list[str]:
     """Read the list of frames; its lines end in CRLF in the official file."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {OBTAIN}")
-    names = path.read_text(encoding="ascii").split()
+    with as_released(path):
+        names = path.read_text(encoding="ascii").split()
     stray = next((line for line, name in enumerate(names, 1) if not PATTERN.fullmatch(name)), None)
     if stray is not None:
         raise InputError(f"{path}: line {stray}, {names[stray - 1]!r}, is not of the form {GRAMMAR}; {OBTAIN}")

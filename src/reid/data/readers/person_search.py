@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.artifacts import Index, InputError
-from reid.data.readers.layout import expect_files, expect_folders, join, load_matrix, rows
+from reid.data.readers.layout import as_released, expect_files, expect_folders, join, load_matrix, rows
 from reid.data.sources import advice
 
 SCENES = "Image/SSM"
@@ -74,12 +74,13 @@ def read(root: Path) -> Index:
 def _train_boxes(path: Path) -> dict[Place, int]:
     """Give the person of each labelled training box: `Train` holds {idname, nAppear, scene} for each person."""
     persons = load_matrix(path, "Train").ravel()
-    return {
-        place: person
-        for person, cell in enumerate(persons, 1)
-        for place in _places(np.ravel(cell)[0][2])
-        if place.box is not None
-    }
+    with as_released(path):
+        return {
+            place: person
+            for person, cell in enumerate(persons, 1)
+            for place in _places(np.ravel(cell)[0][2])
+            if place.box is not None
+        }
 
 
 def _searches(folder: Path) -> dict[str, list[Search]]:
@@ -87,10 +88,12 @@ def _searches(folder: Path) -> dict[str, list[Search]]:
     sizes = sorted(int(path.stem[5:]) for path in folder.glob("TestG*.mat") if path.stem[5:].isdecimal())
     searches = {}
     for size in (size for size in sizes if size <= LARGEST_GALLERY):
-        table = load_matrix(folder / f"TestG{size}.mat", f"TestG{size}").ravel()
-        searches[str(size)] = [
-            Search(next(_places(entry["Query"])), list(_places(entry["Gallery"]))) for entry in table
-        ]
+        path = folder / f"TestG{size}.mat"
+        table = load_matrix(path, path.stem).ravel()
+        with as_released(path):
+            searches[str(size)] = [
+                Search(next(_places(entry["Query"])), list(_places(entry["Gallery"]))) for entry in table
+            ]
     if not searches:
         raise InputError(f"{folder}: no list TestG<size>.mat of size {LARGEST_GALLERY} or less; {OBTAIN}")
     queries = [[search.query for search in listed] for listed in searches.values()]
@@ -104,7 +107,9 @@ def _searches(folder: Path) -> dict[str, list[Search]]:
 
 def _pool(path: Path, searches: dict[str, list[Search]]) -> list[str]:
     """Read the gallery scenes. Raises InputError if a list names another."""
-    pool = [_text(cell) for cell in load_matrix(path, "pool").ravel()]
+    cells = load_matrix(path, "pool").ravel()
+    with as_released(path):
+        pool = [_text(cell) for cell in cells]
     listed = {place.scene for searched in searches.values() for search in searched for place in search.gallery}
     if strays := sorted(listed - set(pool)):
         raise InputError(f"{path}: lacks {strays[0]}, which a TestG list names; take all of one release")
@@ -127,12 +132,14 @@ def _gallery_boxes(path: Path, pool: Sequence[str], labelled: dict[Place, int]) 
     """List the boxes of the pool's scenes: `Img` holds {imname, nAppear, box} for each scene, then labelled ones."""
     places: dict[str, dict[Place, None]] = {scene: {} for scene in pool}
     absent = set(pool)
-    for entry in load_matrix(path, "Img").ravel():
-        scene = _text(entry[0])
-        absent.discard(scene)
-        if scene in places:
-            boxes = (_box(annotated[0]) for annotated in np.ravel(entry[2]))
-            places[scene] |= {Place(scene, box): None for box in boxes if box}
+    entries = load_matrix(path, "Img").ravel()
+    with as_released(path):
+        for entry in entries:
+            scene = _text(entry[0])
+            absent.discard(scene)
+            if scene in places:
+                boxes = (_box(annotated[0]) for annotated in np.ravel(entry[2]))
+                places[scene] |= {Place(scene, box): None for box in boxes if box}
     for place in labelled:
         if place.scene in places:
             places[place.scene].setdefault(place)
