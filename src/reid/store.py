@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,9 @@ def make(
     """
     outputs = list(outputs)
     found = records.checked(inputs)
+    _bring_back(
+        [*(Path(entry["path"]) for entries in found.values() for entry in entries), *([settings] if settings else [])]
+    )
     contents = {name: [entry["sha256"] for entry in entries] for name, entries in found.items()}
     stamp = {
         "stage": stage,
@@ -123,7 +126,7 @@ def make(
         with tempfile.TemporaryDirectory(prefix="reid-") as folder:
             _compute(compute, Path(folder), outputs, stamp)
             records.keep(record | _seen(Path(folder), outputs), outputs)
-            _place(Path(folder), outputs, copy=True, when=_newest(settings, inputs))
+            _place(Path(folder), outputs, copy=True)
         return True
     made, seen = Path(store) / stage / key[:2] / key, Path(store) / "records" / f"{key}.json"
     computed = False
@@ -141,7 +144,7 @@ def make(
                 partial.rename(made)
                 computed = True
     records.keep(record | read_json(seen), outputs)
-    _place(made, outputs, copy, when=_newest(settings, inputs))
+    _place(made, outputs, copy)
     return computed
 
 
@@ -162,10 +165,15 @@ def _is_whole(made: Path, seen: Path, outputs: list[Path]) -> bool:
         return False
 
 
-def _newest(settings: Path | None, inputs: Mapping[str, Path | list[Path]]) -> int:
-    """Give the present, in nanoseconds, or the time of the newest input where a clock that jumped set that later."""
-    read = [path for paths in inputs.values() for path in (paths if isinstance(paths, list) else [paths])]
-    return max(time.time_ns(), *(path.stat().st_mtime_ns for path in ([*read, settings] if settings else read)), 0)
+def _bring_back(paths: Iterable[Path]) -> None:
+    """Give files from the future, as a clock that ran ahead leaves them, the present time.
+
+    Snakemake fails every job that has one for an input.
+    """
+    for path in paths:
+        if path.stat().st_mtime_ns > time.time_ns():
+            with suppress(PermissionError):
+                os.utime(path)
 
 
 def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path], stamp: Mapping[str, Any]) -> None:
@@ -199,12 +207,11 @@ def _seal(folder: Path, outputs: list[Path]) -> None:
     os.close(handle)
 
 
-def _place(made: Path, outputs: list[Path], copy: bool, when: int) -> None:
-    """Put the outputs in place, not older than the inputs: engines that go by modification times expect that."""
+def _place(made: Path, outputs: list[Path], copy: bool) -> None:
     for output in outputs:
         source = made / output.name
         if not copy and source.is_file() and output.is_file() and output.samefile(source):
-            os.utime(output, ns=(when, when))
+            os.utime(output)
             continue
         output.parent.mkdir(parents=True, exist_ok=True)
         sweep(output)
@@ -218,7 +225,7 @@ def _place(made: Path, outputs: list[Path], copy: bool, when: int) -> None:
             temporary.rename(output)
         finally:
             _remove(temporary)
-        os.utime(output, ns=(when, when))
+        os.utime(output)  # newer than the inputs, as engines that go by modification times expect
 
 
 def _link(source: str | Path, target: str | Path) -> None:
