@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -26,6 +27,7 @@ from typing import Any
 import yaml
 
 from conftest import ROOT, Checkout
+from reid import records
 from reid.records import file_digest
 from tiny import changed
 
@@ -248,11 +250,12 @@ def watch(at: int | None, fault: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the experiment: its command, the files that it writes."""
+    """A job of the experiment: its command, the files that it reads and writes."""
 
     stage: str
     name: str
     command: list[str]
+    reads: list[str]
     writes: list[str]
     seconds: float = 0.0
     changes: int = 0
@@ -287,8 +290,9 @@ class Tree:
 
     def lose(self, job: Job) -> None:
         """Forget the results of a job, and of its stage in the store."""
-        for name in job.writes:
+        for name in map(Path, job.writes):
             remove(self.folder / name)
+            remove(self.folder / name.parent / records.FOLDER / name.name)
         remove(self.folder / ".store" / job.stage)
 
     def pages(self, job: Job) -> int:
@@ -316,6 +320,22 @@ class Tree:
         status, said = self.run(job)
         assert status == 0, said
         self.check_whole(job)
+
+
+def damage(path: Path, chance: random.Random) -> str:
+    """Flip a bit of a file, or cut its end off; say which."""
+    content = bytearray(path.read_bytes())
+    place = chance.randrange(len(content))
+    how = chance.choice(["a flipped bit", "a truncated file"])
+    if how == "a flipped bit":
+        content[place] ^= 1 << chance.randrange(8)
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    with path.open("r+b") as opened:  # the same file, so that its hard links share the damage
+        opened.write(content)
+        opened.truncate(len(content) if how == "a flipped bit" else place)
+    path.chmod(mode)
+    return how
 
 
 class Engine:
@@ -404,13 +424,13 @@ def smallest() -> dict[str, Any]:
 def planned(checkout: Checkout) -> list[Job]:
     """Give the jobs that Snakemake would run, in an order in which each finds what it reads."""
     printed = checkout.run(f"{SNAKEMAKE % 'all'} --dry-run --printshellcmds")
-    pattern = r"^ +output: (.*)\n(?: +.*\n)*?Shell command: .*?(reid .*?) > .*$"
+    pattern = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*?Shell command: .*?(reid .*?) > .*$"
     jobs = []
-    for written, line in re.findall(pattern, printed, re.MULTILINE):
+    for read, written, line in re.findall(pattern, printed, re.MULTILINE):
         command, writes = shlex.split(line), written.split(", ")
         if "--images" in command:
             writes.insert(0, command[command.index("--images") + 1])
-        jobs.append(Job(command[1], Path(writes[-1]).stem, command, writes))
+        jobs.append(Job(command[1], Path(writes[-1]).stem, command, read.split(", "), writes))
     return sorted(jobs, key=lambda job: ORDER.index(job.stage))
 
 
