@@ -259,11 +259,19 @@ def test_a_signal_keeps_the_state_and_ends_the_process(loop: str, tmp_path: Path
     assert weights(resumed) == weights(expected) and again == log
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 40, -1], ids=["cut", "in what is said of it", "in a weight"])
+def test_a_damaged_checkpoint_is_named_and_set_aside(tmp_path: Path, place: int) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(b"half a file")
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors: damaged safetensors"):
+    Checkpoints(path).save(1, {"weight": torch.arange(6.0)}, {"log": [{"loss": 0.5}]})
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content if place else content[:50])
+    with pytest.raises(
+        InputError, match=r"checkpoint\.safetensors: damaged; set aside: run the same again, and the tr"
+    ):
         run("rank", 5, ignore, Checkpoints(path))
+    run("rank", 5, ignore, Checkpoints(path))
+    assert path.with_name("checkpoint.safetensors.damaged").exists()
 
 
 @pytest.mark.parametrize(("loop", "other"), [("rank", "classify"), ("classify", "rank")])

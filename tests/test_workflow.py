@@ -271,7 +271,7 @@ def planned(checkout: Checkout, experiment: str) -> dict[str, tuple[set[str], se
     """Give Snakemake's commands, without the redirection to their logs, and the files that each reads and writes."""
     configfile = f"--configfile {EXPERIMENTS[experiment]}/params.yaml" if experiment != "embedded" else ""
     printed = checkout.run(f"snakemake --cores 64 --forceall --dry-run --printshellcmds {configfile}")
-    job = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*Shell command: (reid .*?) > .*$"
+    job = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*Shell command: .*?(reid .*?) > .*$"
     return {
         " ".join(command.split()): (set(read.split(", ")), set(written.split(", ")))
         for read, written, command in re.findall(job, printed, re.MULTILINE)
