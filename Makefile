@@ -1,7 +1,10 @@
-# make        set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
-# make test   set up, then pass the tests
-# make docs   set up, then build the documentation into site/
-# make setup  only set up
+# make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
+# make test        set up, then pass the tests
+# make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
+# make test-kubernetes  set up, run a training through stand-ins for pods and an object store
+# make soak        set up, then inject faults at random for MINUTES=10 (docs/robustness.md)
+# make docs        set up, then build the documentation into site/
+# make setup       only set up
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
 
 PYTHON ?= python3.11
@@ -13,7 +16,7 @@ OLDEST := params plan artifacts readers own_data matlab unpack download fetch im
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test docs lock licences audit test-oldest fuzz
+.PHONY: run setup test test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -25,6 +28,19 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
+
+test-slurm: setup
+	command -v slurmctld || test "$$(id -u)" -ne 0 || ! command -v apt-get || \
+	  { apt-get update && apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; } || true
+	$(BIN)/pytest -m slurm tests/test_slurm.py
+
+test-kubernetes: setup
+	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py
+
+MINUTES ?= 10
+
+soak: setup
+	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak tests/test_faults.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

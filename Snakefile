@@ -16,6 +16,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/storage.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
@@ -33,3 +34,6 @@ rule all:
         rules.illustrate.output,
         rules.draw.output,
         rules.publish.output,
+
+
+limit_memory()

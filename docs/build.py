@@ -23,6 +23,7 @@ LAYERS = {  # of the API, in the order of a reader's interest
     "data": "readers, images, the rendered benchmark",
     "models": "networks",
     "training": "the two training loops",
+    "photos": "a trained model on photos of one's own",
     "stages": "one for each rule of the pipeline",
     "readiness": "what `reid check` looks at",
     "artifacts": "file formats",

@@ -62,7 +62,10 @@ def test_an_index_comes_back_whole(tmp_path: Path) -> None:
     write_index(tmp_path / "i.parquet", written)
     read = read_index(tmp_path / "i.parquet")
     assert read.root == written.root
-    assert read.gallery_lists is None
+    assert read.gallery_lists is None and read.content is None
+    content = np.array([0, 2**64 - 1, 2, 3, 4, 5], np.uint64)
+    write_index(tmp_path / "i.parquet", index(content=content))
+    np.testing.assert_array_equal(read_index(tmp_path / "i.parquet").content, content)
     for name in ("path", "person_id", "camera_id", "tracklet_id", "split", "box"):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
         assert getattr(read, name).dtype.kind == getattr(written, name).dtype.kind

@@ -8,7 +8,7 @@ import pytest
 
 from reid.functional.statistics import Comparison, Interval
 from reid.reporting.claims import CLAIMS, DOUBLINGS_TO_500K, decay, findings, verdict
-from reid.reporting.markdown import findings_markdown
+from reid.reporting.markdown import findings_sheet, sheet_markdown
 from reid.reporting.paper import parse_paper
 from reid.reporting.runs import Run
 from reid.reporting.shapes import TABLES
@@ -22,6 +22,7 @@ SETTINGS = {
     "parameters_digest": "3f9c41d2",
     "date": "2017-07-14",
     "seeds": [0, 1],
+    "runs": [f"market-{variant}-seed{seed}" for variant in ("default", "plain", "raw") for seed in (0, 1)],
     "baseline": "default",
     "table1": [{"variant": "plain", "paper": "- - -"}, {"variant": "default", "paper": "- - ✓"}],
     "table2": [],
@@ -81,10 +82,18 @@ def test_a_claim_is_judged_where_it_was_measured():
         ("Re-ranking helps (k-reciprocal)", "Market SQ"): ("undecided", None, "-"),
         ("Re-ranking helps (k-reciprocal)", "Market MQ"): ("undecided", None, "-"),
     }
-    text = findings_markdown(found, SETTINGS)
+    text = sheet_markdown(findings_sheet(found, SETTINGS))
     assert "collapsed in training: `market-raw-seed0`, `market-raw-seed1`" in text
     assert "is rendered" in text and "scores of 2017-07-14" in text
     assert text.count("| **supported**") == 1
+
+
+def test_what_was_not_run_yet_is_named():
+    runs, queries = runs_of()
+    del runs["market", "plain", 0], runs["market", "raw", 0], runs["market", "raw", 1]
+    (cutout, pretraining, *_) = findings(runs, queries, PAPER, [], SETTINGS)
+    assert (cutout.verdict, cutout.why) == ("supported", "not run yet: `market-plain-seed0`")
+    assert (pretraining.mean, pretraining.why) == (None, "not run yet: `market-raw-seed0`, `market-raw-seed1`")
 
 
 def test_every_claim_names_rows_that_the_paper_has():

@@ -100,7 +100,7 @@ def test_formulas_are_drawn_without_a_script(site: Path) -> None:
     assert page.count('display="inline"') == len(re.findall(r"\$[^$]+\$", source))
 
 
-@pytest.mark.parametrize("layer", ["functional", "data", "models", "training", "stages", "artifacts"])
+@pytest.mark.parametrize("layer", ["functional", "data", "models", "training", "photos", "stages", "artifacts"])
 def test_what_is_public_and_explained_is_on_the_page_of_its_module(site: Path, layer: str) -> None:
     for path in [*(ROOT / "src/reid" / layer).rglob("*.py"), ROOT / f"src/reid/{layer}.py"]:
         if not path.exists() or len(ast.parse(path.read_text()).body) == 1:

@@ -1,6 +1,7 @@
 """Figures from hand-made curves and logs: what they show, what they leave out, what they name, equal bytes."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ SETTINGS = {
     "runs": NAMES,
     "curves": NAMES,
     "shown": NAMES[:1],
+    "allow_missing": False,
 }
 
 
@@ -76,6 +78,7 @@ def inputs(tmp_path: Path) -> dict[str, list[Path]]:
 
 SIMILARITIES = {
     "run": {"dataset": "market", "variant": "default", "seed": 0},
+    "collapsed": False,
     "edges": [-1.0, -0.5, 0.0, 0.5, 1.0],
     "positives": [0, 0, 1, 3],
     "negatives": [0, 5, 5, 0],
@@ -169,12 +172,8 @@ def test_titles_say_what_was_measured(inputs, tmp_path, synthetic):
 def test_training_curves_are_averaged_over_seeds_without_the_collapsed(inputs, tmp_path):
     draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "training_curves.csv")
-    assert list(rows.columns) == ["variant", "update", "loss", "active"]
-    assert rows["variant"].unique().tolist() == [
-        "market default",
-        "market resnet22",
-        "market resnet22 (collapsed, seed 1)",
-    ]
+    assert list(rows.columns) == ["dataset", "variant", "update", "loss", "active"]
+    assert rows["variant"].unique().tolist() == ["default", "resnet22", "resnet22 (collapsed, seed 1)"]
     first = rows.iloc[0]  # 100 updates in 32 bins: the first has updates 0, 1 and 2
     assert first["update"] == 1 and first["loss"] == pytest.approx(0.2 - 0.001)
 
@@ -254,10 +253,32 @@ def test_a_log_without_updates_is_named(inputs, tmp_path):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
-def test_nothing_is_drawn_of_collapsed_runs_alone(inputs, tmp_path):
-    settings = SETTINGS | {"curves": [NAMES[-1]]}
-    with pytest.raises(InputError, match=r"market-resnet22-seed1: every run of Figure 7 collapsed"):
-        draw(**inputs, paper=PAPER, settings=settings, out=tmp_path / "out")
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_where_every_run_collapsed_the_axes_say_so(inputs, tmp_path, synthetic):
+    for path in inputs["scores"]:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"collapsed": True}))
+    inputs["similarities"][0].write_text(json.dumps(SIMILARITIES | {"collapsed": True}))
+    out = tmp_path / "out"
+    draw(**inputs, paper=PAPER, settings=SETTINGS | {"synthetic": synthetic}, out=out)
+    figure = (out / "figure7.svg").read_text(encoding="utf-8")
+    assert figure.count("<!-- nothing to show -->") == 2
+    left_out = "".join(re.findall(r"<!-- (.*?) -->", figure, re.DOTALL)).replace("\n", " ")
+    assert f"collapsed and left out: {', '.join(NAMES)}" in left_out
+    assert (out / "figure7.csv").read_text().startswith("variant,label,distractors,gallery,runs,values,mAP,")
+    assert "collapsed: Market, seeds 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
+    assert "Market, collapsed in training" in (out / "similarities.svg").read_text(encoding="utf-8")
+
+
+def test_what_was_not_run_yet_is_named_where_it_may_be_missing(inputs, tmp_path):
+    settings, out = SETTINGS | {"allow_missing": True}, tmp_path / "out"
+    some = inputs | {"curves": inputs["curves"][1:], "logs": inputs["logs"][1:], "similarities": []}
+    draw(**some, paper=PAPER, settings=settings, out=out)
+    for name in ("figure7", "training_curves", "similarities"):
+        assert "not run yet and left out: market-default-seed0" in (out / f"{name}.svg").read_text(encoding="utf-8")
+    draw(**{name: [] for name in inputs}, paper=PAPER, settings=settings, out=out)
+    for name in ("figure7", "training_curves", "similarities"):
+        assert "nothing to show" in (out / f"{name}.svg").read_text(encoding="utf-8")
+    assert (out / "training_curves.csv").read_text() == "dataset,variant,update,loss,active\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Decoding and cutting against Pillow, file by file and row by row; and every way a file can be wrong."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from reid.artifacts import Index, InputError
 from reid.data import images
-from reid.data.images import cut, load
+from reid.data.images import content_digests, cut, load
 
 
 def pixels(height: int = 24, width: int = 16, seed: int = 0) -> NDArray[np.uint8]:
@@ -46,6 +48,24 @@ def test_images_equal_pillows_row_by_row(tmp_path: Path) -> None:
         expected = np.asarray(whole.crop((x, y, x + w, y + h)) if w else whole)
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image, expected)
+
+
+def test_an_image_that_is_another_one_than_was_indexed_is_refused(tmp_path: Path) -> None:
+    paths = ["a.jpg", "b.jpg", "a.jpg"]
+    for seed, path in enumerate(paths[:2]):
+        (tmp_path / path).write_bytes(simplejpeg.encode_jpeg(pixels(seed=seed)))
+    indexed = index(tmp_path, paths)
+    indexed = replace(indexed, content=content_digests(indexed, threads=2))
+    sha256 = hashlib.sha256((tmp_path / "b.jpg").read_bytes()).hexdigest()
+    assert indexed.content is not None
+    assert [f"{digest:016x}" for digest in indexed.content.tolist()][1] == sha256[:16]
+    assert len(load(indexed, [0, 1, 2])) == 3
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "b.jpg").read_bytes() + b"\0")
+    assert len(load(indexed, [0, 2])) == 2
+    with pytest.raises(
+        InputError, match=r"b\.jpg: index row 1 needs an image here, but it is not the file that was indexed"
+    ):
+        load(indexed, [0, 1, 2])
 
 
 def test_threads_change_nothing(tmp_path: Path) -> None:

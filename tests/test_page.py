@@ -39,6 +39,8 @@ REPORT = {
         "date": "2017-07-14",
         "seeds": [0],
         "runs": [RUN],
+        "missing": [],
+        "collapsed": [],
     },
     "findings": [
         {
@@ -54,6 +56,7 @@ REPORT = {
             "by_seed": [2.0],
             "verdict": "supported",
             "why": "",
+            "sources": ["market/default", "market/plain"],
         },
     ],
     "tables": [
@@ -97,6 +100,7 @@ SETTINGS = {
     "images": True,
     "queries": 9,
     "contact_sheet": False,
+    "allow_missing": False,
     "curves": [RUN],
     "shown": {
         RUN: {
@@ -169,6 +173,8 @@ def test_the_page_needs_nothing_but_itself(inputs):
     assert "Results of &lt;toy&gt;" in page and "<strong>Not</strong> comparable" in page
     assert '<a href="#runs-market-default"' in page and 'id="runs-market-default"' in page
     assert f'href="../../results/toy/evaluate/{RUN}.json"' in page
+    told = re.search(r"The page holds everything it shows, ([\d.]+) MB", page)
+    assert told and float(told[1]) == round(inputs["out"].stat().st_size / 1e6, 1)
 
 
 def test_every_query_has_its_list_and_its_scores(inputs):
@@ -198,6 +204,23 @@ def test_a_missing_file_is_named(inputs):
         published(inputs | {"figures": [path for path in inputs["figures"] if path.stem != "figure5"]})
     with pytest.raises(InputError, match=r"market-flip-seed0: no such file"):
         published(inputs | {"queries": inputs["queries"][:1]})
+
+
+def test_what_is_missing_or_collapsed_is_told_and_the_rest_shown(inputs):
+    report = json.loads(inputs["report"].read_text())
+    report["about"] |= {"runs": [RUN, "market-flip-seed0"], "missing": ["market-flip-seed0"], "collapsed": [RUN]}
+    inputs["report"].write_text(json.dumps(report))
+    inputs["figures"] = [path for path in inputs["figures"] if path.stem not in ("figure5", "figure7")]
+    inputs["queries"] = inputs["queries"][:1]
+    page = published(inputs, allow_missing=True)
+    assert "<strong>1 of 2 runs not run yet:</strong> market-flip-seed0." in page
+    assert "<strong>1 of 2 runs collapsed in training, so in no mean and no finding:</strong> market-def" in page
+    assert f"{RUN} (3 queries, collapsed in training)" in page
+    assert page.count("Not drawn yet.") == 2 and 'href="figure5.svg"' not in page and 'href="figure4.svg"' in page
+    assert list(queries_of(page)["variants"]) == ["default"]
+    inputs["places"] = []
+    page = published(inputs, allow_missing=True)
+    assert 'id="queries"' not in page and "Table 1. Toys" in page
 
 
 def test_the_same_page_to_the_byte(inputs):
@@ -276,6 +299,37 @@ def test_queries_are_picked_by_keyboard_and_by_person(inputs):
 
 
 @in_chromium
+def test_failed_queries_are_shown_alone(inputs):
+    published(inputs)
+    told = "document.querySelector('#query-detail strong').textContent"
+
+    async def visit(tab: Tab) -> None:
+        choose = "{const kind = document.querySelector('#query-kind'); kind.value = '%s'; kind.onchange(); undefined}"
+        await tab.evaluate(choose % "failed")
+        assert await tab.evaluate("document.querySelectorAll('.query').length") == 1
+        assert await tab.evaluate(told) == "Query 1: person 2, camera 1"
+        await tab.evaluate(choose % "found")
+        assert await tab.evaluate("document.querySelectorAll('.query').length") == 2
+
+    visited(inputs["out"], visit)
+
+
+@in_chromium
+def test_a_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(inputs):
+    published(inputs)
+
+    async def visit(tab: Tab) -> None:
+        await tab.evaluate("document.querySelector('#findings td.number a').focus()")
+        await tab.press("Enter")
+        assert await tab.evaluate("document.querySelector('tr.aimed th').textContent.trim()") == RUN
+        await tab.evaluate("document.querySelector('#graph [data-rule=embed]').focus()")
+        near = "[...document.querySelectorAll('#graph .arrow.near')].map(each => each.dataset.from + each.dataset.to)"
+        assert set(await tab.evaluate(near)) == {a + b for a, b in EDGES if "embed" in (a, b)}
+
+    visited(inputs["out"], visit)
+
+
+@in_chromium
 def test_a_figure_is_enlarged_and_the_theme_switched(inputs):
     published(inputs)
     open_ = "document.querySelector('dialog').open"
@@ -285,6 +339,11 @@ def test_a_figure_is_enlarged_and_the_theme_switched(inputs):
         await tab.evaluate("document.querySelector('#figure7 button').focus()")
         await tab.press("Enter")
         assert await tab.evaluate(open_)
+        wide = "document.querySelector('dialog img').clientWidth"
+        await tab.evaluate("document.querySelector('dialog img').decode()")
+        before = await tab.evaluate(wide)
+        await tab.evaluate("document.querySelector('#nearer').click()")
+        assert await tab.evaluate(wide) > 1.4 * before > 0
         await tab.press("Escape")
         assert not await tab.evaluate(open_)
         light = await tab.evaluate(paper)

@@ -45,12 +45,19 @@ ELSEWHERE = {
     "dvc params diff": "test_workflow.py",
     "dvc plots show": "test_workflow.py",
     "dvc dag --md": "test_workflow.py",
+    "reid verify results/embedded": "needs the runs; test_workflow.py does so with the smoke experiment's",
+    "reid why reports/embedded/table1.md": "needs the runs; test_workflow.py",
     "reid compare embedded/market-default embedded/market-flip": "needs the runs; test_compare.py",
     "reid compare results/embedded ../other/results/embedded": "needs the runs; test_compare.py",
     "dvc exp run -S train.margin=0.2": "all trainings again",
-    "pip install snakemake-executor-plugin-slurm": "needs a cluster",
-    "snakemake --executor slurm --jobs 8 --resources gpu=8 --configfile experiments/paper/params.yaml "
-    "--default-resources slurm_partition=main": "needs a cluster",
+    "snakemake --workflow-profile profiles/slurm --configfile experiments/paper/params.yaml": "needs the real datasets",
+    "make test-slurm": "test_slurm.py, which it runs",
+    "snakemake --dry-run --executor kubernetes --jobs 8 --resources gpu=8 --container-image registry.example.org/reid:1 "
+    "--default-storage-provider s3 --default-storage-prefix s3://bucket/reid "
+    "--default-resources gpu_manufacturer=nvidia scale=0 --kubernetes-persistent-volumes data:/workdir/data "
+    "images:/workdir/results/paper/dataset store:/workdir/.store --configfile experiments/paper/params.yaml": (
+        "test_kubernetes.py"
+    ),
 }
 
 
@@ -96,7 +103,7 @@ def photos_of_ones_own(folder: Path) -> None:
     shrink(folder / "experiments/own/params.yaml")
 
 
-PREPARED = {"own_data.md": photos_of_ones_own}
+PREPARED = {"own_data.md": photos_of_ones_own, "report.md": lambda folder: None}  # their changes are applied
 
 
 def change(diff: str) -> tuple[str, str, str]:
@@ -237,6 +244,16 @@ def models(annotation: Any) -> list[type[BaseModel]]:
     return [found for argument in get_args(annotation) for found in models(argument)]
 
 
+def test_documented_messages_are_printed_and_tested() -> None:
+    """Of the symptoms in docs/engines.md, those that are words of ours."""
+    table = (ROOT / "docs/engines.md").read_text().partition("## Troubleshooting")[2]
+    quoted = re.findall(r"^\| (?:the page says )?`(.*?)`", table, re.MULTILINE)
+    pieces = {piece.strip(" .") for quote in quoted for piece in quote.split("...")} - {"", "LockException", "dataset"}
+    assert {"plan.yaml: the parameters ask for other jobs; the list is updated", "images are damaged"} <= pieces
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py") if path != Path(__file__))
+    assert [piece for piece in pieces if piece not in tests] == []
+
+
 def test_the_benchmark_is_described_as_it_is_rendered() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"]
     page = (ROOT / "docs/benchmark.md").read_text()
@@ -302,6 +319,18 @@ def test_what_is_said_of_learning_is_measured() -> None:
     for dataset in ("market", "duke"):
         for seed in measured[dataset].values():
             assert seed["untrained"] < seed["histogram"] < seed["classifier"] < seed["embedder"]
+
+
+def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
+    page = (ROOT / "docs/performance.md").read_text().split("\n## Figures\n")[1].split("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[2:-1]] for line in page.splitlines() if "`" in line]
+    assert len(rows) > 10
+    for file, key, least, most, measured in rows:
+        value: Any = json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())
+        for part in key.split("."):
+            value = value[part]
+        assert measured == f"{value:.3g}", f"docs/performance.md is not {file}.json: {key} is {value:.3g}"
+        assert float(least or "-inf") <= value <= float(most or "inf"), key
 
 
 def paste() -> None:

@@ -1,5 +1,6 @@
 """The store: computed once, linked after that, whole after any failure, kill or race; keys know content and code."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from reid import store
-from reid.artifacts import InputError, provenance, read_json, write_json
-from reid.store import code_digest, digest, file_digest, make
+from reid.artifacts import HOST, InputError, provenance, read_json, write_json
+from reid.records import digest, file_digest
+from reid.store import code_digest, make
 
 STAGE = "index"  # any stage: only its name and its code count
 
@@ -50,12 +52,13 @@ def ask(compute: Callable[[Path], None], *outputs: str, **changes: Any) -> bool:
 
 def kept() -> list[Path]:
     """Give the folders of finished results in the store."""
-    return [path for path in Path(".store").glob("*/*/*") if path.parts[1] != "partial"]
+    return list(Path(".store").glob("*/??/*"))
 
 
 def files() -> set[str]:
-    """Give everything outside the store."""
-    return {path.as_posix() for path in Path().rglob("*") if ".store" not in path.parts} - {"in.txt"}
+    """Give everything outside the store, but records."""
+    hidden = {".store", ".records"}
+    return {path.as_posix() for path in Path().rglob("*") if not hidden & set(path.parts)} - {"in.txt"}
 
 
 # --- once, then never again
@@ -132,6 +135,29 @@ def test_outputs_are_read_only_and_newer_than_their_inputs() -> None:
     assert Path("elsewhere/out.txt").stat().st_mtime >= Path("in.txt").stat().st_mtime
 
 
+def test_inputs_of_a_clock_that_ran_ahead_come_back_to_the_present() -> None:
+    """Snakemake fails a job whose output is older than its input, and touches the output itself."""
+    Path("settings.json").touch()
+    ahead, behind = time.time() + 86400, time.time() - 86400
+    os.utime("settings.json", (ahead, ahead))
+    os.utime("in.txt", (ahead, ahead))
+    ask(Writer(), settings=Path("settings.json"))
+    assert max(Path(name).stat().st_mtime for name in ("in.txt", "settings.json")) <= time.time()
+    os.utime("in.txt", (behind, behind))
+    ask(Writer())
+    assert Path("in.txt").stat().st_mtime == behind
+
+
+def test_what_a_killed_process_left_beside_an_output_goes() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = (Path(f".out.txt.{HOST}.{pid}.tmp") for pid in (process.pid, os.getppid()))
+    dead.mkdir()
+    alive.touch()
+    ask(Writer())
+    assert files() == {"out.txt", alive.name}
+
+
 def test_an_edited_output_is_put_right() -> None:
     ask(Writer())
     Path("out.txt").unlink()
@@ -171,6 +197,18 @@ def test_another_file_system_gets_copies(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "link", refuse)
     ask(Writer())
     assert Path("out.txt").read_text() == "made"
+
+
+def test_a_file_system_without_locks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # as Lustre does when mounted without flock
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    writer = Writer()
+    with pytest.raises(InputError, match=r"no locks on this file system .*; set REID_STORE"):
+        ask(writer)
+    monkeypatch.setenv("REID_STORE", "none")
+    assert ask(writer) and writer.calls == 1
 
 
 def test_without_a_store_everything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -290,6 +292,30 @@ def test_a_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
     )
 
 
+def test_a_report_of_nothing_but_collapsed_runs_says_so(tmp_path):
+    scores = write_scores(tmp_path / "scores", tuple(SETTINGS["runs"]))
+    curves = write_curves(tmp_path / "curves", tuple(SETTINGS["curves"]))
+    inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores], **curves}
+    tabulate(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["about"]["collapsed"] == sorted(SETTINGS["runs"]) and report["about"]["missing"] == []
+    assert {finding["verdict"] for finding in report["findings"]} == {"undecided"}
+    assert all(finding["why"].startswith("collapsed in training: `") for finding in report["findings"])
+    assert [finding["source"] for finding in report["findings"]][-1] == "Figure 7"
+    assert "6 of 6 runs collapsed in training" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "±" not in (tmp_path / "out/table1.md").read_text(encoding="utf-8").split("Difference")[0]
+
+
+def test_a_report_of_nothing_at_all_says_so_on_request(tmp_path):
+    nothing = {"scores": [], "queries": [], "curves": [], "decays": []}
+    tabulate(**nothing, paper=PAPER, settings=SETTINGS | {"allow_missing": True}, out=tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["about"]["missing"] == SETTINGS["runs"]
+    assert all(finding["why"].startswith("not run yet: `") for finding in report["findings"])
+    assert report["findings"][-1]["source"] == "Figure 7"
+    assert "scores of —" in (tmp_path / "out/table1.md").read_text(encoding="utf-8")
+
+
 def test_report_and_metrics(tmp_path):
     out = tmp_path / "out"
     run(write_scores(tmp_path / "scores", ("market-flip-seed1",)), out)
@@ -347,6 +373,51 @@ def test_latex_has_booktabs_rules_and_escapes(scores, tmp_path):
     assert tex(r"50 % of {a}_b & `c` \ **d**") == r"50 \% of \{a\}\_b \& \texttt{c} \textbackslash{} \textbf{d}"
 
 
+def test_a_table_is_a_page_of_its_own_for_snakemakes_report(scores, tmp_path):
+    run(scores, tmp_path / "out", experiment="<em>")
+    page = (tmp_path / "out/table1.html").read_text(encoding="utf-8").replace(NBSP, " ")
+    assert "<h1>Table 1. Data augmentation (mAP)</h1>" in page and "&lt;em&gt;" in page and "<em>" not in page
+    assert '<td class="number"><b>59.5 ± 3.5</b></td>' in page and "<code>report.json</code>" in page
+    assert 'colspan="11">As printed in the paper</th>' in (tmp_path / "out/table4.html").read_text(encoding="utf-8")
+    assert "<b>supported</b>" in (tmp_path / "out/findings.html").read_text(encoding="utf-8")
+
+
+DOCUMENT = r"""\documentclass{article}
+\usepackage[utf8]{inputenc}
+\usepackage{booktabs,amssymb,graphicx}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: the LaTeX tables are not compiled")
+def test_the_latex_tables_compile(tmp_path):
+    """With every sign that a table can have: marks, dashes, daggers, quotes, intervals."""
+    scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))
+    some = [path for path in scores if path.stem != "market-default-seed0"]
+    run(some, tmp_path / "out", experiment="em_bedded & more", allow_missing=True)
+    for number in (1, 2, 3, 4):
+        document = DOCUMENT % rf"\input{{table{number}}}"
+        (tmp_path / f"out/all{number}.tex").write_text(document)
+        command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", f"all{number}.tex"]
+        done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, errors="replace")
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert not re.search(r"Missing character|Overfull", done.stdout)
+
+
+def test_latex_spans_columns_groups_metrics_and_turns_wide_differences(scores, tmp_path):
+    run(scores, tmp_path / "out")
+    table4 = (tmp_path / "out/table4.tex").read_text()
+    assert r"\begin{table*}[t]" in table4 and r"\multicolumn{3}{c}{Market SQ} & \multicolumn{3}{c}{Market MQ}" in table4
+    assert r"\cmidrule(lr){3-5}\cmidrule(lr){6-8}" in table4
+    assert r"``Ours'' and ``Improvement'' are the paper's own" in table4 and r"\texttt{report.json}" in table4
+    changes = table4.split("tab:table4-changes")[1]
+    assert r" & Default + QE and DBA & Default + k-reciprocal \\" in changes and changes.count(r"\\") == 10
+    table3 = (tmp_path / "out/table3.tex").read_text()
+    assert table3.count("b) backbone") == 2  # once a grid
+
+
 def test_a_run_that_is_not_planned_is_passed_over(scores, tmp_path):
     runs = [run for run in SETTINGS["runs"] if "flip" not in run]
     table(2, scores, tmp_path / "out", runs=runs)
@@ -356,9 +427,9 @@ def test_a_run_that_is_not_planned_is_passed_over(scores, tmp_path):
 def test_readme_joins_tables_and_figures(scores, tmp_path):
     out = tmp_path / "out"
     names = [path.name for path in run(scores, out)]
-    kinds = ("md", "tex", "csv")
-    texts = ["findings.md", "metrics.json", "report.json", "README.md"]
-    assert names == [*(f"table{i}.{kind}" for kind in kinds for i in (1, 2, 3, 4)), *texts]
+    kinds = ("md", "html", "tex", "csv")
+    texts = ["findings.md", "findings.html", "metrics.json", "report.json", "README.md"]
+    assert sorted(names) == sorted([*(f"table{i}.{kind}" for kind in kinds for i in (1, 2, 3, 4)), *texts])
     page = (out / "README.md").read_text(encoding="utf-8")
     for i in (1, 2, 3, 4):
         assert (out / f"table{i}.md").read_text(encoding="utf-8").rstrip("\n") in page

@@ -8,8 +8,11 @@ Nothing is pickled: weights and embeddings are safetensors, rows are Parquet, sc
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +30,8 @@ Provenance = dict[str, Any]
 provenance: ContextVar[Provenance | None] = ContextVar("provenance", default=None)
 """Who makes the artifacts being written: stage, digests of its parameters, code and inputs. Set by `reid.store`."""
 
+HOST = os.uname().nodename
+
 SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 
 
@@ -41,16 +46,49 @@ class InputError(ValueError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, flush it to disk and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Give a temporary path beside `path`; when the block ends well, flush it to disk and rename it to `path`.
+
+    Raises OSError naming `path` if the disk is full, fails or may not be written to.
+    """
+    temporary = beside(path)
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except Exception as error:
+        number = _errno(error)
+        if number is None or getattr(error, "filename", None) not in (None, str(temporary)):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _errno(error: Exception) -> int | None:
+    """Give the system's number of an error; safetensors, written in Rust, has it in its words only."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said else None
+
+
+def beside(path: Path) -> Path:
+    """Give the name under which this process makes what is to become `path`."""
+    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes of this machine that are no more, killed as they wrote `path`, left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{HOST}.*.tmp"):
+        from psutil import pid_exists
+
+        number = left.name.split(".")[-2]
+        if number.isdecimal() and not pid_exists(int(number)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -97,6 +135,7 @@ class Index:
     person, camera  (N,) str, the labels of the user's own photos that the ids stand for; None for the benchmarks
     upright         whether images are turned as their EXIF orientation says
     left_out        damaged files that the parameters allow to be left out; no row has them
+    content         (N,) uint64, the first 8 bytes of the SHA-256 of each row's file, by which a changed one is found
     """
 
     root: Path
@@ -111,12 +150,13 @@ class Index:
     camera: NDArray[np.str_] | None = None
     upright: bool = False
     left_out: Sequence[str] = ()
+    content: NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the columns have one length and that splits are known."""
         n = len(self.path)
-        for name in ("person_id", "camera_id", "tracklet_id", "split", "box"):
-            if len(getattr(self, name)) != n:
+        for name in ("person_id", "camera_id", "tracklet_id", "split", "box", "content"):
+            if getattr(self, name) is not None and len(getattr(self, name)) != n:
                 raise InputError(f"index of {self.root}: column {name} has {len(getattr(self, name))} rows, not {n}")
         unknown = set(np.unique(self.split)) - set(SPLITS)
         if unknown:
@@ -162,6 +202,7 @@ def write_index(path: Path, index: Index) -> None:
     if index.person is not None and index.camera is not None:
         labels = {"person": index.person, "camera": index.camera}
         columns |= {name: pa.array(label.tolist(), pa.string()) for name, label in labels.items()}
+    columns |= {} if index.content is None else {"content": index.content}
     columns |= {side: index.box[:, i] for i, side in enumerate(("x", "y", "w", "h"))}
     for size, lists in (index.gallery_lists or {}).items():
         by_query: list[list[int] | None] = [None] * len(index)
@@ -224,6 +265,7 @@ def _index(table: Any) -> Index:
         camera=columns["camera"].astype(np.str_) if "camera" in columns else None,
         upright=json.loads(metadata.get("upright", "false")),
         left_out=json.loads(metadata.get("left_out", "[]")),
+        content=columns.get("content"),
     )
 
 

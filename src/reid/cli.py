@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -28,8 +30,22 @@ from the store (folder .store, or $REID_STORE; REID_STORE=none computes without 
   reid check params.yaml     says whether all is there, and how long it would take
   reid fetch params.yaml     obtains the datasets and weights that it needs, and says what is missing
   reid plan params.yaml      shows its jobs and writes their settings
+  reid verify results/...    checks that every artifact is as it was made
+  reid why FILE              prints where a file came from, down to the images
   reid train --help          explains one stage
 """
+
+AGAIN = "nothing is lost: put it right, then run the same again"
+CURES = {
+    errno.ENOSPC: "the disk is full: free some of it, then run the same again; nothing is lost",
+    errno.EDQUOT: "your quota of the disk is used up: free some of it, then run the same again; nothing is lost",
+    errno.EFBIG: "files may not be that large here (ulimit -f): allow it, then run the same again; nothing is lost",
+    errno.EIO: "the disk fails to read or write: look into the system's log, then run the same again",
+    errno.EROFS: "nothing can be written there: make it writable, or name another store in REID_STORE",
+    errno.EACCES: "you may not use it: change its permissions, or name another store in REID_STORE",
+    errno.EMFILE: "too many files are open: allow more (ulimit -n), then run the same again",
+}
+"""What to do where the system refuses."""
 
 app = typer.Typer(
     name="reid",
@@ -58,6 +74,9 @@ Offline = Annotated[
 ]
 
 
+MEMORY = "REID_MEMORY_MB"
+
+
 def _slow_bars_in_logs() -> None:
     """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
     if not sys.stderr.isatty():
@@ -83,6 +102,7 @@ def run(
     from reid import store
 
     _slow_bars_in_logs()
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own one sets a GiB of address space aside
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
@@ -94,10 +114,17 @@ def run(
         threadpool_limits(parameters.get("threads"))  # the order of sums, and so the last digits, depend on it
         function = getattr(importlib.import_module(f"reid.stages.{stage}"), stage)
         places = {name: work / path.name for name, path in outputs.items()} if folder is None else {"out": work}
-        function(settings=parameters, **inputs, **places, **(passed or {}))
+        try:
+            function(settings=parameters, **inputs, **places, **(passed or {}))
+        except (MemoryError, RuntimeError, OSError) as error:
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise InputError(f"{stage} {described.get('job', '')}: {_too_little(stage)}") from error
+            raise
 
+    _limit_memory()
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
+    request |= {"job": described.get("job", ""), "settings": settings}
     computed: bool | None
     if parameters.get("workers", 1) == 1:
         computed = store.make(stage, compute=compute, **request)
@@ -111,6 +138,20 @@ def run(
     how = f"computed in {time.monotonic() - start:.1f} s" if computed else "found in the store"
     wrote = ", ".join(str(path) for path in outputs.values()) if folder is None else f"{len(outputs)} files in {folder}"
     typer.echo(f"{stage} {described.get('job', '')}: {how}, wrote {wrote}", err=True)
+
+
+def _limit_memory() -> None:
+    """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free."""
+    if limit := os.environ.get(MEMORY):
+        if not limit.isdecimal():
+            raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
+
+
+def _too_little(stage: str) -> str:
+    if limit := os.environ.get(MEMORY):
+        return f"needs more than the {limit} MB allowed; raise resources.{stage}.mem_mb in the parameters, or {MEMORY}"
+    return "there is not enough memory; free some, or run fewer jobs at once, then run the same again"
 
 
 def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping[str, Any]) -> bool | None:
@@ -240,6 +281,51 @@ def fetch(
         raise InputError("\n".join(["not all is there", *missing]))
 
 
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
+    images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
+
+    Of results/<experiment>, the tables and figures in reports/<experiment> are checked too. Names each file that
+    changed, is missing, is stale or that no stage wrote, and what to do.
+
+    Exit status: 0 if all is whole, else 1.
+    """
+    _slow_bars_in_logs()
+    from tqdm import tqdm
+
+    from reid.lineage.verification import artifacts
+    from reid.lineage.verification import verify as verify_artifacts
+
+    reports = [Path("reports", folder.name) for folder in folders if folder.parent == Path("results")]
+    paths = [path for folder in [*folders, *filter(Path.is_dir, reports)] for path in artifacts(folder)]
+    found = verify_artifacts(paths, images, lambda listed: tqdm(listed, "verify", unit=" files"))
+    broken = [verdict for verdict in found if verdict.state != "whole"]
+    for verdict in broken:
+        typer.echo(f"{verdict.state:8}{verdict.path}: {verdict.told}")
+    if json_file is not None:
+        write_json(json_file, {str(verdict.path): {"state": verdict.state, "told": verdict.told} for verdict in found})
+    typer.echo(f"verify: {len(found) - len(broken)} of {len(found)} artifacts are whole", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
+    every: Annotated[bool, typer.Option("--all", help="Follow every input, not just the first of many alike.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
+) -> None:
+    """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
+    from reid.lineage.origin import trace
+    from reid.lineage.tree import show
+
+    show(trace(file), every=every, parameters=parameters)
+
+
 def _is_from_outside(parameters: Mapping[str, Any]) -> bool:
     """Tell jobs that need something that nothing here makes."""
     return bool({"imagenet", "checkpoint"} & set(parameters)) or "folder" in parameters.get("source", {})
@@ -321,13 +407,156 @@ def train(
 
 @app.command()
 def embed(
-    settings: Settings,
-    index: IndexFile,
-    embedder: Annotated[Path, _file("The embedder, written by `reid train`.")],
-    out: Annotated[Path, _file("Where to write the embeddings (.safetensors).")],
+    out: Annotated[Path, _file("Where to write the embeddings, or the gallery (.safetensors).")],
+    source: Annotated[
+        Path | None, typer.Argument(help="Photos of your own: a folder, or a table of them (.csv).", metavar="PHOTOS")
+    ] = None,
+    model: Annotated[Path | None, _file("Photos: the model that embeds them, written by `reid train`.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Photos: what their paths below the folder say of them, as in {person}/{camera}/{name}."),
+    ] = None,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Photos: leave damaged ones out, and list them.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Photos: how many work at once.  [all cores]")] = None,
+    settings: Annotated[Path | None, _file("Stage: this job's settings, written by `reid plan`.")] = None,
+    index: Annotated[Path | None, _file("Stage: the dataset's index, written by `reid index` (.parquet).")] = None,
+    embedder: Annotated[Path | None, _file("Stage: the embedder, written by `reid train`.")] = None,
 ) -> None:
-    """Embed queries, gallery and multi-query boxes, or one shard of the distractors."""
-    run("embed", settings, {"index": index, "embedder": embedder}, {"out": out})
+    """Turn images into unit vectors: photos of your own into a gallery, or, as a stage, the images of an index.
+
+    \b
+      reid embed photos --model market-default-seed0.safetensors --out gallery.safetensors
+      reid search anna.jpg --model market-default-seed0.safetensors --gallery gallery.safetensors
+
+    All images in the folder and below it are embedded, or those that a table names: column path (relative to the
+    table's folder) and, if you know them, person_id and camera_id. After a kill, the same command goes on where it was.
+    A damaged photo is an error that names it; --allow-damaged leaves it out.
+
+    \b
+      reid embed --settings S.json --index I.parquet --embedder E.safetensors --out O.safetensors
+
+    is the stage of the pipeline: it embeds queries, gallery and multi-query boxes, or one shard of the distractors.
+    """
+    photos = {"PHOTOS": source, "--model": model, "--pattern": pattern, "--threads": threads}
+    photos["--allow-damaged"] = allow_damaged or None
+    stage = {"--settings": settings, "--index": index, "--embedder": embedder}
+    given = [[name for name, value in side.items() if value is not None] for side in (photos, stage)]
+    if all(given):
+        raise InputError(
+            f"{given[0][0]} belongs to photos of your own and {given[1][0]} to the stage; give one or other"
+        )
+    if settings is not None and index is not None and embedder is not None:
+        run("embed", settings, {"index": index, "embedder": embedder}, {"out": out})
+    elif source is not None and model is not None:
+        from reid.stages.embed_photos import embed_photos
+
+        _slow_bars_in_logs()
+        count = embed_photos(source, model, out, pattern=pattern, allow_damaged=allow_damaged, threads=threads)
+        typer.echo(f"embed: {count:,} photos in {out}", err=True)
+    else:
+        side = stage if given[1] else {"PHOTOS": source, "--model": model}
+        missing = " and ".join(name for name, value in side.items() if value is None)
+        raise InputError(
+            f"{missing} missing: give PHOTOS and --model for photos, --settings, --index, --embedder for a stage"
+        )
+
+
+@app.command()
+def search(
+    queries: Annotated[
+        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO")
+    ],
+    gallery: Annotated[Path, _file("Where to look: a gallery, written by `reid embed PHOTOS --model MODEL`.")],
+    model: Annotated[Path, _file("The model that made the gallery.")],
+    top: Annotated[int, typer.Option(help="How many places to show.")] = 10,
+    rerank: Annotated[
+        Literal["none", "qe-dba", "k-reciprocal"],
+        typer.Option(help="qe-dba is the paper's re-ranking, k-reciprocal the one of Zhong et al."),
+    ] = "none",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Search a graph of neighbours, made once beside the gallery (faiss).")
+    ] = False,
+    html: Annotated[Path | None, _file("Also write a page with the pictures (.html).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [all cores]")] = None,
+) -> None:
+    """Find the photos of a gallery that look most like the person on each of yours.
+
+    Exact: every photo of the gallery is compared. --approximate looks at a few thousand, for galleries of millions.
+    Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
+    A place is a likeness, not an identification.
+    """
+    from reid.stages.search import search as search_gallery
+
+    _slow_bars_in_logs()
+    how: dict[str, Any] = {"top": top, "rerank": rerank, "approximate": approximate}
+    found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
+    _print_places(found, rerank != "none")
+    if html is not None:
+        typer.echo(f"search: wrote {html}", err=True)
+
+
+def _print_places(found: Any, reranked: bool) -> None:
+    """Print a table a query; where there is no terminal, with lines as long as they are."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    for each in found:
+        labels = [name for name in ("person", "camera") if name in each.hits[0].labels]
+        table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+        table.add_column("", justify="right")
+        table.add_column("similarity", justify="right")
+        if reranked:
+            table.add_column("re-ranked", justify="right")
+        for name in labels:
+            table.add_column(name)
+        table.add_column("photo", overflow="fold")
+        for place, hit in enumerate(each.hits, 1):
+            scores = [f"{hit.similarity:.3f}", *([f"{hit.score:.3f}"] if reranked else [])]
+            cells = [str(place), *scores, *(hit.labels[name] for name in labels), hit.path]
+            table.add_row(*map(Text, cells))
+        console.print(Text(each.query, style="bold"))
+        console.print(table)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, _file("The model, written by `reid train`.")],
+    out: Annotated[Path, _file("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
+    form: Annotated[
+        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx runs anywhere, torch-export in PyTorch.")
+    ] = "onnx",
+    opset: Annotated[int, typer.Option(help="ONNX: version of its operators, 18 to 25.")] = 18,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far a value of an embedding may be from the module's.")
+    ] = 1e-4,
+    scores: Annotated[
+        Path | None, _file("Scores for the card, written by `reid evaluate`.  [those of the model's run]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="What the card says of the training data.  [from the run]")] = None,
+    licence: Annotated[str | None, typer.Option(help="What the card says of the licence.  [from the run]")] = None,
+) -> None:
+    """Write a model for other programs, with its model card.
+
+    It takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of any one size, and gives unit vectors
+    (B, D); normalisation is inside, scaling to the largest side is yours (the card says how). The file is run on random
+    images of three shapes and compared with the module before it is written.
+    """
+    from reid.stages.export import export as export_model
+
+    how: dict[str, Any] = {"form": form, "opset": opset, "tolerance": tolerance}
+    told: dict[str, Any] = {"scores": scores, "data": data, "licence": licence}
+    difference = export_model(model, out, **how, **told)
+    typer.echo(
+        f"export: differs from the module by at most {difference:.1e} on random images of three shapes", err=True
+    )
+    typer.echo(f"export: wrote {out} and {out}.md", err=True)
 
 
 @app.command()
@@ -375,8 +604,8 @@ Scores = Annotated[Path, _folder("Folder of the runs' scores, .json and .parquet
 Curves = Annotated[Path, _folder("Folder of the distractor curves, .json and .parquet, written by `reid distract`.")]
 Report = Annotated[Path, _folder("The report's folder, reports/<experiment>.")]
 Paper = Annotated[Path, _file("The paper's printed values (reports/paper.csv).")]
-TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "tex", "csv"))
-TEXTS = ("findings.md", "metrics.json", "report.json", "README.md")
+TABLES = tuple(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv"))
+TEXTS = ("findings.md", "findings.html", "metrics.json", "report.json", "README.md")
 PICTURES = ("figure1", "figure4", "figure5", "figure6")
 
 
@@ -388,6 +617,16 @@ def _drawings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _figures(names: tuple[str, ...], *kinds: str) -> list[str]:
     return [f"{name}.{kind}" for name in names for kind in kinds]
+
+
+def _present(inputs: Mapping[str, Path | list[Path]], parameters: Mapping[str, Any]) -> dict[str, Path | list[Path]]:
+    """Leave files that are not there out of the lists, where the parameters allow that runs are missing."""
+    if not parameters.get("allow_missing"):
+        return dict(inputs)
+    return {
+        name: [file for file in files if file.is_file()] if isinstance(files, list) else files
+        for name, files in inputs.items()
+    }
 
 
 @app.command()
@@ -412,7 +651,7 @@ def tabulate(
         "paper": paper,
     }
     outputs = {name: out / name for name in (*TABLES, *TEXTS)}
-    run("tabulate", settings, inputs, outputs, folder=out, copy=True)
+    run("tabulate", settings, _present(inputs, parameters), outputs, folder=out, copy=True)
 
 
 @app.command()
@@ -453,7 +692,7 @@ def draw(
     files = [*_figures(_drawings(parameters), "svg", "png"), "training_curves.csv"]
     files += ["figure7.csv"] if parameters.get("curves") else []
     files += ["contact_sheet.png"] if parameters.get("contact_sheet") else []
-    run("draw", settings, inputs, {name: out / name for name in files}, folder=out, copy=True)
+    run("draw", settings, _present(inputs, parameters), {name: out / name for name in files}, folder=out, copy=True)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
@@ -487,7 +726,7 @@ def publish(
         "places": [places / f"{run}.parquet" for run in shown],
         "queries": [queries / f"{run}.parquet" for run in runs],
     }
-    run("publish", settings, inputs, {"out": out}, copy=True)
+    run("publish", settings, _present(inputs, parameters), {"out": out}, copy=True)
 
 
 @app.command()
@@ -692,8 +931,15 @@ def main() -> None:
     try:
         app()
     except (ValueError, FloatingPointError) as error:  # InputError is a ValueError
-        typer.echo(f"reid: error: {error}", err=True)
-        sys.exit(1)
+        message = str(error)
+    except OSError as error:
+        message = (
+            f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno or 0, AGAIN)}"
+        )
+    else:
+        return
+    typer.echo(f"reid: error: {message}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

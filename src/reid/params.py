@@ -247,6 +247,7 @@ class Pretrain(Section):
     crop_width: Positive
     crop_area: Fraction
     flip: bool
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
 
 class Ranking(Section):
@@ -261,19 +262,25 @@ class Ranking(Section):
     at_once: Positive
     batching: Literal["padded", "sequential"] = "padded"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    execution: Literal["eager", "compiled", "cuda-graphs"] = "eager"
+    deterministic: bool = True
     reduction: Literal["mean", "sum"]
     batch_norm: Literal["frozen", "affine"] = "frozen"
     learning_rate: Rate
     halve_every: Positive
+    decay: Literal["continuous", "steps"] = "continuous"
     warm_up: Fraction
     momentum: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     pool: Annotated[int, Field(ge=3)]
+    pool_of: Literal["images", "identities"] = "images"
     hardest: Positive
+    satisfied: Literal["redraw", "keep"] = "redraw"
     refresh: Positive
     flip: bool
     crop: Fraction
     cutout: Fraction
+    cutout_least: Fraction = 0.5
 
 
 class Train(Ranking):

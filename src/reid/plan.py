@@ -22,7 +22,8 @@ from reid.data.readers import COUNTS
 from reid.data.readers.folder import compile_pattern
 from reid.data.sources import advice, name_of, released_archives
 from reid.params import OWN, STAGES, Backbone, Dataset, Distract, Params, Shown
-from reid.store import code_digest, digest
+from reid.records import digest
+from reid.store import code_digest
 
 Jobs = dict[str, dict[str, Any]]
 
@@ -132,6 +133,7 @@ def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
     jobs["tabulate"]["tables"] = {"parameters": report}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
+    figures["allow_missing"] = params.report.allow_missing
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
     if sheet is not None and rendered is not None:
@@ -146,6 +148,7 @@ def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
             variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
             browsed[run] = {"dataset": name, **_rule(params, name), "variants": variants}
     page = {"contact_sheet": sheet is not None, "curves": list(jobs["distract"]), "shown": browsed}
+    page["allow_missing"] = params.report.allow_missing
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     counts = {group: len(members) for group, members in jobs.items()} | {"publish": 1}
     counts["embed_distractors"] = counts.pop("shard")

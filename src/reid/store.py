@@ -1,9 +1,10 @@
 """The content-addressed store that makes every stage idempotent, whichever engine calls it.
 
 key = SHA-256 of (stage, its parameters, the contents of its inputs, its code). A key that the store holds is
-hard-linked to where it is asked for; anything else is computed in a folder of its own under the store, flushed,
-made read-only and renamed in, so that a kill at any moment leaves nothing that looks finished. `REID_STORE` names
-the store's folder (default `.store`); `REID_STORE=none` computes without one.
+hard-linked to where it is asked for, if it still has the content that was computed; anything else is computed in a
+folder of its own under the store, flushed, made read-only and renamed in, so that a kill at any moment leaves nothing
+that looks finished. Beside each output lies a record of what made it (`reid.records`). `REID_STORE` names the store's
+folder (default `.store`); `REID_STORE=none` computes without one.
 """
 
 from __future__ import annotations
@@ -12,34 +13,22 @@ import ast
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import InputError, provenance
+from reid import records
+from reid.artifacts import InputError, beside, provenance, read_json, sweep, write_json
+from reid.records import content_digest, digest
 
 PACKAGE = Path(__file__).parent
 DIGITS = 16  # of a digest, where people read it
-
-
-def digest(content: Any) -> str:
-    """Give the SHA-256 of a JSON-able value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Give the SHA-256 of a file's content. Raises InputError if it cannot be read."""
-    try:
-        with path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; run the stage that writes it first") from None
 
 
 def code_digest(module: str) -> str:
@@ -100,6 +89,8 @@ def make(
     outputs: Iterable[Path],
     compute: Callable[[Path], None],
     copy: bool = False,
+    job: str = "",
+    settings: Path | None = None,
 ) -> bool:
     """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
 
@@ -110,39 +101,79 @@ def make(
     compute      writes files and folders of those names into the folder it is given; what it leaves there under
                  other names survives a kill, so that a checkpoint can be taken up again
     copy         copy instead of hard-linking, for files that people may edit
+    job          its name, and settings its settings file, for the records beside the outputs
+    Raises InputError if an input is missing, or not as a stage wrote it.
     """
     outputs = list(outputs)
+    found = records.checked(inputs)
+    _bring_back(
+        [*(Path(entry["path"]) for entries in found.values() for entry in entries), *([settings] if settings else [])]
+    )
+    contents = {name: [entry["sha256"] for entry in entries] for name, entries in found.items()}
     stamp = {
         "stage": stage,
         "parameters": digest(parameters),
         "code": code_digest(f"reid.stages.{stage}"),
         "inputs": {
-            name: [file_digest(path) for path in paths] if isinstance(paths, list) else file_digest(paths)
-            for name, paths in inputs.items()
+            name: contents[name] if isinstance(paths, list) else contents[name][0] for name, paths in inputs.items()
         },
     }
+    key = digest(stamp)
+    record: dict[str, Any] = {"stage": stage, "job": job, "key": key, "settings": settings and settings.as_posix()}
+    record |= {"parameters": parameters, "code": stamp["code"], "inputs": found}
     store = os.environ.get("REID_STORE", ".store")
     if store == "none":
         with tempfile.TemporaryDirectory(prefix="reid-") as folder:
             _compute(compute, Path(folder), outputs, stamp)
+            records.keep(record | _seen(Path(folder), outputs), outputs)
             _place(Path(folder), outputs, copy=True)
         return True
-    key = digest(stamp)
-    made = Path(store) / stage / key[:2] / key
+    made, seen = Path(store) / stage / key[:2] / key, Path(store) / "records" / f"{key}.json"
     computed = False
-    if not made.is_dir():
+    if not _is_whole(made, seen, outputs):
         partial = Path(store) / "partial" / key
         partial.parent.mkdir(parents=True, exist_ok=True)
         with _alone(partial.with_suffix(".lock")):
-            if not made.is_dir():  # nobody else made it while this process waited
+            if not _is_whole(made, seen, outputs):  # nobody else made it while this process waited
                 partial.mkdir(exist_ok=True)
                 _compute(compute, partial, outputs, stamp)
                 _seal(partial, outputs)
+                write_json(seen, _seen(partial, outputs))
                 made.parent.mkdir(parents=True, exist_ok=True)
+                _remove(made)
                 partial.rename(made)
                 computed = True
+    records.keep(record | read_json(seen), outputs)
     _place(made, outputs, copy)
     return computed
+
+
+def _seen(folder: Path, outputs: list[Path]) -> dict[str, Any]:
+    """Describe what was computed into a folder, and by what."""
+    contents = {output.name: content_digest(folder / output.name) for output in outputs}
+    return {"outputs": contents, "made_with": records.made_with()}
+
+
+def _is_whole(made: Path, seen: Path, outputs: list[Path]) -> bool:
+    """Tell whether the store has a result, with the content that was computed: hard links share damage, too."""
+    if not made.is_dir() or not seen.is_file():
+        return False
+    try:
+        expected = read_json(seen)["outputs"]
+        return all(content_digest(made / output.name) == expected[output.name] for output in outputs)
+    except (InputError, KeyError):
+        return False
+
+
+def _bring_back(paths: Iterable[Path]) -> None:
+    """Give files from the future, as a clock that ran ahead leaves them, the present time.
+
+    Snakemake fails every job that has one for an input.
+    """
+    for path in paths:
+        if path.stat().st_mtime_ns > time.time_ns():
+            with suppress(PermissionError):
+                os.utime(path)
 
 
 def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path], stamp: Mapping[str, Any]) -> None:
@@ -152,6 +183,9 @@ def _compute(compute: Callable[[Path], None], folder: Path, outputs: list[Path],
     token = provenance.set({**short, "inputs": digest(stamp["inputs"])[:DIGITS]})
     try:
         compute(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         provenance.reset(token)
     for output in outputs:
@@ -180,14 +214,17 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
             os.utime(output)
             continue
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        _remove(temporary)
-        if source.is_dir():
-            shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
-            _remove(output)
-        else:
-            (_copy if copy else _link)(source, temporary)
-        temporary.rename(output)
+        sweep(output)
+        temporary = beside(output)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
+                _remove(output)
+            else:
+                (_copy if copy else _link)(source, temporary)
+            temporary.rename(output)
+        finally:
+            _remove(temporary)
         os.utime(output)  # newer than the inputs, as engines that go by modification times expect
 
 
@@ -213,10 +250,21 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock file while one process computes; others wait here, then find the key made, so it may go."""
+    """Hold a lock file while one process computes; others wait here, then find the key made, so it may go.
+
+    Raises InputError where the file system has no locks.
+    """
     handle = os.open(lock, os.O_CREAT | os.O_RDWR)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            raise InputError(
+                f"{lock}: no locks on this file system ({error.strerror}); "
+                "set REID_STORE to a folder on another, or to none"
+            ) from None
         yield
         lock.unlink(missing_ok=True)
     finally:

@@ -29,9 +29,18 @@ def choose_environment():
             )
     python = "python" if with_conda else shlex.quote(sys.executable)
     shell.prefix(
+        "trap : TERM; "  # outlive a training that is asked to end, for the job is over when its shell is
         f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
         f'reid() {{{{ {python} -m reid "$@"; }}}}; '
     )
+
+
+def limit_memory():
+    """Refuse each job without a GPU more memory than its rule states: `reid` reads the variable."""
+    limit = "[ {resources.gpu} -gt 0 ] || export REID_MEMORY_MB={resources.mem_mb}; "
+    for each in workflow.rules:
+        if each.shellcmd is not None:
+            each.shellcmd = limit + each.shellcmd
 
 
 def ask_reid(*arguments):
@@ -82,9 +91,14 @@ def of_job(group, key):
     return lambda wildcards: JOBS[group][wildcards.job][key]
 
 
-def every(group, pattern):
-    """A path for every job of a group."""
-    return expand(pattern, job=JOBS[group])
+def every(group, kind):
+    """The files of a kind of all jobs of a group."""
+    return expand(f"results/{E}/{group}/{{job}}.{kind}", job=JOBS[group])
+
+
+def folder(files, group):
+    """The folder of the files of a group, wherever a storage has put them; there may be none."""
+    return os.path.dirname(files[0]) if files else f"results/{E}/{group}"
 
 
 def one_of(group):
@@ -93,5 +107,10 @@ def one_of(group):
 
 
 def ask(stage, resource):
-    """What a job of a stage asks of the scheduler."""
-    return JOBS["resources"][stage][resource]
+    """What a job of a stage asks of the scheduler: after a kill, which may have been for want of it, more memory and time."""
+    stated = JOBS["resources"][stage][resource]
+    return (
+        (lambda wildcards, attempt: stated * attempt)
+        if resource in ("mem_mb", "runtime")
+        else stated
+    )

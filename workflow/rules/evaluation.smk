@@ -80,7 +80,7 @@ rule distract:
         mem_mb=ask("distract", "mem_mb"),
         runtime=ask("distract", "runtime"),
     params:
-        shards=f"results/{E}/distractors/{{job}}",
+        shards=lambda w, input: os.path.dirname(input.shards[0]),
     shell:
         "reid distract --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
         " --shards {params.shards:q} --out {output.curve:q} --queries {output.queries:q} > {log:q} 2>&1"

@@ -1,48 +1,54 @@
 # From scores to the report: tabulate, illustrate, draw, publish.
 
 SHOWN = next(iter(JOBS["illustrate"]), None)
-PICTURES = ("figure1", "figure4", "figure5", "figure6") if SHOWN else ()
-DRAWINGS = ["training_curves"]
-DRAWINGS += ["figure7"] if JOBS["distract"] else []
-DRAWINGS += ["similarities"] if SHOWN else []
+PICTURES = {
+    "figure1": "1. Dimensions and regions",
+    "figure4": "4. Ranked lists",
+    "figure5": "5. Matching regions",
+    "figure6": "6. Implicit attention",
+}
+DRAWINGS = {"training_curves": "Training curves"}
+DRAWINGS |= {"figure7": "7. Distractors"} if JOBS["distract"] else {}
+DRAWINGS |= {"similarities": "Similarities"} if SHOWN else {}
+PICTURES = PICTURES if SHOWN else {}
 SHEET = [f"reports/{E}/contact_sheet.png"] if JOBS["contact_sheet"] else []
 
 
 rule tabulate:
     input:
         settings=settings("tabulate", "tables"),
-        scores=every("evaluate", rules.evaluate.output.scores),
-        queries=every("evaluate", rules.evaluate.output.queries),
-        curves=every("distract", rules.distract.output.curve),
-        decays=every("distract", rules.distract.output.queries),
+        scores=every("evaluate", "json"),
+        queries=every("evaluate", "parquet"),
+        curves=every("distract", "json"),
+        decays=every("distract", "parquet"),
         paper="reports/paper.csv",
     output:
         report(
-            f"reports/{E}/findings.md",
+            f"reports/{E}/findings.html",
             caption="../report/findings.rst",
             category="Tables",
             labels={"table": "Findings"},
         ),
         report(
-            f"reports/{E}/table1.md",
+            f"reports/{E}/table1.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "1. Augmentation"},
         ),
         report(
-            f"reports/{E}/table2.md",
+            f"reports/{E}/table2.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "2. Image size"},
         ),
         report(
-            f"reports/{E}/table3.md",
+            f"reports/{E}/table3.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "3. Pooling, backbone, pretraining"},
         ),
         report(
-            f"reports/{E}/table4.md",
+            f"reports/{E}/table4.html",
             caption="../report/tables.rst",
             category="Tables",
             labels={"table": "4. State of the art"},
@@ -50,8 +56,9 @@ rule tabulate:
         expand(
             f"reports/{E}/table{{number}}.{{kind}}",
             number=(1, 2, 3, 4),
-            kind=("tex", "csv"),
+            kind=("md", "tex", "csv"),
         ),
+        f"reports/{E}/findings.md",
         f"reports/{E}/metrics.json",
         f"reports/{E}/README.md",
         report_json=f"reports/{E}/report.json",
@@ -68,7 +75,7 @@ rule tabulate:
         runtime=ask("tabulate", "runtime"),
     params:
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        curves=lambda w: f"results/{E}/distract",  # there may be no file in it
+        curves=lambda w, input: folder(input.curves, "distract"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid tabulate --settings {input.settings:q} --scores {params.scores:q} --curves {params.curves:q}"
@@ -85,11 +92,15 @@ if SHOWN:
             places=f"results/{E}/retrieve/{SHOWN}.parquet",
             queries=f"results/{E}/evaluate/{SHOWN}.parquet",
         output:
-            report(
-                expand(f"reports/{E}/{{name}}.svg", name=PICTURES),
-                caption="../report/pictures.rst",
-                category="Figures",
-            ),
+            [
+                report(
+                    f"reports/{E}/{name}.svg",
+                    caption="../report/pictures.rst",
+                    category="Figures",
+                    labels={"figure": label},
+                )
+                for name, label in PICTURES.items()
+            ],
             expand(f"reports/{E}/{{name}}.png", name=PICTURES),
         log:
             f"results/{E}/logs/illustrate.log",
@@ -112,21 +123,33 @@ if SHOWN:
 rule draw:
     input:
         settings=settings("draw", "figures"),
-        curves=every("distract", rules.distract.output.curve),
-        logs=every("train", rules.train.output.log),
-        scores=every("evaluate", rules.evaluate.output.scores),
-        similarities=every("retrieve", rules.retrieve.output.similarities),
+        curves=every("distract", "json"),
+        logs=every("train", "csv"),
+        scores=every("evaluate", "json"),
+        similarities=every("retrieve", "json"),
         paper="reports/paper.csv",
     output:
-        report(
-            expand(f"reports/{E}/{{name}}.svg", name=DRAWINGS),
-            caption="../report/figures.rst",
-            category="Figures",
-        ),
+        [
+            report(
+                f"reports/{E}/{name}.svg",
+                caption="../report/figures.rst",
+                category="Figures",
+                labels={"figure": label},
+            )
+            for name, label in DRAWINGS.items()
+        ],
         expand(f"reports/{E}/{{name}}.png", name=DRAWINGS),
         [f"reports/{E}/figure7.csv"] if JOBS["distract"] else [],
         f"reports/{E}/training_curves.csv",
-        SHEET,
+        [
+            report(
+                sheet,
+                caption="../report/sheet.rst",
+                category="Figures",
+                labels={"figure": "The rendered people"},
+            )
+            for sheet in SHEET
+        ],
     log:
         f"results/{E}/logs/draw.log",
     benchmark:
@@ -139,10 +162,10 @@ rule draw:
         mem_mb=ask("draw", "mem_mb"),
         runtime=ask("draw", "runtime"),
     params:
-        curves=lambda w: f"results/{E}/distract",  # there may be no file in it
+        curves=lambda w, input: folder(input.curves, "distract"),
         logs=lambda w, input: os.path.dirname(input.logs[0]),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
-        similarities=lambda w: f"results/{E}/retrieve",  # there may be no file in it
+        similarities=lambda w, input: folder(input.similarities, "retrieve"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
         "reid draw --settings {input.settings:q} --curves {params.curves:q} --logs {params.logs:q}"
@@ -155,14 +178,15 @@ rule publish:
         settings=settings("publish", "page"),
         report=rules.tabulate.output.report_json,
         figures=expand(f"reports/{E}/{{name}}.svg", name=[*PICTURES, *DRAWINGS]) + SHEET,
-        indexes=every("index", rules.index.output.index),
-        places=every("retrieve", rules.retrieve.output.places),
-        queries=every("evaluate", rules.evaluate.output.queries),
+        indexes=every("index", "parquet"),
+        places=every("retrieve", "parquet"),
+        queries=every("evaluate", "parquet"),
     output:
         page=report(
             f"reports/{E}/report.html",
             caption="../report/page.rst",
             category="The whole report",
+            labels={"page": "Tables, figures and queries"},
         ),
     log:
         f"results/{E}/logs/publish.log",
@@ -178,7 +202,7 @@ rule publish:
     params:
         figures=lambda w, input: os.path.dirname(input.figures[0]),
         indexes=lambda w, input: os.path.dirname(input.indexes[0]),
-        places=lambda w: f"results/{E}/retrieve",  # there may be no file in it
+        places=lambda w, input: folder(input.places, "retrieve"),
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
         "reid publish --settings {input.settings:q} --report {input.report:q} --figures {params.figures:q}"

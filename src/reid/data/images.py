@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -31,6 +31,8 @@ MOST_PIXELS = 89_478_485
 HEAD = 2**14
 """Bytes of a file in which a JPEG tells its size, unless it carries a large preview."""
 
+UNKNOWN_RANGE = "it has 32 bits a pixel, whose black and white are unknown; save it with 8 or 16"
+
 Content = TypeVar("Content")
 Part = TypeVar("Part")
 
@@ -40,9 +42,29 @@ def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1
 
     Returns one (h, w, 3) uint8 RGB array per row, in the order of `rows`: the whole image, or what of the row's box
     lies inside it. A file that several rows share is decoded once. The result does not depend on `threads`.
-    Raises InputError naming file and row if a file is missing, damaged or no image, or a box lies outside it.
+    Raises InputError naming file and row if a file is missing, damaged, no image or another one than was indexed, or a
+    box lies outside it.
     """
-    return _each(index, rows, threads, lambda path: decode(path.read_bytes(), index.upright), cut)
+
+    def read(path: Path, row: int) -> Image:
+        content = path.read_bytes()
+        if index.content is not None and content_digest(content) != index.content[row]:
+            raise ValueError("it is not the file that was indexed")
+        return decode(content, index.upright)
+
+    return _each(index, rows, threads, read, cut)
+
+
+def content_digest(content: bytes) -> int:
+    """Give the first 8 bytes of the SHA-256 of a file's bytes, by which a changed file is found."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+
+
+def content_digests(index: Index, threads: int = 1) -> NDArray[np.uint64]:
+    """Give the digest of every row's file, (N,). Raises InputError naming file and row if one cannot be read."""
+    rows = np.arange(len(index))
+    found = _each(index, rows, threads, lambda path, _: content_digest(path.read_bytes()), lambda digest, _: digest)
+    return np.array(found, np.uint64)
 
 
 def measure(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.int64]:
@@ -50,8 +72,9 @@ def measure(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int 
 
     Raises InputError as `load` does, for what a header tells.
     """
-    read = partial(_measure, upright=index.upright)
-    sizes = _each(index, rows, threads, read, lambda size, box: clip(size, box)[2:])
+    sizes = _each(
+        index, rows, threads, lambda path, _: _measure(path, index.upright), lambda size, box: clip(size, box)[2:]
+    )
     return np.array(sizes, np.int64).reshape(-1, 2)
 
 
@@ -59,7 +82,7 @@ def _each(
     index: Index,
     rows: Sequence[int] | NDArray[np.int64],
     threads: int,
-    read: Callable[[Path], Content],
+    read: Callable[[Path, int], Content],
     part: Callable[[Content, Sequence[int]], Part],
 ) -> list[Part]:
     """Read every file of some rows once, and give what part of it each row's box makes."""
@@ -72,7 +95,7 @@ def _each(
         for path in paths:
             row = rows[places[path][0]]
             try:
-                content = read(index.root / path)
+                content = read(index.root / path, int(row))
                 for place in places[path]:
                     row = rows[place]
                     parts[place] = part(content, index.box[row].tolist())
@@ -142,8 +165,20 @@ def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
     if frames > 1 and not content.startswith(JPEG_SIGNATURE):
         raise ValueError(f"it is an animation of {frames} frames; save the frame that you mean as an image of its own")
     if mode in ("I", "F"):
-        raise ValueError("it has 32 bits a pixel, whose black and white are unknown; save it with 8 or 16")
+        raise ValueError(UNKNOWN_RANGE)
     return (height, width), False
+
+
+def of_pillow(opened: PillowImage) -> Image:
+    """Convert an image of Pillow to (h, w, 3) uint8 RGB as `decode` would have read it, upright.
+
+    Raises ValueError or OSError if its pixels are damaged or of 32 bits.
+    """
+    if opened.mode in ("I", "F"):
+        raise ValueError(UNKNOWN_RANGE)
+    turn = TURNS.get(int(opened.getexif().get(ORIENTATION, 1)))
+    image = _rgb(opened)
+    return image if turn is None else np.ascontiguousarray(turn(image))
 
 
 def _rgb(opened: PillowImage) -> Image:

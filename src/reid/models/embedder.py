@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from reid.artifacts import InputError, Weights
 from reid.functional.transforms import Images, render, whole
 from reid.models.backbone import Backbone, build, load_state
+from reid.models.compiling import compile_, enlarged
 from reid.models.padding import batches, mask_of
 from reid.models.pooling import Pool
 
@@ -31,6 +32,13 @@ class Embedder(nn.Module):
         self.pool = Pool(pooling)
         self.fc = nn.Linear(backbone.channels, embedding) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
+        self.execution = "eager"
+
+    def execute(self, execution: str) -> None:
+        """Run the backbone so from now on: eager, or compiled (`reid.models.compiling.compile_`)."""
+        if execution != self.execution:
+            compile_(self.backbone, execution)
+            self.execution = execution
 
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
         """Embed normalised images (B, 3, H, W).
@@ -39,6 +47,9 @@ class Embedder(nn.Module):
                 holds beside it has no effect on embeddings and gradients. None: every image fills the grid
         Raises ValueError for an extent where batch norm learns statistics, or the backbone takes one size at a time.
         """
+        count = len(images)
+        if self.execution != "eager":
+            images, extent = enlarged(images, extent, self.backbone.pads)
         mask = None
         if extent is not None:
             if self.training or not self.backbone.pads:
@@ -47,7 +58,7 @@ class Embedder(nn.Module):
             mask = mask_of(extent, *images.shape[2:])
             images = images * mask
         maps, mask = self.backbone(images, mask)
-        embeddings = self.fc(self.pool(maps, mask))
+        embeddings = self.fc(self.pool(maps, mask))[:count]
         return F.normalize(embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings, dim=1)
 
 

@@ -28,7 +28,6 @@ from reid.params import SMALLEST, Backbone, Pretrain, Train
 from reid.training.classify import classify
 from reid.training.descent import Descent
 from reid.training.gradients import add_gradient, add_gradient_one_by_one
-from reid.training.rank import precise
 
 BUDGET = 40 * 10**9
 """Floating-point operations on a CPU of the forward passes of an update or of an embedding: about a second."""
@@ -113,7 +112,7 @@ def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> S
     On a GPU at their real size, `at_once` images together. On a CPU with as many images as `BUDGET` pays, and, where
     that is less than the smallest update, smaller ones: their seconds are scaled by the arithmetic.
     """
-    device = models.set_up(threads, tf32=train.precision == "tf32")
+    device = models.set_up(threads, train.precision, train.deterministic)
     embedder = Embedder(models.build(layers.described()), train.embedding, train.pooling).to(device)
     crop = (pretrain.crop_height, pretrain.crop_width)
     person = sides(layers, train.largest_side)
@@ -187,7 +186,7 @@ def _rank(
 
     def update() -> None:
         descent.clear()
-        with precise(train.precision, device):
+        with models.precise(train.precision, device):
             add(
                 embedder,
                 images,

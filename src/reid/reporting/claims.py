@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from reid.functional.statistics import Comparison, compare
 from reid.reporting.comparisons import Measure, Queries, compared
 from reid.reporting.paper import Paper
-from reid.reporting.runs import Runs
+from reid.reporting.runs import Runs, run_stem, stem_of
 from reid.reporting.shapes import DATASETS, TABLES
 from reid.reporting.tables import signed
 
@@ -22,6 +22,8 @@ LITTLE = 0.01
 KEPT_WITH_500K = 69.1
 """mAP in percent: the best model with 500K distractors is "on par with" TriNet [17] without any (section 4.5)."""
 DOUBLINGS_TO_500K = log2((19_732 + 500_000) / 19_732)
+ALLOWED = (81.2 - KEPT_WITH_500K) / 100 / DOUBLINGS_TO_500K
+GRACEFUL = "Decay under distractors is graceful"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ CLAIMS = (
 class Finding:
     """One claim on one benchmark: what the paper prints, what was measured here, and what follows.
 
-    Differences are in points of mAP. low, high and p are None where nothing could be compared.
+    Differences are in points of mAP. low, high and p are None where nothing could be compared. sources: the datasets
+    and variants whose runs it comes from.
     """
 
     claim: str
@@ -66,6 +69,7 @@ class Finding:
     by_seed: tuple[float, ...]
     verdict: str
     why: str = ""
+    sources: tuple[str, ...] = ()
 
 
 def findings(
@@ -73,12 +77,13 @@ def findings(
 ) -> list[Finding]:
     """Judge every claim on every benchmark of this experiment.
 
-    decays: AP of every query with the fewest and with the most distractors, see `decay`.
+    decays: for each planned curve {"run": its name, "variant", "dataset"} and either AP of every query with the fewest
+    and with the most distractors, see `decay`, or {"lost": why there is none}; of a curve not there the name alone.
     """
     return [
         *_choices(runs, queries, paper, settings),
         *_reranking(runs, queries, paper, settings),
-        *(decay([each for each in decays if each["variant"] == name]) for name in _variants(decays)),
+        *_decays(decays),
     ]
 
 
@@ -102,18 +107,19 @@ def _choices(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, 
         better, worse = rows[claim.better], rows[claim.worse]
         for column in TABLES[claim.table].columns:
             sides = [Measure(column.dataset, row["variant"], column.protocol, "none", "mAP") for row in (better, worse)]
-            if not any(run.dataset == column.dataset for run in runs.values()):
+            if not any(stem_of(name) in _stems(sides) for name in settings["runs"]):
                 continue
             number = TABLES[claim.table].number
             printed = [float(paper.value(number, row, column.paper, "mAP")) for row in (claim.better, claim.worse)]
             comparison = compared(runs, queries, sides[0], sides[1], settings["seeds"])
-            yield _finding(
+            found = _finding(
                 (claim.text, f"Table {number}", column.title, f"{better['variant']} − {worse['variant']}"),
                 signed(printed[0] - printed[1]),
                 comparison,
                 LITTLE if claim.little else None,
-                _failed(runs, sides),
+                _failed(runs, sides, settings["runs"]),
             )
+            yield replace(found, sources=_sources(sides))
 
 
 def _reranking(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -121,23 +127,39 @@ def _reranking(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str
     variant = settings["baseline"]
     for rerank, name in (("qe-dba", "QE and DBA"), ("k-reciprocal", "k-reciprocal")):
         for column in TABLES["table4"].columns:
-            if rerank not in column.reranks or (column.dataset, variant) not in {key[:2] for key in runs}:
-                continue
             sides = [Measure(column.dataset, variant, column.protocol, each, "mAP") for each in (rerank, "none")]
+            if rerank not in column.reranks or not any(stem_of(name) in _stems(sides) for name in settings["runs"]):
+                continue
             printed = "-"
             if rerank == "qe-dba":
                 ours = [float(paper.value("4", row, column.paper, "mAP")) for row in ("Ours (re-rank)", "Ours")]
                 printed = signed(ours[0] - ours[1])
             about = (f"Re-ranking helps ({name})", "Table 4", column.title, f"{variant}: {rerank} − none")
             comparison = compared(runs, queries, sides[0], sides[1], settings["seeds"])
-            yield _finding(about, printed, comparison, None, _failed(runs, sides))
+            found = _finding(about, printed, comparison, None, _failed(runs, sides, settings["runs"]))
+            yield replace(found, sources=_sources(sides))
 
 
-def _failed(runs: Runs, sides: Sequence[Measure]) -> str:
-    """Name the runs of two sides that collapsed in training."""
-    wanted = {(side.dataset, side.variant) for side in sides}
-    failed = [f"`{run.name}`" for run in runs.values() if run.collapsed and (run.dataset, run.variant) in wanted]
-    return f"collapsed in training: {', '.join(failed)}" if failed else ""
+def _failed(runs: Runs, sides: Sequence[Measure], planned: Sequence[str]) -> str:
+    """Name the runs of two sides that collapsed in training or were not run yet."""
+    stems = _stems(sides)
+    scored = {run.name for run in runs.values()}
+    collapsed = [run.name for run in runs.values() if run.collapsed and stem_of(run.name) in stems]
+    missing = [name for name in planned if stem_of(name) in stems and name not in scored]
+    return _told({"collapsed in training": collapsed, "not run yet": missing})
+
+
+def _stems(sides: Sequence[Measure]) -> set[str]:
+    return {run_stem(side.dataset, side.variant) for side in sides}
+
+
+def _sources(sides: Sequence[Measure]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{side.dataset}/{side.variant}" for side in sides))
+
+
+def _told(lost: Mapping[str, Sequence[str]]) -> str:
+    """Say which runs were lost, by reason."""
+    return "; ".join(f"{why}: {', '.join(f'`{name}`' for name in names)}" for why, names in lost.items() if names)
 
 
 def _finding(
@@ -151,6 +173,25 @@ def _finding(
     return Finding(*about, printed, mean, low, high, comparison.p, by_seed, verdict(comparison, little), why)
 
 
+def _decays(decays: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for stem in dict.fromkeys(stem_of(each["run"]) for each in decays):
+        members = [each for each in decays if stem_of(each["run"]) == stem]
+        lost: dict[str, list[str]] = {}
+        for each in members:
+            if "lost" in each:
+                lost.setdefault(each["lost"], []).append(each["run"])
+        whole = [each for each in members if "lost" not in each]
+        if whole:
+            sources = (f"{whole[0]['dataset']}/{whole[0]['variant']}",)
+            yield replace(decay(whole), why=_told(lost), sources=sources)
+            continue
+        known = next((each for each in members if "dataset" in each), {"dataset": "—", "variant": stem})
+        benchmark = DATASETS.get(known["dataset"], known["dataset"])
+        here = f"{known['variant']}: a doubling of the gallery"
+        about = (GRACEFUL, "Figure 7", benchmark, here)
+        yield _finding(about, signed(-100 * ALLOWED), None, None, _told(lost))
+
+
 def decay(members: Sequence[Mapping[str, Any]]) -> Finding:
     """Judge "graceful": each doubling of the gallery by distractors costs at most what it costs the paper.
 
@@ -160,24 +201,19 @@ def decay(members: Sequence[Mapping[str, Any]]) -> Finding:
     """
     first = members[0]
     doublings = log2(1 + first["distractors"] / first["gallery"])
-    allowed = (81.2 - KEPT_WITH_500K) / 100 / DOUBLINGS_TO_500K
     most, fewest = (np.stack([np.asarray(each[name]) / doublings for each in members]) for name in ("most", "fewest"))
-    against = compare(most + allowed, fewest, np.random.default_rng(0))
+    against = compare(most + ALLOWED, fewest, np.random.default_rng(0))
     low, high = against.interval.low, against.interval.high
     return Finding(
-        claim="Decay under distractors is graceful",
+        claim=GRACEFUL,
         source="Figure 7",
         benchmark=DATASETS.get(first["dataset"], first["dataset"]),
         here=f"{first['variant']}: a doubling of the gallery, by up to {first['distractors']:,} distractors",
-        paper=signed(-100 * allowed),
-        mean=100 * (against.interval.mean - allowed),
-        low=100 * (low - allowed),
-        high=100 * (high - allowed),
+        paper=signed(-100 * ALLOWED),
+        mean=100 * (against.interval.mean - ALLOWED),
+        low=100 * (low - ALLOWED),
+        high=100 * (high - ALLOWED),
         p=against.p,
-        by_seed=tuple(100 * (value - allowed) for value in against.by_seed),
+        by_seed=tuple(100 * (value - ALLOWED) for value in against.by_seed),
         verdict="supported" if low >= 0 else "contradicted" if high < 0 else "undecided",
     )
-
-
-def _variants(decays: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(each["variant"] for each in decays))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -16,17 +16,19 @@ from reid.functional.statistics import binned_means
 from reid.reporting.runs import run_name
 
 CURVE = ("run", "sizes", "gallery", "mAP", "rank1")
+ENDS = [f"{metric}{end}" for metric in ("mAP", "rank1") for end in ("", "_min", "_max")]
+LINE = ("variant", "label", "distractors", "gallery", "runs", "values", *ENDS)
 LOG = ("update", "loss", "active")
 
 
 def distractor_lines(
-    contents: Iterable[tuple[Path, Mapping[str, Any]]], planned: Sequence[str], collapsed: set[str]
+    contents: Iterable[tuple[Path, Mapping[str, Any]]], planned: Sequence[str], lost: Collection[str]
 ) -> pd.DataFrame:
-    """Pool the curves of each variant over seeds and draws, without collapsed runs, in the order of `planned`.
+    """Pool the curves of each variant over seeds and draws, in the order of `planned`, without the runs in `lost`.
 
-    Gives one row per variant and number of distractors: label (the backbone), distractors, gallery (its images,
-    distractors not counted), runs, values (runs x draws) and mean, least and greatest mAP and rank1, fractions.
-    Raises InputError for a planned curve without a file, and for curves of one variant with different sizes.
+    Gives one row per variant and number of distractors, columns `LINE`: label (the backbone), distractors, gallery (its
+    images, distractors not counted), runs, values (runs x draws) and mean, least and greatest mAP and rank1, fractions.
+    Raises InputError for another planned curve without a file, and for curves of one variant with different sizes.
     """
     curves = {}
     for file, content in contents:
@@ -34,23 +36,21 @@ def distractor_lines(
             raise InputError(f"{file}: not a distractor curve, it lacks {absent[0]}; run `reid distract` again")
         run = content["run"]
         curves[run_name(run["dataset"], run["variant"], run["seed"])] = (file, content)
-    missing = [name for name in planned if name not in curves]
-    if missing:
+    drawn = [name for name in planned if name not in lost]
+    if missing := [name for name in drawn if name not in curves]:
         raise InputError(f"{missing[0]}.json: no distractor curve of this planned run; run `reid distract` for it")
     variants: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
-    for name in planned:
-        members = variants.setdefault(curves[name][1]["run"]["variant"], [])
-        if name not in collapsed:
-            members.append(curves[name])
+    for name in drawn:
+        variants.setdefault(curves[name][1]["run"]["variant"], []).append(curves[name])
     rows = [row for variant, members in variants.items() for row in _pooled(variant, members)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(LINE))
 
 
 def _pooled(variant: str, members: Sequence[tuple[Path, Mapping[str, Any]]]) -> Iterable[dict[str, Any]]:
     for file, content in members:
         if content["sizes"] != members[0][1]["sizes"]:
             raise InputError(f"{file}: sizes differ from {members[0][0]}; run `reid distract` again for both")
-    for i, size in enumerate(members[0][1]["sizes"] if members else ()):
+    for i, size in enumerate(members[0][1]["sizes"]):
         first = members[0][1]
         row = {
             "variant": variant,
@@ -84,17 +84,20 @@ class Training:
 
 
 def training_means(runs: Sequence[Training], bins: int = 32) -> pd.DataFrame:
-    """Average logs over runs of updates and over seeds: a row for each dataset and variant (column `variant`) and bin.
+    """Average logs over runs of updates and over seeds: a row for each dataset, variant and bin of updates.
 
-    Collapsed runs are lines of their own, named as such.
+    Collapsed runs are variants of their own, named as such.
     """
     binned = []
     for run in runs:
         columns = {name: binned_means(run.log[name].to_numpy(float), bins) for name in LOG}
-        name = f"{run.dataset} {run.variant}" + (f" (collapsed, seed {run.seed})" if run.collapsed else "")
-        binned.append(pd.DataFrame(columns).assign(variant=name, bin=range(len(columns["update"]))))
-    means = pd.concat(binned).groupby(["variant", "bin"], sort=False).mean().reset_index()
-    return means[["variant", *LOG]]
+        about = {"dataset": run.dataset, "variant": run.variant}
+        about["variant"] += f" (collapsed, seed {run.seed})" if run.collapsed else ""
+        binned.append(pd.DataFrame(columns).assign(**about, bin=range(len(columns["update"]))))
+    if not binned:
+        return pd.DataFrame(columns=["dataset", "variant", *LOG])
+    means = pd.concat(binned).groupby(["dataset", "variant", "bin"], sort=False).mean().reset_index()
+    return means[["dataset", "variant", *LOG]]
 
 
 def parse_log(file: Path, text: str) -> pd.DataFrame:

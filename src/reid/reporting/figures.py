@@ -26,9 +26,11 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart by colour-blind readers too."""
 MARKERS = "osD^vP"
 INK, FAINT = "#222222", "#8a8a8a"
+NOTHING = "nothing to show"
 BINS = 48  # of a training curve: enough for a panel two inches wide
 
 STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -63,7 +65,8 @@ def image(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     rendered = BytesIO()
     figure.savefig(rendered, format=kind, metadata=metadata, dpi=dpi)
     if kind == "png":
-        return in_few_colours(rendered.getvalue())
+        pictures = any(axes.images for axes in figure.axes)  # few colours would speckle them
+        return rendered.getvalue() if pictures else in_few_colours(rendered.getvalue())
     with_jpeg = re.sub(rb"data:image/png;base64,([\w+/=\s]+)", _as_jpeg, rendered.getvalue())
     return _with_dark_colours(with_jpeg)
 
@@ -104,21 +107,31 @@ def _with_dark_colours(drawn: bytes) -> bytes:
 def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, float], rival_name: str) -> Figure:
     """Draw mAP and rank-1 against the distractors in the gallery: mean, and a band from the least to the greatest.
 
-    lines: from `distractor_lines`. rival: mAP and rank1 in percent to hold them against as a dashed line, or nothing.
+    lines: from `distractor_lines`; without any row the axes say that there is no run to show. rival: mAP and rank1 in
+    percent to hold them against as a dashed line, or nothing.
     """
-    figure = Figure(figsize=(9, 3.9))
-    figure_title(figure, title, subtitle)
+    figure, header = titled(9, 3.3, title, subtitle)
+    height = figure.get_figheight()
     panels = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.045, right=0.9, top=0.755, bottom=0.125, wspace=0.36)
+    figure.subplots_adjust(left=0.045, right=0.9, top=1 - (header + 0.3) / height, bottom=0.49 / height, wspace=0.36)
     for axes, metric, name in zip(panels, ("mAP", "rank1"), ("mAP (%)", "rank-1 (%)"), strict=True):
+        axes.set_title(name)
+        if lines.empty:
+            axes.set(xlabel="distractors added to the gallery", ylim=(0, 100), xticks=[])
+            say(axes, NOTHING)
+            continue
         ends = _distractor_panel(axes, lines, metric)
         if metric in rival:
             axes.axhline(rival[metric], color=INK, linewidth=1, linestyle=(0, (4, 3)))
             ends.append((rival[metric], rival_name, INK))
         _label(axes, ends, lines["distractors"].max())
-        axes.set_title(name)
         axes.set_xlabel(f"distractors added to the gallery of {lines['gallery'].iloc[0]:,} images")
     return figure
+
+
+def say(axes: Axes, words: str) -> None:
+    """Write why there is nothing where something would be drawn."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#555555")
 
 
 Ends = list[tuple[float, str, str]]
@@ -158,16 +171,21 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
     variants = list(dict.fromkeys(run.variant for run in runs))
     datasets = list(dict.fromkeys(run.dataset for run in runs))
     colours = dict(zip(datasets, PALETTE, strict=False))
+    if not runs:
+        return nothing(title, subtitle)
     columns = min(4, len(variants))
     rows = -(-len(variants) // columns)
-    height = 1.1 + 1.9 * rows
-    figure = Figure(figsize=(9, height))
-    figure_title(figure, title, subtitle)
-    _key(figure, {DATASETS.get(dataset, dataset): colour for dataset, colour in colours.items()}, height)
+    figure, header = titled(9, 0.55 + 1.9 * rows, title, subtitle)
+    height = figure.get_figheight()
+    _key(figure, {DATASETS.get(dataset, dataset): colour for dataset, colour in colours.items()}, 1 - header / height)
+    top = 1 - (header + 0.45) / height
     grid = figure.add_gridspec(
-        rows, columns, left=0.06, right=0.985, top=1 - 1.0 / height, bottom=0.38 / height, wspace=0.14, hspace=0.38
+        rows, columns, left=0.06, right=0.985, top=top, bottom=0.38 / height, wspace=0.14, hspace=0.38
     )
-    highest = 1.05 * max(margin, *(binned_means(run.log["loss"].to_numpy(float), BINS).max() for run in runs))
+    told = max(len({run.dataset for run in runs if run.collapsed and run.variant == variant}) for variant in variants)
+    highest = (1.05 + 0.16 * told) * max(
+        [margin, *(binned_means(run.log["loss"].to_numpy(float), BINS).max() for run in runs)]
+    )
     for i, variant in enumerate(variants):
         pair = grid[i // columns, i % columns].subgridspec(2, 1, height_ratios=(2, 1), hspace=0.2)
         loss, active = figure.add_subplot(pair[0]), figure.add_subplot(pair[1])
@@ -193,31 +211,36 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
 
 
 def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[str, str]) -> None:
-    for line, run in enumerate(run for run in members if run.collapsed):
-        told = f"collapsed: {DATASETS.get(run.dataset, run.dataset)}, seed {run.seed}"
-        place = (0.99, 0.98 - 0.14 * line)
-        axes.annotate(
-            told, place, xycoords="axes fraction", ha="right", va="top", color=colours[run.dataset], fontsize=8
-        )
+    """Name the collapsed runs, a line a dataset, in room made for it above the curves."""
+    seeds: dict[str, list[str]] = {}
+    for run in members:
+        if run.collapsed:
+            seeds.setdefault(run.dataset, []).append(str(run.seed))
+    for line, (dataset, failed) in enumerate(seeds.items()):
+        told = f"collapsed: {DATASETS.get(dataset, dataset)}, seed{'s' if len(failed) > 1 else ''} {', '.join(failed)}"
+        place = (0.99, 0.99 - 0.14 * line)
+        axes.annotate(told, place, xycoords="axes fraction", ha="right", va="top", color=colours[dataset], fontsize=8)
 
 
 def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Figure:
     """Draw how similar queries are to images of the same and of other people, a panel a run.
 
-    runs: {"run", "edges" (bins + 1), "positives" and "negatives" (bins)} of `reid retrieve`. Each outline holds an area
-    of 1.
+    runs: {"run", "collapsed", "edges" (bins + 1), "positives" and "negatives" (bins)} of `reid retrieve`. Each outline
+    holds an area of 1. A collapsed run is named as such.
     """
-    figure = Figure(figsize=(9, 3.1))
-    figure_title(figure, title, subtitle)
+    if not runs:
+        return nothing(title, subtitle)
+    figure, header = titled(9, 2.5, title, subtitle)
+    height = figure.get_figheight()
     panels = np.atleast_1d(figure.subplots(1, len(runs)))
-    figure.subplots_adjust(left=0.06, right=0.985, top=0.72, bottom=0.16, wspace=0.2)
+    figure.subplots_adjust(left=0.06, right=0.985, top=1 - (header + 0.3) / height, bottom=0.5 / height, wspace=0.2)
     for axes, run in zip(panels, runs, strict=True):
         edges = np.asarray(run["edges"])
         densities = [
             np.asarray(run[name]) / max(1, sum(run[name])) / np.diff(edges) for name in ("positives", "negatives")
         ]
-        for density, colour, line, hatch in zip(densities, PALETTE, ("-", (0, (4, 1.5))), ("", "////"), strict=False):
-            axes.stairs(density, edges, color=colour, linestyle=line, linewidth=1.6)
+        for density, colour, hatch in zip(densities, PALETTE, ("", "////"), strict=False):
+            axes.stairs(density, edges, color=colour, linewidth=1.6)
             axes.stairs(
                 density, edges, fill=True, facecolor=colour, alpha=0.18, hatch=hatch, edgecolor=colour, linewidth=0
             )
@@ -227,21 +250,32 @@ def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -
                 0.02, 0.97 - 0.1 * place, told, transform=axes.transAxes, color=colour, va="top", fontweight="bold"
             )
         used = edges[:-1][densities[0] + densities[1] > 1e-3]
-        axes.set(title=DATASETS.get(run["run"]["dataset"], run["run"]["dataset"]), xlabel="similarity (dot product)")
+        name = DATASETS.get(run["run"]["dataset"], run["run"]["dataset"])
+        axes.set(title=f"{name}{', collapsed in training' if run['collapsed'] else ''}")
+        axes.set(xlabel="similarity (dot product)")
         axes.set(xlim=(float(used.min()), 1), ylabel="density" if axes is panels[0] else "")
         axes.set_ylim(0, 1.35 * max(density.max() for density in densities))
     return figure
 
 
-def figure_title(figure: Figure, title: str, subtitle: str) -> None:
-    """Write title and subtitle at the top of a figure, at the same distance whatever its height; the subtitle wraps."""
-    lines = [textwrap.fill(line, round(14 * figure.get_figwidth())) for line in subtitle.splitlines()]
-    height = figure.get_figheight()
-    figure.text(0.1 / figure.get_figwidth(), 1 - 0.12 / height, title, va="top", fontsize=11, fontweight="bold")
-    figure.text(0.1 / figure.get_figwidth(), 1 - 0.36 / height, "\n".join(lines), va="top", color="#555555")
+def titled(width: float, height: float, title: str, subtitle: str) -> tuple[Figure, float]:
+    """Make a figure with a title and a subtitle, which wraps, above `height` inches; give the inches above them too."""
+    lines = [part for line in subtitle.splitlines() for part in textwrap.wrap(line, round(14 * width))]
+    header = 0.4 + 0.155 * len(lines)
+    figure = Figure(figsize=(width, header + height))
+    figure.text(0.1 / width, 1 - 0.12 / (header + height), title, va="top", fontsize=11, fontweight="bold")
+    figure.text(0.1 / width, 1 - 0.36 / (header + height), "\n".join(lines), va="top", color="#555555")
+    return figure, header
 
 
-def _key(figure: Figure, colours: Mapping[str, str], height: float) -> None:
+def nothing(title: str, subtitle: str) -> Figure:
+    """Draw a figure of which nothing is left but its title, and say so."""
+    figure, header = titled(9, 1.5, title, subtitle)
+    say(figure.add_axes((0, 0, 1, 1 - header / figure.get_figheight()), frameon=False, xticks=[], yticks=[]), NOTHING)
+    return figure
+
+
+def _key(figure: Figure, colours: Mapping[str, str], top: float) -> None:
     """Write the names of the colours in their colours."""
     for i, (name, colour) in enumerate(colours.items()):
-        figure.text(0.012 + 0.13 * i, 1 - 0.56 / height, f"— {name}", va="top", color=colour, fontweight="bold")
+        figure.text(0.012 + 0.13 * i, top, f"— {name}", va="top", color=colour, fontweight="bold")

@@ -75,34 +75,32 @@ METHOD = (
 )
 
 
-def findings_markdown(found: Sequence[Finding], settings: Mapping[str, Any]) -> str:
-    """Write a line for every claim and benchmark: verdict, difference with its interval and p, the paper's beside."""
-    heading = "### Findings: the paper's claims on this experiment"
+def findings_sheet(found: Sequence[Finding], settings: Mapping[str, Any]) -> Sheet:
+    """Lay out a line for every claim and benchmark: verdict, difference with its interval and p, the paper's beside."""
+    caption = "Findings: the paper's claims on this experiment"
     if not found:
-        return f"{heading}\n\nNo run of this experiment belongs here.\n"
+        return Sheet("findings", caption, "", (), ("No run of this experiment belongs here.",))
     header = ["Claim of the paper", "Source", "Benchmark", "Verdict here", "Δ mAP here", "p", "Δ paper", "Seeds", ""]
     body = [
         [
-            f"{finding.claim} ({finding.here})",
-            finding.source,
-            finding.benchmark,
-            f"**{finding.verdict}**",
-            *finding_texts(finding),
-            finding.paper,
-            ", ".join(signed(value) for value in finding.by_seed),
-            finding.why,
+            Text(f"{finding.claim} ({finding.here})"),
+            Text(finding.source),
+            Text(finding.benchmark),
+            Text(finding.verdict, bold=True),
+            *map(Text, finding_texts(finding)),
+            Text(finding.paper),
+            Text(", ".join(signed(value) for value in finding.by_seed)),
+            Text(finding.why),
         ]
         for finding in found
     ]
-    parts = [heading]
-    if settings["synthetic"]:
-        parts.append(
-            f"> **The {settings['experiment']} benchmark is rendered.** What it supports or contradicts is no verdict "
-            "on the paper, whose claims are about real images."
-        )
-    parts += [_pipes(header, body, 4), "\n".join(f"- {note}" for note in METHOD)]
+    warning = (
+        f"**The {settings['experiment']} benchmark is rendered.** What it supports or contradicts is no verdict "
+        "on the paper, whose claims are about real images."
+    )
     origin = f"Commit {settings['commit']}, parameters {settings['parameters_digest']}, scores of {settings['date']}."
-    return "\n\n".join(parts) + f"\n- {origin}\n"
+    grid = Grid("", header, 4, body)
+    return Sheet("findings", caption, warning if settings["synthetic"] else "", (grid,), (*METHOD, origin))
 
 
 def finding_texts(finding: Finding) -> tuple[str, str]:
@@ -113,8 +111,24 @@ def finding_texts(finding: Finding) -> tuple[str, str]:
     return interval_text(finding.mean, finding.low, finding.high), p.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def readme_markdown(parts: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """Join findings, tables, the figures beside them and the command that makes them into one page."""
+def lost_runs(about: Mapping[str, Any]) -> list[str]:
+    """Say which runs a report lacks; nothing where all trained well.
+
+    about: of report.json, {"runs", "missing", "collapsed"}
+    """
+    words = {"missing": "not run yet", "collapsed": "collapsed in training, so in no mean and no finding"}
+    return [
+        f"**{len(about[kind])} of {len(about['runs'])} runs {told}:** {', '.join(about[kind])}."
+        for kind, told in words.items()
+        if about[kind]
+    ]
+
+
+def readme_markdown(parts: Sequence[str], about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Join findings, tables, the figures beside them and the command that makes them into one page.
+
+    about: what report.json says of the report.
+    """
     figures = captions(settings, settings["synthetic"])
     head = [f"# {settings['title']}"]
     if settings["synthetic"]:
@@ -122,6 +136,7 @@ def readme_markdown(parts: Sequence[str], settings: Mapping[str, Any]) -> str:
             "Measured on a rendered benchmark: the paper's whole experiment in small, under its rules, with numbers "
             "of its own. **No value here is comparable with one measured on the real datasets.**"
         )
+    head += lost_runs(about)
     head.append(f"Made with\n\n```sh\n{settings['command']}\n```")
     behind = "; behind Figure 7: [figure7.csv](figure7.csv)" if settings["curves"] else ""
     head.append(

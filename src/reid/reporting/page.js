@@ -47,21 +47,35 @@ for (const table of all("table.sortable")) {
 
 // A number leads to its runs: mark them all.
 function aim() {
+  const wanted = decodeURIComponent(location.hash.slice(1)).split(" "); // two groups, for a difference
   all("tr.aimed").forEach((row) => row.classList.remove("aimed"));
   all("tr[data-group]")
-    .filter((row) => `#${row.dataset.group}` === location.hash)
+    .filter((row) => wanted.includes(row.dataset.group))
     .forEach((row) => row.classList.add("aimed"));
+  if (wanted.length > 1) find("tr.aimed")?.scrollIntoView({ block: "center" });
 }
 addEventListener("hashchange", aim);
 aim();
 
 // Figures.
 const dialog = find("#zoomed");
+let nearness = 1; // 1: as large as fits
+function zoom(factor) {
+  const picture = find("img", dialog);
+  const fits = Math.min(1, picture.parentElement.clientHeight / (picture.parentElement.clientWidth * picture.naturalHeight / picture.naturalWidth));
+  nearness = Math.max(1, Math.min(8, nearness * factor));
+  picture.style.width = `${100 * fits * nearness}%`;
+}
+find("#nearer").onclick = () => zoom(1.5);
+find("#away").onclick = () => zoom(1 / 1.5);
+dialog.onkeydown = (event) => ({ "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5) })[event.key]?.();
 for (const button of all("button.zoom")) {
   button.onclick = () => {
     find("img", dialog).src = find("img", button).src;
     find("img", dialog).alt = find("img", button).alt;
+    nearness = 1;
     dialog.showModal();
+    find("img", dialog).decode().then(() => zoom(1)); // its size is known only then
   };
 }
 find("#close").onclick = () => dialog.close();
@@ -87,8 +101,8 @@ for (const box of all("#graph .box")) {
     find("#graph").classList.toggle("pointed", on);
     [box, ...near].forEach((each) => each.classList.toggle("near", on));
   };
-  box.onmouseenter = () => mark(true);
-  box.onmouseleave = () => mark(false);
+  box.onmouseenter = box.onfocus = () => mark(true);
+  box.onmouseleave = box.onblur = () => mark(false);
 }
 
 // Queries.
@@ -115,9 +129,12 @@ function tile(run, place, scale) {
 
 function listed(run) {
   const person = find("#query-person").value.trim();
+  const kind = find("#query-kind").value;
   const places = run.queries.map((_, place) => place);
+  const shown = { all: () => true, failed: (query) => query[FIRST] !== 1, found: (query) => query[FIRST] === 1 }[kind];
   const order = { worst: 1, best: -1, number: 0 }[find("#query-order").value];
   return places
+    .filter((place) => shown(run.queries[place]))
     .filter((place) => !person || String(run.tiles[run.queries[place][TILE]][PERSON]) === person)
     .sort((a, b) => order * (run.queries[a][AP] - run.queries[b][AP]) || run.queries[a][QUERY] - run.queries[b][QUERY]);
 }
@@ -181,7 +198,7 @@ function related(run, place) {
     const buttons = others.map((other) => {
       const [number, , ap] = run.queries[other];
       const button = make("button", { type: "button" }, `query ${number}, AP ${percent(ap)}`);
-      button.onclick = () => { find("#query-person").value = ""; refresh(other); };
+      button.onclick = () => { find("#query-person").value = ""; find("#query-kind").value = "all"; refresh(other); };
       return button;
     });
     return buttons.length ? [make("h3", {}, title), make("div", { className: "others" }, ...buttons)] : [];
@@ -195,7 +212,7 @@ function refresh(wanted) {
   find("#query-count").textContent = `${places.length} of ${run.queries.length} queries`;
   run.places = places;
   if (places.length) pick(run, places.includes(wanted) ? wanted : places[0]);
-  else find("#query-detail").replaceChildren(make("p", {}, "No query of this person among those shown."));
+  else find("#query-detail").replaceChildren(make("p", {}, "No such query among those shown."));
 }
 
 if (find("#query-run")) {
@@ -203,7 +220,7 @@ if (find("#query-run")) {
     run.sheetClass = `sheet-${i}`; // one rule holds the picture: as a style of each tile it would be read again for each
     if (run.sheet) document.head.append(make("style", {}, `.${run.sheetClass} { background-image: url(${run.sheet}); }`));
   });
-  all("#query-run, #query-order").forEach((control) => { control.onchange = () => refresh(); });
+  all("#query-run, #query-order, #query-kind").forEach((control) => { control.onchange = () => refresh(); });
   find("#query-person").oninput = () => refresh();
   find("#query-list").onkeydown = (event) => {
     const run = data[find("#query-run").value];

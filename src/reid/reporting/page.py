@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from reid.reporting.claims import Finding
-from reid.reporting.markdown import METHOD, finding_texts
+from reid.reporting.html import marked
+from reid.reporting.markdown import METHOD, finding_texts, lost_runs
 from reid.reporting.pipeline import picture
 from reid.reporting.tables import signed
 
 TILE = (40, 80)  # width and height in pixels of a thumbnail
 ACROSS = 40  # thumbnails in a line of the sheet that holds them
+SIZE = "\N{REPLACEMENT CHARACTER}"  # stands for the size of the page until it is known
 VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 
 
@@ -56,8 +58,9 @@ def page(
 ) -> str:
     """Write the page.
 
-    report: what `tabulate` wrote as report.json. figures: {"name", "caption", "files", "image"}, the image as bytes of
-    an SVG or PNG file, None where it is not to be embedded. jobs: how many each rule has.
+    report: what `tabulate` wrote as report.json. figures: {"name", "caption", "files", "image", "absent"}, the image as
+    bytes of an SVG or PNG file, None where there is none to embed, which `absent` explains. jobs: how many each rule
+    has.
     """
     environment = Environment(
         loader=PackageLoader("reid", "reporting"),
@@ -72,30 +75,26 @@ def page(
     text = environment.get_template("page.html").render(
         **{**report, "findings": found},
         method=METHOD,
+        lost=lost_runs(report["about"]),
         figures=shown,
-        browsed=[{"run": each.run, "count": len(each.queries)} for each in browsed],
+        browsed=[
+            {"run": each.run, "count": len(each.queries), "collapsed": each.run in report["about"]["collapsed"]}
+            for each in browsed
+        ],
         data=_script_json({each.run: _browsed_json(each) for each in browsed}),
         pipeline=picture(jobs),
         signs=VERDICTS,
+        size=SIZE,
         results=f"../../results/{report['about']['experiment']}",
     )
-    return text + "\n"
+    megabytes = f"{len(text.encode()) / 1e6:.1f} MB"
+    return text.replace(SIZE, megabytes) + "\n"
 
 
 def _finding_words(finding: Finding) -> dict[str, str]:
     text, p = finding_texts(finding)
-    return {"text": text, "p_text": p, "seeds_text": ", ".join(signed(value) for value in finding.by_seed)}
-
-
-def marked(text: str) -> Markup:
-    """Show `code` and **bold** of our notes as HTML; everything else is escaped."""
-    escaped = str(Markup.escape(text))
-    for sign, tag in (("**", "strong"), ("`", "code")):
-        parts = escaped.split(sign)
-        escaped = parts[0] + "".join(
-            f"<{tag}>{part}" if i % 2 == 0 else f"</{tag}>{part}" for i, part in enumerate(parts[1:])
-        )
-    return Markup(escaped)
+    rows = " ".join(f"runs-{source.replace('/', '-')}" for source in finding.sources)
+    return {"text": text, "p_text": p, "rows": rows, "seeds_text": ", ".join(map(signed, finding.by_seed))}
 
 
 def data_uri(content: bytes) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reid.reporting.figures import INK, figure_title
+from reid.reporting.figures import INK, nothing, titled
 
 Image = NDArray[np.uint8]
 Heat = NDArray[np.float32]
@@ -35,10 +35,9 @@ def figure4(blocks: Sequence[tuple[str, Sequence[List_]]], title: str, subtitle:
     """Draw blocks of ranked lists: query, then the first places, framed and signed; AP and relevant images beside."""
     rows = sum(len(lists) for _, lists in blocks)
     columns = 1 + max((len(each.places) for _, lists in blocks for each in lists), default=4)
-    height = 0.75 + 0.3 * len(blocks) + rows * (TALL + 0.12)
-    figure = Figure(figsize=(1.2 + columns * (WIDE + 0.13), height))
-    figure_title(figure, title, subtitle)
-    top = 0.7
+    body = 0.05 + 0.3 * len(blocks) + rows * (TALL + 0.12)
+    figure, top = titled(1.3 + columns * (WIDE + 0.13), body, title, subtitle)
+    height = figure.get_figheight()
     for name, lists in blocks:
         figure.text(0.1 / figure.get_figwidth(), 1 - (top + 0.14) / height, name, fontweight="bold", va="center")
         top += 0.3
@@ -48,7 +47,7 @@ def figure4(blocks: Sequence[tuple[str, Sequence[List_]]], title: str, subtitle:
             label = f"AP {100 * each.precision:.1f}\n({each.relevant})"
             figure.text((0.2 + WIDE) / figure.get_figwidth(), 1 - (top + TALL / 2) / height, label, va="center")
             for k, (image, right) in enumerate(each.places):
-                axes = _picture(figure, [1.25 + k * (WIDE + 0.13), top, WIDE, TALL], image)
+                axes = _picture(figure, [1.4 + k * (WIDE + 0.13), top, WIDE, TALL], image)
                 frame(axes, right)
             top += TALL + 0.12
     return figure
@@ -73,14 +72,18 @@ Row = tuple[str, Sequence[tuple[Image, Heat | None, str]]]
 
 
 def gallery(rows: Sequence[Row], across: int, title: str, subtitle: str) -> Figure:
-    """Draw rows of pictures, `across` rows side by side, heat laid over those that have any (Figures 1, 5 and 6)."""
-    block = 0.25 + max((len(pictures) for _, pictures in rows), default=4) * (WIDE + 0.08)
+    """Draw rows of pictures, `across` rows side by side, heat laid over those that have any (Figures 1, 5 and 6).
+
+    Without any row it says so.
+    """
+    if not rows:
+        return nothing(title, subtitle)
+    block = 0.25 + max(len(pictures) for _, pictures in rows) * (WIDE + 0.08)
     lines = [rows[i : i + across] for i in range(0, len(rows), across)]
     labels = [0.24 if any(name for name, _ in line) else 0.02 for line in lines]
-    tops = 0.75 + np.cumsum([0.0, *(TALL + 0.18 + label for label in labels)])
-    height = float(tops[-1])
-    figure = Figure(figsize=(across * block + 0.1, height))
-    figure_title(figure, title, subtitle)
+    tops = np.cumsum([0.0, *(TALL + 0.18 + label for label in labels)])
+    figure, header = titled(across * block + 0.1, float(tops[-1]), title, subtitle)
+    height, tops = figure.get_figheight(), tops + header
     for i, (name, pictures) in enumerate(rows):
         left, top, label = 0.1 + (i % across) * block, float(tops[i // across]), labels[i // across]
         figure.text(left / figure.get_figwidth(), 1 - (top + 0.1) / height, name, va="center", fontweight="bold")

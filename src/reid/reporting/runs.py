@@ -44,9 +44,19 @@ class Cell:
     collapsed: Mapping[int, float]
 
 
+def run_stem(dataset: str, variant: str) -> str:
+    """Give what the names of a variant's runs have in common."""
+    return f"{dataset}-{variant}"
+
+
 def run_name(dataset: str, variant: str, seed: int) -> str:
     """Give the name that the files of a run carry."""
-    return f"{dataset}-{variant}-seed{seed}"
+    return f"{run_stem(dataset, variant)}-seed{seed}"
+
+
+def stem_of(name: str) -> str:
+    """Give a run's name without its seed."""
+    return name.rpartition("-seed")[0]
 
 
 def index_runs(contents: Iterable[tuple[Path, Mapping[str, Any]]]) -> dict[tuple[str, str, int], Run]:

@@ -265,8 +265,11 @@ def _labels(row: Row) -> list[Text]:
 def _text(table: Table, place: Place, settings: Settings) -> Text:
     if place not in table.cells:
         return Text(ABSENT)
-    source = f"{table.columns[place[1]].dataset}/{table.rows[place[0]].variant}"
-    return Text(cell_text(table.cells[place], len(settings["seeds"])), place in table.best, source)
+    return Text(cell_text(table.cells[place], len(settings["seeds"])), place in table.best, _source(table, place))
+
+
+def _source(table: Table, place: Place) -> str:
+    return f"{table.columns[place[1]].dataset}/{table.rows[place[0]].variant}"
 
 
 def _beside_paper(table: Table, paper: Paper, settings: Settings) -> Grid:
@@ -287,7 +290,7 @@ def _less_paper(table: Table, place: Place, printed: str | None) -> Text:
     cell = table.cells.get(place)
     if cell is None or not cell.values or printed is None:
         return Text(ABSENT)
-    return Text(signed(100 * _mean(cell) - float(printed)))
+    return Text(signed(100 * _mean(cell) - float(printed)), source=_source(table, place))
 
 
 def _beneath_published(table: Table, paper: Paper, settings: Settings) -> Grid:
@@ -346,7 +349,7 @@ def _change_text(table: Table, place: Place) -> Text:
     if change is None:
         return Text(COLLAPSED if table.cells[place].collapsed else MISSING)
     mean, low, high = (100 * value for value in (change.interval.mean, change.interval.low, change.interval.high))
-    return Text(interval_text(mean, low, high), bold=change.sure)
+    return Text(interval_text(mean, low, high), change.sure, _source(table, place))
 
 
 def _warning(published: bool, settings: Settings) -> str:

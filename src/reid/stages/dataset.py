@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reid.artifacts import InputError, write_text
+from reid.artifacts import InputError, beside, sweep, write_text
 from reid.data.manifest import make_manifest
 from reid.data.readers import READERS
 from reid.data.synthetic import releases
@@ -67,7 +66,8 @@ def _render(name: str, layout: str, root: Path, arguments: Mapping[str, Any]) ->
 @contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`; when the block ends well, put it in the place of `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
+    sweep(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

@@ -8,6 +8,7 @@ The settings (as YAML):
     runs: [market-default-seed0]    # every run of the design, in the order of the panels
     curves: [market-default-seed0]  # the runs that Figure 7 is about, in the order of its lines
     shown: [market-default-seed0]   # the runs whose similarities are drawn
+    allow_missing: false            # true: name what was not run yet in the figures instead of stopping
     contact_sheet:                  # optional: draw the rendered people of the market dataset
       {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
 """
@@ -30,6 +31,8 @@ from reid.reporting.paper import Paper, parse_paper
 from reid.reporting.runs import Runs, index_runs
 
 TITLE = "Figure 7. Performance in the presence of distractors"
+CURVES = "above the loss, black line: the margin; below the share of triplets with a loss"
+PAIRS = "every pair of a query and a gallery image that counts, each outline of area 1"
 RIVAL = "TriNet [17]"  # section 4.5: the best model with 500K distractors is on par with [17] without any
 
 
@@ -51,37 +54,45 @@ def draw(
     curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
     `evaluate`, which tell the collapsed runs. similarities: JSON of `retrieve`, one per run shown.
     paper: reports/paper.csv. settings: see the head of this module.
-    Raises InputError naming the planned run whose scores, curve or log is missing.
+    Raises InputError naming the planned run whose scores, curve or log is missing, unless `allow_missing`.
     """
     runs = index_runs((path, read_json(path)) for path in scores)
-    collapsed = {run.name for run in runs.values() if run.collapsed}
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
-    trainings = _trainings(logs, runs, settings["runs"])
+
+    def absent(files: list[Path], wanted: list[str]) -> list[str]:
+        """Name the runs that may be missing, and are."""
+        given = {path.stem for path in files}
+        return [name for name in wanted if name not in given] if settings["allow_missing"] else []
+
+    untrained = sorted({*absent(logs, settings["runs"]), *absent(scores, settings["runs"])})
+    trainings = _trainings(logs, runs, [name for name in settings["runs"] if name not in untrained])
     figures = {}
     tables = {
         "training_curves.csv": training_means(trainings).to_csv(index=False, float_format="%.5g", lineterminator="\n")
     }
     with house_style():
         if settings["curves"]:
-            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], collapsed)
-            if lines.empty:
-                names = ", ".join(settings["curves"])
-                raise InputError(f"{names}: every run of Figure 7 collapsed in training; train others")
+            collapsed = [run.name for run in runs.values() if run.collapsed and run.name in settings["curves"]]
+            unscored = [name for name in absent(curves, settings["curves"]) if name not in collapsed]
+            lost = {*collapsed, *unscored}
+            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], lost)
             rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
-            subtitle = f"{where}; {_legend(lines, settings, collapsed)}"
+            about = [f"{where}; {_legend(lines, settings)}", _left_out("collapsed", collapsed), _not_run(unscored)]
+            subtitle = "\n".join(filter(None, about))
             figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
             tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         figures["training_curves"] = training_curves(
             trainings,
             settings["margin"],
             "Training with the triplet loss, every run",
-            f"{where}; above the loss, black line: the margin; below the share of triplets with a loss",
+            "\n".join(filter(None, [f"{where}; {CURVES}", _not_run(untrained)])),
         )
-        if similarities:
+        if settings["shown"]:
+            unseen = absent(similarities, settings["shown"])
             figures["similarities"] = histograms(
                 [read_json(path) for path in similarities],
                 "Similarities of queries to images of the same and of other people",
-                f"{where}; every pair of a query and a gallery image that counts, each outline of area 1",
+                "\n".join(filter(None, [f"{where}; {PAIRS}", _not_run(unseen)])),
             )
         files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
     files |= {name: text.encode() for name, text in tables.items()}
@@ -99,14 +110,23 @@ def _contact_sheet(people: Mapping[str, Any]) -> bytes:
     return in_few_colours(written.getvalue())
 
 
-def _legend(lines: pd.DataFrame, settings: Mapping[str, Any], collapsed: set[str]) -> str:
-    """Say what lines and bands are, and which curves are left out."""
-    runs, values = lines["runs"].max(), lines["values"].max()
-    text = f"line: mean of {runs} seed{'s' if runs > 1 else ''} x {values // runs} draws, band: least to greatest"
+def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """Say what lines and bands are."""
+    text = "no line: no run can be shown"
+    if not lines.empty:
+        runs, values = lines["runs"].max(), lines["values"].max()
+        text = f"line: mean of {runs} seed{'s' if runs > 1 else ''} x {values // runs} draws, band: least to greatest"
     if not settings["synthetic"]:
         text += f"; dashed: {RIVAL} without distractors, as the paper prints it"
-    left_out = [name for name in settings["curves"] if name in collapsed]
-    return text + (f"\ncollapsed and left out: {', '.join(left_out)}" if left_out else "")
+    return text
+
+
+def _left_out(why: str, names: list[str]) -> str:
+    return f"{why} and left out: {', '.join(names)}" if names else ""
+
+
+def _not_run(names: list[str]) -> str:
+    return _left_out("not run yet", names)
 
 
 def _rival(paper: Paper) -> dict[str, float]:

@@ -60,6 +60,7 @@ def illustrate(
     precision = scored["ap" if rule == "trapezoid" else "ap_step"].to_numpy(float)
     relevant, person = scored["relevant"].to_numpy(), rows.person_id[rows.query]
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}, {places.stem}"
+    where += " (COLLAPSED in training)" if weights.about["collapsed"] else ""
 
     def chosen(best: bool) -> list[int]:
         return extremes(precision, relevant, person, LISTS, best)
@@ -88,7 +89,8 @@ def illustrate(
                 seen.dimensions([int(rows.query[query]) for query in chosen(best=True)]),
                 2,
                 "Figure 1. Dimensions of the embedding respond to regions",
-                f"{where}; the queries of Figure 4's best lists and their {DIMENSIONS} strongest dimensions (Grad-CAM)",
+                f"{where}; the queries of Figure 4's best lists and their {DIMENSIONS} strongest dimensions, by number "
+                "(Grad-CAM, bright where strong)",
             ),
             "figure4": figure4(
                 [

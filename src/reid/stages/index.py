@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from reid.artifacts import InputError, write_index
 from reid.data.damage import leave_out
+from reid.data.images import content_digests
 from reid.data.manifest import check_unchanged, read_manifest
 from reid.data.readers import READERS, check_counts, report
 
@@ -43,4 +45,4 @@ def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: in
             f"with {len(rows) - len(whole)} of {len(rows)} rows: {', '.join(whole.left_out)}",
             file=sys.stderr,
         )
-    write_index(out, whole)
+    write_index(out, replace(whole, content=content_digests(whole, workers)))

@@ -24,11 +24,11 @@ def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Pa
     settings: {"pretrain": the section of the parameters, "seed", "threads"}. State is kept beside `out` in
     `checkpoint.safetensors` and taken up from there.
     """
-    device = set_up(settings["threads"])
+    chosen = Pretrain.model_validate(settings["pretrain"])
+    device = set_up(settings["threads"], chosen.precision)
     rows = read_index(index)
     initial = read_weights(weights)
     backbone = backbone_of(initial, str(weights))
-    chosen = Pretrain.model_validate(settings["pretrain"])
     with tqdm(total=len(rows.train), desc="decode", unit="image") as bar:
         images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     checkpoints = Checkpoints(out.with_name("checkpoint.safetensors"))

@@ -8,6 +8,7 @@ The settings (as YAML):
       market-default-seed0: {dataset: market, format: market1501, variants: {flip: market-flip-seed0}}
     contact_sheet: true             # is there one?
     curves: [market-default-seed0]  # the runs of Figure 7; without any it is left out
+    allow_missing: false            # true: say what was not run or drawn yet instead of stopping
     jobs: {train: 48}               # how many each rule has
 """
 
@@ -27,6 +28,7 @@ from reid.functional.protocols import rule_of
 from reid.reporting.markdown import WITH_PEOPLE, captions
 from reid.reporting.page import Browsed, page, thumbnails
 
+WITHHELD = "It shows people whose images are not to be passed on; it is beside this page, as files."
 NUMBERS = {"figure7.svg": ("figure7.csv",), "training_curves.svg": ("training_curves.csv",)}
 
 
@@ -44,22 +46,32 @@ def publish(
 
     report: report.json of `tabulate`. figures: SVG of `draw` and `illustrate`, and the contact sheet. indexes: of the
     datasets, named as they are. places: Parquet of `retrieve`, named as the runs. queries: of `evaluate`, likewise.
-    Raises InputError naming the file that is missing.
+    Raises InputError naming the file that is missing, unless `allow_missing`.
     """
     content = read_json(report)
-    browsed = [_browse(run, indexes, places, queries, settings) for run in settings["shown"]]
+    browsed = [
+        _browse(run, indexes, places, queries, settings)
+        for run, about in settings["shown"].items()
+        if not settings["allow_missing"]
+        or (_has(indexes, about["dataset"]) and _has(places, run) and _has(queries, run))
+    ]
     write_text(out, page(content, list(_figures(figures, settings)), browsed, settings["jobs"]))
 
 
 def _figures(files: list[Path], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     given = {path.name: path for path in files}
     for name, caption in captions(settings, settings["contact_sheet"]).items():
+        figure: dict[str, Any] = {"name": Path(name).stem, "caption": caption, "files": [], "image": None}
         if name not in given:
-            raise InputError(f"{name}: no such figure among those given; run `reid draw` and `reid illustrate` first")
-        embed = settings["images"] or name not in WITH_PEOPLE
-        image = given[name].read_bytes() if embed else None
-        others = [name, *([f"{Path(name).stem}.png"] if name.endswith(".svg") else []), *NUMBERS.get(name, ())]
-        yield {"name": Path(name).stem, "caption": caption, "files": others, "image": image}
+            if not settings["allow_missing"]:
+                missing = f"{name}: no such figure among those given"
+                raise InputError(f"{missing}; run `reid draw` and `reid illustrate` first")
+            yield figure | {"absent": "Not drawn yet."}
+            continue
+        figure["files"] = [name, *([f"{Path(name).stem}.png"] if name.endswith(".svg") else []), *NUMBERS.get(name, ())]
+        if settings["images"] or name not in WITH_PEOPLE:
+            figure["image"] = given[name].read_bytes()
+        yield figure | {"absent": WITHHELD}
 
 
 def _browse(
@@ -90,6 +102,7 @@ def _browse(
         {
             variant: _scored(_named(queries, other), rule)["ap"].to_numpy()[chosen]
             for variant, other in shown["variants"].items()
+            if not settings["allow_missing"] or _has(queries, other)
         },
         thumbnails(load(index, np.array(tiles))) if settings["images"] else None,
         tiles,
@@ -103,6 +116,10 @@ def _scored(path: Path, rule: ApRule) -> pd.DataFrame:
     ap = rows["ap" if rule == "trapezoid" else "ap_step"]
     scored: pd.DataFrame = rows[["query", "relevant", "first_hit_rank"]].assign(ap=ap).reset_index(drop=True)
     return scored
+
+
+def _has(files: Sequence[Path], name: str) -> bool:
+    return any(path.stem == name for path in files)
 
 
 def _named(files: Sequence[Path], name: str) -> Path:

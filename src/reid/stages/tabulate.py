@@ -39,12 +39,13 @@ import pandas as pd
 from reid.artifacts import InputError, read_json, write_text
 from reid.reporting.claims import findings
 from reid.reporting.comparisons import Queries, check_queries
+from reid.reporting.html import sheet_html
 from reid.reporting.latex import sheet_latex
-from reid.reporting.markdown import findings_markdown, readme_markdown, sheet_markdown
+from reid.reporting.markdown import findings_sheet, readme_markdown, sheet_markdown
 from reid.reporting.paper import parse_paper
 from reid.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid.reporting.shapes import TABLES
-from reid.reporting.tables import fill, lay_out, numbers, others
+from reid.reporting.tables import MISSING, fill, lay_out, numbers, others
 
 
 def tabulate(
@@ -57,42 +58,49 @@ def tabulate(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write the tables as .md, .tex and .csv, findings.md, README.md, metrics.json and report.json; give their paths.
+    """Write tables and findings, README.md, metrics.json and report.json; give their paths.
 
+    Tables are .md, .html, .tex and .csv, findings .md and .html.
     scores and queries: JSON and Parquet of `evaluate`, one each a run, named as the run; those of runs not planned are
     passed over. curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see
     the head of this module. metrics.json holds the baseline's headline, report.json all that the other files print.
-    Raises InputError naming the planned run and its file if its scores are missing.
+    Raises InputError naming the planned run and its file if its scores are missing, unless `allow_missing`.
     """
     given = index_runs((path, read_json(path)) for path in scores)
     runs = {key: run for key, run in given.items() if run.name in settings["runs"]}
     printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
-    settings = {**settings, "commit": settings["commit"] or _commit(), "date": _date(scores)}
+    settings = {**settings, "commit": settings["commit"] or _commit(), "date": _date(scores) if scores else MISSING}
     by_query = _read_queries(runs, queries)
     tables = {name: fill(name, runs, by_query, settings) for name in TABLES}
     sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
-    found = findings(runs, by_query, printed, list(_read_decays(settings["curves"], curves, decays)), settings)
-    claims = findings_markdown(found, settings)
+    found = findings(runs, by_query, printed, list(_read_decays(settings, curves, decays)), settings)
+    claims = findings_sheet(found, settings)
     beside = others(runs, settings)
     shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "commit", "parameters_digest", "date", "seeds", "runs")
-    report = {
-        "about": {key: settings[key] for key in kept},
+    lost = {
+        "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
+        "collapsed": [run.name for run in runs.values() if run.collapsed],
+    }
+    report: dict[str, Any] = {
+        "about": {key: settings[key] for key in kept} | lost,
         "findings": [asdict(finding) for finding in found],
         "tables": [asdict(sheet) for sheet in shown],
         "runs": [about_run(run) for run in runs.values()],
         "scores": summarise(runs),
     }
-    files = {f"{sheet.name}.md": sheet_markdown(sheet) for sheet in sheets}
+    files = {f"{sheet.name}.md": sheet_markdown(sheet) for sheet in (*sheets, claims)}
+    files |= {f"{sheet.name}.html": sheet_html(sheet) for sheet in (*sheets, claims)}
     files |= {f"{sheet.name}.tex": sheet_latex(sheet) for sheet in sheets}
     for name, table in tables.items():
         frame = numbers(table, printed, settings)
         files[f"{name}.csv"] = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     files |= {
-        "findings.md": claims,
         "metrics.json": json.dumps(headline(runs, settings["baseline"]), indent=1) + "\n",
         "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
-        "README.md": readme_markdown([*([claims] if found else []), *map(sheet_markdown, shown)], settings),
+        "README.md": readme_markdown(
+            [sheet_markdown(sheet) for sheet in (*([claims] if found else []), *shown)], report["about"], settings
+        ),
     }
     for name, text in files.items():
         write_text(out / name, text)
@@ -109,17 +117,24 @@ def _read_queries(runs: Runs, files: list[Path]) -> Queries:
     return found
 
 
-def _read_decays(planned: list[str], curves: list[Path], decays: list[Path]) -> Iterator[dict[str, Any]]:
-    """Read the AP of every query at both ends of the planned distractor curves, without collapsed runs."""
-    files = {path.stem: (path, rows) for path, rows in zip(curves, decays, strict=True)}
-    for name in planned:
+def _read_decays(settings: Mapping[str, Any], curves: list[Path], decays: list[Path]) -> Iterator[dict[str, Any]]:
+    """Read the AP of every query at both ends of the planned distractor curves; say why of a run there is none."""
+    rows_of = {path.stem: path for path in decays}
+    files = {path.stem: path for path in curves}
+    for name in settings["curves"]:
         if name not in files:
-            raise InputError(f"{name}.json: no distractor curve of this planned run; run `reid distract` for it")
-        curve, rows = read_json(files[name][0]), _read_rows(files[name][1])
-        if not curve["collapsed"]:
+            if not settings["allow_missing"]:
+                raise InputError(f"{name}.json: no distractor curve of this planned run; run `reid distract` for it")
+            yield {"run": name, "lost": "not run yet"}
+            continue
+        curve = read_json(files[name])
+        about = {"run": name, "dataset": curve["run"]["dataset"], "variant": curve["run"]["variant"]}
+        if curve["collapsed"]:
+            yield {**about, "lost": "collapsed in training"}
+        else:
+            rows = _read_rows(rows_of.get(name, files[name].with_suffix(".parquet")))
             yield {
-                "dataset": curve["run"]["dataset"],
-                "variant": curve["run"]["variant"],
+                **about,
                 "gallery": curve["gallery"] + curve["sizes"][0],
                 "distractors": curve["sizes"][-1] - curve["sizes"][0],
                 "fewest": rows["ap_fewest"].to_numpy(),
@@ -138,7 +153,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 def _date(files: list[Path]) -> str:
     """Give the day, in UTC, on which the newest of some files was written."""
-    newest = max((path.stat().st_mtime for path in files), default=0.0)
+    newest = max(path.stat().st_mtime for path in files)
     return datetime.fromtimestamp(newest, UTC).date().isoformat()
 
 

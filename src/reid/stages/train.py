@@ -28,7 +28,7 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     """
     workers = Workers()
     chosen = Ranking.model_validate(settings["train"])
-    device = set_up(settings["threads"], tf32=chosen.precision == "tf32")
+    device = set_up(settings["threads"], chosen.precision, chosen.deterministic)
     rows = read_index(index)
     initial = read_weights(weights)
     torch.manual_seed(settings["seed"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -28,10 +28,22 @@ def read(root: Path, *, pattern: str = PATTERN, **options: Any) -> Index:
     """
     root = Path(root)
     expect_folders(root, [], OBTAIN)
-    matcher = compile_pattern(pattern)
+    paths = images_below(root, OBTAIN)
+    columns = labels_of(root, paths, pattern)
+    return index_photos(root, Photos(path=paths, place=[f"{root}/{path}" for path in paths], **columns), **options)
+
+
+def images_below(root: Path, advice: str) -> list[str]:
+    """List the images in a folder and below it by their posix paths, sorted. Raises InputError if there is none."""
     paths = sorted(path for path in file_sizes(root) if path.lower().endswith(SUFFIXES))
     if not paths:
-        raise InputError(f"{root}: no image ({', '.join(SUFFIXES)}) in it or below it; {OBTAIN}")
+        raise InputError(f"{root}: no image ({', '.join(SUFFIXES)}) in it or below it; {advice}")
+    return paths
+
+
+def labels_of(root: Path, paths: Sequence[str], pattern: str) -> dict[str, list[str]]:
+    """Read from paths what a pattern names: field -> its text for each path. Raises InputError naming the strays."""
+    matcher = compile_pattern(pattern)
     matches = [matcher.fullmatch(path) for path in paths]
     strays = [path for path, match in zip(paths, matches, strict=True) if match is None]
     if strays:
@@ -41,8 +53,7 @@ def read(root: Path, *, pattern: str = PATTERN, **options: Any) -> Index:
             "move them out of the folder, or correct read.pattern"
         )
     labels = [match.groupdict() for match in matches if match is not None]
-    columns = {field: _column(field, labels) for field in FIELDS if field in matcher.groupindex}
-    return index_photos(root, Photos(path=paths, place=[f"{root}/{path}" for path in paths], **columns), **options)
+    return {field: [label[field] for label in labels] for field in FIELDS if field in matcher.groupindex}
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -89,7 +100,3 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     if "person" not in seen:
         raise InputError(f"read.pattern: {pattern!r} has no field {{person}}; write {{person}} where the name says who")
     return re.compile("".join(pieces))
-
-
-def _column(field: str, labels: Sequence[Mapping[str, str]]) -> list[str]:
-    return [label[field] for label in labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,32 @@ def read(root: Path, *, table: str, **options: Any) -> Index:
     expect_folders(root, [], OBTAIN)
     lines, rows = read_table(root / table)
     place = [f"{root / table}: line {line}" for line in lines]
+    check_paths(root, rows["path"], place, lines)
+    columns = {name.removesuffix("_id"): rows[name] for name in ("person_id", *OPTIONAL) if name in rows}
+    return index_photos(root, Photos(path=rows["path"], place=place, **columns), **options)
+
+
+def check_paths(root: Path, paths: Sequence[str], place: Sequence[str], lines: Sequence[int]) -> None:
+    """Check that the paths of a table lead to files below `root`, each listed once.
+
+    place  how messages name each row. Raises InputError naming it.
+    """
     first: dict[str, int] = {}
-    for path, where, line in zip(rows["path"], place, lines, strict=True):
+    for path, where, line in zip(paths, place, lines, strict=True):
         if path.startswith("/") or ".." in path.split("/") or "\\" in path:
             raise InputError(f"{where}: path {path!r}; write it relative to {root}, with /, without ..")
         if first.setdefault(path, line) != line:
             raise InputError(f"{where}: {path} was on line {first[path]} already; list each photo once")
     present = file_sizes(root)
-    missing = [row for row, path in enumerate(rows["path"]) if path not in present]
+    missing = [row for row, path in enumerate(paths) if path not in present]
     if missing:
         raise InputError(
-            f"{place[missing[0]]}: no file {root / rows['path'][missing[0]]}, with {len(missing)} of {len(place)} "
+            f"{place[missing[0]]}: no file {root / paths[missing[0]]}, with {len(missing)} of {len(place)} "
             "missing in all; put the files there, or take them out of the table"
         )
-    columns = {name.removesuffix("_id"): rows[name] for name in ("person_id", *OPTIONAL) if name in rows}
-    return index_photos(root, Photos(path=rows["path"], place=place, **columns), **options)
 
 
-def read_table(path: Path) -> tuple[list[int], dict[str, list[str]]]:
+def read_table(path: Path, needed: Sequence[str] = NEEDED) -> tuple[list[int], dict[str, list[str]]]:
     """Read the known columns of a table as text, blanks around values dropped, and the line of each row.
 
     Raises InputError naming file and line.
@@ -63,7 +72,7 @@ def read_table(path: Path) -> tuple[list[int], dict[str, list[str]]]:
     for line, row in [(1, header), *rows]:
         if any("\n" in value for value in row):
             raise InputError(f"{path}: line {line}: a value has a line break in it; take it out, or close its quotes")
-    _check_header(path, header)
+    _check_header(path, header, needed)
     if not rows:
         raise InputError(f"{path}: no rows below its header; list your photos, one a line")
     known = [name for name in (*NEEDED, *OPTIONAL) if name in header]
@@ -78,7 +87,7 @@ def read_table(path: Path) -> tuple[list[int], dict[str, list[str]]]:
     return [line for line, _ in rows], {name: [row[header.index(name)] for _, row in rows] for name in known}
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, header: list[str], needed: Sequence[str]) -> None:
     found = ", ".join(header) or "nothing"
     if len(header) == 1 and any(mark in found for mark in ";\t|"):
         raise InputError(f"{path}: the header is {found!r}; separate the columns by commas")
@@ -88,6 +97,6 @@ def _check_header(path: Path, header: list[str]) -> None:
         if name not in header:
             others = [other for other in header if other not in (*NEEDED, *OPTIONAL)]
             near = difflib.get_close_matches(name, others, 1, cutoff=0.7)
-            if near or name in NEEDED:
+            if near or name in needed:
                 hint = f"; is {near[0]!r} meant? Rename it" if near else f"; found {found}"
                 raise InputError(f"{path}: no column {name}{hint}")

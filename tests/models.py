@@ -1,0 +1,23 @@
+"""A model file as small as they get, with random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid.artifacts import Weights, provenance, write_weights
+from reid.models.backbone import build
+from reid.models.embedder import Embedder
+
+NARROW = {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 1}
+
+
+def write_model(path: Path, seed: int = 0, backbone: dict[str, Any] = NARROW, pooling: str = "max") -> Path:
+    """Write an embedder for images of 64 pixels to 8 dimensions, as `reid train` would."""
+    torch.manual_seed(seed)
+    embedder = Embedder(build(backbone), 8, pooling)
+    about = {"backbone": backbone, "embedding": 8, "pooling": pooling, "largest_side": 64, "collapsed": False}
+    token = provenance.set({"stage": "train", "parameters": "p" * 16, "code": "c" * 16, "inputs": "i" * 16})
+    write_weights(path, Weights(embedder.state_dict(), about))
+    provenance.reset(token)
+    return path

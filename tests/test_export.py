@@ -1,0 +1,231 @@
+"""Exported models: run by onnxruntime and PyTorch at any size, checked, described; nothing left of what went wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import reid
+from models import NARROW, write_model
+from reid.artifacts import InputError, Weights, read_weights, write_json, write_weights
+from reid.cli import app
+from reid.functional.ranking import Ranking
+from reid.functional.statistics import mean_interval
+from reid.models import export as exporting
+from reid.models.export import Deployed, export, largest_difference, runner
+from reid.reporting.card import Card, write_card
+from reid.stages.evaluate import write_queries
+from reid.stages.export import export as export_model
+from test_photos import picture
+
+torch.set_num_threads(1)
+DEEP = {"block": "bottleneck", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 2, "groups": 1, "width_per_group": 64}
+SIZES = [(1, 64, 32), (3, 47, 80), (2, 9, 5), (1, 1, 1), (5, 65, 33)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a model beside the files of its run, as the pipeline leaves them."""
+    root = tmp_path_factory.mktemp("results")
+    (root / "train").mkdir()
+    rng, queries = np.random.default_rng(0), 40
+    relevant = np.full(queries, 3)
+    ranks = np.sort(rng.permuted(np.tile(np.arange(1, 21), (queries, 1)), axis=1)[:, :3], axis=1).ravel()
+    ranking = Ranking(np.arange(0, 3 * queries + 1, 3), ranks, np.zeros(3 * queries, np.float32), relevant)
+    named = {"protocol": "single-query", "rerank": "none"}
+    who = {"dataset": "market", "variant": "default", "backbone": "tiny", "seed": 3}
+    results = [{**named, **ranking.scores("trapezoid")}]
+    write_json(root / "evaluate/market-default-seed3.json", {"run": who, "collapsed": False, "results": results})
+    write_queries(root / "evaluate/market-default-seed3.parquet", [{**named, "ranking": ranking}])
+    manifest = {"dataset": "market", "format": "market1501", "root": "r", "files": 1234, "bytes": 5, "sha256": "d" * 64}
+    write_json(root / "dataset/market.json", manifest)
+    write_json(root / "settings/dataset/market.json", {"parameters": {"source": {"folder": "data/Market"}}})
+    write_json(root / "settings/initialise/tiny.json", {"parameters": {"imagenet": {}}})
+    return write_model(root / "train/market-default-seed3.safetensors")
+
+
+@pytest.mark.parametrize(
+    "form, backbone, pooling",
+    [
+        ("onnx", NARROW, "max"),
+        ("onnx", DEEP, "gem"),
+        ("torch-export", NARROW, "average"),
+        ("torch-export", DEEP, "max"),
+    ],
+)
+def test_any_number_and_size_of_images_is_embedded_as_by_the_module(
+    tmp_path: Path, form: str, backbone: dict[str, object], pooling: str
+) -> None:
+    embedder = reid.load_embedder(write_model(tmp_path / "m.safetensors", backbone=backbone, pooling=pooling)).module
+    content = export(embedder, form, {"largest_side": 64})  # type: ignore[arg-type]
+    assert 0 <= largest_difference(embedder, content, form, SIZES) < 1e-5  # type: ignore[arg-type]
+    assert str(Path(reid.__file__).parent).encode() not in content and sys.prefix.encode() not in content
+
+
+def test_a_wrong_network_is_seen(tmp_path: Path) -> None:
+    one, other = (reid.load_embedder(write_model(tmp_path / f"{seed}.safetensors", seed)).module for seed in (0, 1))
+    assert largest_difference(one, export(other, "onnx", {}), "onnx", SIZES[:1]) > 1e-2
+
+
+def test_the_pixels_are_normalised_inside(run: Path) -> None:
+    embedder = reid.load_embedder(run)
+    image = picture(1, 64, 32)  # at its largest side already: nothing is resized
+    with torch.inference_mode():
+        found = Deployed(embedder.module)(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()))
+    np.testing.assert_allclose(found.numpy(), embedder.embed([image]), atol=1e-6)
+
+
+@pytest.mark.parametrize("opset", [18, 25])
+def test_a_file_is_of_the_opset_asked_for_and_says_what_it_takes(run: Path, tmp_path: Path, opset: int) -> None:
+    export_model(run, tmp_path / "m.onnx", opset=opset)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [each.version for each in model.opset_import if not each.domain] == [opset]
+    about = json.loads({entry.key: entry.value for entry in model.metadata_props}["reid"])
+    assert about["largest_side"] == 64 and about["model"] == reid.load_embedder(run).digest
+    (pixels,), (embeddings,) = model.graph.input, model.graph.output
+    assert (pixels.name, embeddings.name) == ("pixels", "embeddings")
+    assert [dim.dim_param or dim.dim_value for dim in pixels.type.tensor_type.shape.dim] == [
+        "batch",
+        3,
+        "height",
+        "width",
+    ]
+
+
+@pytest.mark.parametrize("form, name", [("onnx", "m.onnx"), ("torch-export", "m.pt2")])
+def test_the_example_on_the_card_embeds_a_photo_as_we_do(run: Path, tmp_path: Path, form: str, name: str) -> None:
+    export_model(run, tmp_path / name, form=form)  # type: ignore[arg-type]
+    Image.fromarray(picture(2, 130, 70)).save(tmp_path / "person.jpg", quality=95)
+    (example,) = re.findall(r"```python\n(.*?)```", (tmp_path / f"{name}.md").read_text(), re.DOTALL)
+    code = f"{example}\nnp.save('found.npy', np.asarray(embeddings))"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=True)
+    (found,), (ours,) = np.load(tmp_path / "found.npy"), reid.load_embedder(run).embed([tmp_path / "person.jpg"])
+    assert found @ ours > 0.9999
+
+
+def test_the_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["export", "--model", str(run), "--out", str(tmp_path / "m.onnx")])
+    assert result.exit_code == 0 and "differs from the module by at most" in result.stderr
+    card = (tmp_path / "m.onnx.md").read_text()
+    for heading in (
+        "Model",
+        "Input and output",
+        "Data",
+        "Licence",
+        "Scores",
+        "Intended use",
+        "Limits",
+        "Responsible use",
+    ):
+        assert f"\n## {heading}\n" in card
+    assert "ResNet-10, 4 channels wide, last stride 1, max pooling, a linear layer to 8" in card
+    assert "Market-1501: https://" in card and "1,234 files, SHA-256 `dddddddddddddddd`" in card and "seed 3" in card
+    assert "Market-1501: research only, no redistribution" in card and "the terms of ImageNet" in card
+    import pandas as pd
+
+    precision = pd.read_parquet(run.parents[1] / "evaluate/market-default-seed3.parquet")["ap"].to_numpy()
+    expected = mean_interval(precision, np.random.default_rng(0))
+    assert f"| {100 * expected.mean:.1f} ({100 * expected.low:.1f} to {100 * expected.high:.1f}) |" in card
+    assert "stage `train`, parameters `pppppppppppppppp`" in card and str(tmp_path) not in card
+
+
+def test_a_model_alone_says_what_is_unknown_and_takes_what_it_is_told(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(run.read_bytes())
+    export_model(alone, tmp_path / "a.pt2", form="torch-export")
+    card = (tmp_path / "a.pt2.md").read_text()
+    assert card.count("Not recorded beside the model") == 2 and "None were found beside the model" in card
+    told = {
+        "data": "Photos of our yard",
+        "licence": "Ours",
+        "scores": run.parents[1] / "evaluate/market-default-seed3.json",
+    }
+    export_model(alone, tmp_path / "b.pt2", form="torch-export", **told)  # type: ignore[arg-type]
+    card = (tmp_path / "b.pt2.md").read_text()
+    assert "- Photos of our yard\n" in card and "- Ours\n" in card and "| single-query |" in card
+
+
+def test_rendered_people_and_a_collapsed_training_are_said_to_be(run: Path, tmp_path: Path) -> None:
+    about = {
+        "backbone": {"family": "densenet121"},
+        "embedding": 0,
+        "pooling": "gem",
+        "largest_side": 64,
+        "collapsed": True,
+    }
+    text = write_card(Card("m.onnx", "onnx", "m", "0", about, {}, 1024, 29, 1e-7))
+    assert "**The training collapsed**" in text and "densenet121, gem pooling, no linear layer" in text
+    assert "none below 29 pixels" in text and "the weights do not say" in text
+    settings = run.parents[1] / "settings/dataset/market.json"
+    before = settings.read_text()
+    write_json(settings, {"parameters": {"source": {"render": {}}}})
+    try:
+        export_model(run, tmp_path / "m.pt2", form="torch-export")
+    finally:
+        settings.write_text(before)
+    assert "**Rendered people**" in (tmp_path / "m.pt2.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--out", "m.onnx", "--opset", "17"], "opset 17 is not supported: give one from 18 to 25"),
+        (["--out", "m.onnx", "--opset", "99"], "opset 99 is not supported"),
+        (["--out", "m.onnx", "--tolerance", "0"], "m.onnx: not written, as the exported network differs from the module by"),
+        (["--out", "m.pt2"], "m.pt2: expected the name of a file that ends in .onnx for --format onnx"),
+        (["--out", "m.onnx", "--format", "torch-export"], "m.onnx: expected the name of a file that ends in .pt2"),
+        (["--out", "m.onnx", "--model", "backbone.safetensors"], "backbone.safetensors: weights of a backbone, not of an"),
+        (["--out", "m.onnx", "--model", "none.safetensors"], "none.safetensors: no such file"),
+        (["--out", "m.onnx", "--scores", "none.json"], "none.json: no such file"),
+        (["--out", "m.onnx", "--scores", "other.json"], "other.json: not the scores of a run"),
+        (["--out", "m.onnx", "--scores", "alone.json"], "alone.parquet: no such file, which has the queries"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = read_weights(run).state
+    backbone = {name.removeprefix("backbone."): each for name, each in state.items() if name.startswith("backbone.")}
+    write_weights(Path("backbone.safetensors"), Weights(backbone, {"backbone": NARROW}))
+    write_json(Path("other.json"), {})
+    write_json(Path("alone.json"), {"run": {}, "results": []})
+    before = sorted(Path().iterdir())
+    result = CliRunner().invoke(app, ["export", "--model", str(run), *arguments])
+    assert isinstance(result.exception, InputError) and "\n" not in str(result.exception)
+    assert str(result.exception).startswith(message)
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "package, message", [("onnxscript", "ONNX needs onnxscript"), ("onnxruntime", "needs onnxruntime")]
+)
+def test_what_is_not_installed_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=f"{message}.*: pip install"):
+        export_model(run, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_cannot_have_an_opset_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below 18, PyTorch keeps to 18 and only warns."""
+    monkeypatch.setattr(exporting, "OPSETS", range(7, 26))
+    with pytest.raises(InputError, match=r"opset 17 cannot be written for this network \(it needs 18\)"):
+        export(reid.load_embedder(run).module, "onnx", {}, 17)
+
+
+def test_a_runner_takes_and_gives_arrays(run: Path) -> None:
+    content = export(reid.load_embedder(run).module, "onnx", {})
+    found = runner(content, "onnx")(np.zeros((2, 3, 40, 20), np.uint8))
+    assert found.shape == (2, 8) and found.dtype == np.float32

@@ -1,0 +1,411 @@
+"""What may befall a run, and that nothing is lost: the same command again ends with the undisturbed run's bytes.
+
+A sample of each kind runs with the other tests; `make soak` goes on for minutes (docs/robustness.md). The moments are
+random; the seed is printed with the counts, and `REID_FAULTS_SEED` repeats it.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Checkout, copy_of_the_project
+from faults import ENGINES, ERRORS, ORDER, REFUSAL, SEED, Engine, Job, Server, Tally, Tree, damage, remove
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+LATE = ("retrieve", "tabulate", "illustrate", "draw", "publish")
+KINDS = [
+    r"dataset/\w+\.json",
+    r"index/.*",
+    r"initialise/.*",
+    r"pretrain/.*s",
+    r"train/.*s",
+    r"train/.*\.csv",
+    r"embed/.*",
+]
+KINDS += [r"distractors/.*", r"evaluate/.*json", r"evaluate/.*parquet", r"distract/.*json", r"distract/.*parquet"]
+KINDS += [r"retrieve/.*parquet", r"retrieve/.*json"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(ROOT / "src", tmp_path_factory.mktemp("server") / "log.txt")
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Tree:
+    return Tree(Checkout(copy_of_the_project(tmp_path_factory.mktemp("tree") / "project")), server)
+
+
+@pytest.fixture
+def tally(record_property: "pytest.RecordProperty") -> Tally:
+    """Counts the faults of a test, for the summary at the end of the run."""
+    counted = Tally()
+    record_property("faults", counted.counts)
+    return counted
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Choose what differs from run to run, the same for the same seed and test."""
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+# --- a stage, by hand
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_a_stage_survives(tree: Tree, tally: Tally, chance: random.Random, stage: str) -> None:
+    """Two of: a signal at some moment, a kill between two changes of files, a disk that is full, fails or is read-only."""
+    job = chance.choice([job for job in tree.jobs if job.stage == stage])
+    for befall in chance.sample([killed_in_time, killed_between_changes, refused_by_the_system], 2):
+        befall(tree, tally, chance, job)
+
+
+def killed_in_time(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> None:
+    number = chance.choice(SIGNALS)
+    with tally.trying(f"{number.name} at a random moment, {job.stage}"):
+        tree.lose(job)
+        status = tree.start(job).kill(number, chance.uniform(0, job.seconds))
+        assert status in (0, -number, 128 + number), tree.said.read_text()  # 128: a training ends by itself
+        tree.check_nothing_half_done(job)
+        tree.check_again(job)
+
+
+def killed_between_changes(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> None:
+    with tally.trying(f"SIGKILL between two changes of files, {job.stage}"):
+        tree.lose(job)
+        status, said = tree.run(job, at=chance.randrange(job.changes), fault="SIGKILL")
+        assert status in (0, -signal.SIGKILL), said  # 0: some folders were there, so there were fewer changes
+        tree.check_nothing_half_done(job)
+        tree.check_again(job)
+
+
+def refused_by_the_system(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> None:
+    fault = chance.choice(list(ERRORS))
+    with tally.trying(f"{fault} from some change of a file on, {job.stage}"):
+        tree.lose(job)
+        status, said = tree.run(job, at=chance.randrange(job.changes), fault=fault)
+        assert status in (0, 1), said
+        if status:
+            check_told(said, fault)
+        tree.check_nothing_half_done(job)
+        tree.check_again(job)
+
+
+def check_told(said: str, fault: str) -> None:
+    """The error is one line that names the file, the reason and what to do."""
+    last = said.splitlines()[-1]
+    assert re.fullmatch(rf"reid: error: (results|reports|/|\.store)\S*: {os.strerror(ERRORS[fault])}; .+", last), said
+    assert "Traceback" not in said
+
+
+def test_two_processes_at_once_compute_once(tree: Tree, tally: Tally, chance: random.Random) -> None:
+    two_at_once(tree, tally, chance, chance.choice(tree.jobs))
+
+
+def two_at_once(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> None:
+    with tally.trying("the same command twice at once"):
+        tree.lose(job)
+        files = [str(tree.said), f"{tree.said}.too"]
+        started = [tree.start(job, said=file) for file in files]
+        statuses = [each.wait() for each in started]
+        said = [Path(file).read_text(errors="replace") for file in files]
+        assert statuses == [0, 0], said
+        assert sum("computed in" in each for each in said) == 1, said
+        assert sum("found in the store" in each for each in said) == 1, said
+        tree.check_whole(job)
+
+
+# --- disks, really mounted
+
+
+@pytest.fixture(scope="module")
+def disk(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not server.may_mount:
+        pytest.skip("mounting is not permitted here, not even in a namespace of one's own")
+    return tmp_path_factory.mktemp("disk")
+
+
+@pytest.mark.parametrize("stage", ["dataset", "train", "evaluate", "tabulate"])
+def test_a_full_disk_is_told_and_nothing_lost(
+    tree: Tree, tally: Tally, chance: random.Random, disk: Path, stage: str
+) -> None:
+    full_disk(tree, tally, chance, disk, chance.choice([job for job in tree.jobs if job.stage == stage]))
+
+
+def full_disk(tree: Tree, tally: Tally, chance: random.Random, disk: Path, job: Job) -> None:
+    """The store on a disk that has some pages fewer than the job needs, then enough."""
+    with tally.trying(f"a disk that is full, {job.stage}"):
+        pages = chance.randrange(1, tree.pages(job))
+        tree.server.shell(f"mount -t tmpfs -o size={4 * pages}k none {disk}")
+        try:
+            tree.lose(job)
+            status, said = tree.run(job, environment={"REID_STORE": str(disk)})
+            assert status == 1, f"{pages} pages of {tree.pages(job)}\n{said}"
+            check_told(said, "ENOSPC")
+            tree.check_nothing_half_done(job)
+            tree.server.shell(f"mount -o remount,size=64m {disk}")
+            status, said = tree.run(job, environment={"REID_STORE": str(disk)})
+            assert status == 0, said
+            tree.check_whole(job)
+        finally:
+            tree.server.shell(f"umount {disk}")
+        tree.check_again(job)
+
+
+@pytest.mark.parametrize("stage", ["index", "train", "draw"])
+def test_a_read_only_disk_is_told(tree: Tree, tally: Tally, chance: random.Random, disk: Path, stage: str) -> None:
+    read_only(tree, tally, chance, disk, chance.choice([job for job in tree.jobs if job.stage == stage]))
+
+
+def read_only(tree: Tree, tally: Tally, chance: random.Random, disk: Path, job: Job) -> None:
+    place = chance.choice(["store", "results"])
+    with tally.trying(f"a read-only folder for the {place}, {job.stage}"):
+        folder = disk if place == "store" else tree.folder / Path(job.writes[-1]).parent
+        environment = {"REID_STORE": str(disk)} if place == "store" else {}
+        tree.lose(job)
+        tree.server.shell(f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}")
+        try:
+            status, said = tree.run(job, environment=environment)
+        finally:
+            tree.server.shell(f"umount {folder}")
+        assert status == 1, said
+        check_told(said, "EROFS")
+        tree.check_nothing_half_done(job)
+        tree.check_again(job)
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_artifact_is_found_before_it_is_used(
+    tree: Tree, tally: Tally, chance: random.Random, kind: str
+) -> None:
+    damaged(tree, tally, chance, kind)
+
+
+def damaged(tree: Tree, tally: Tally, chance: random.Random, kind: str) -> None:
+    """The stage that would read it names it and sets it aside; the stage that wrote it makes it anew."""
+    made = [(job, name) for job in tree.jobs for name in job.writes if re.fullmatch(f"results/smoke/{kind}", name)]
+    writer, name = chance.choice(made)
+    reader = next(job for job in tree.jobs if name in job.reads)
+    how = damage(tree.folder / name, chance)
+    with tally.trying(f"{how}, {kind}"):
+        status, said = tree.run(reader)
+        assert status == 1 and f"reid: error: {name}: damaged or changed since a stage wrote it" in said, said
+        assert "Traceback" not in said and not (tree.folder / name).exists()
+        tree.check_again(writer)
+        tree.check_again(reader)
+        remove(tree.folder / f"{name}.damaged")
+
+
+def test_a_damaged_object_of_the_store_is_made_anew(tree: Tree, tally: Tally, chance: random.Random) -> None:
+    damaged_store(tree, tally, chance, chance.choice(tree.jobs))
+
+
+def damaged_store(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> None:
+    """A result is gone, and what the store has of it is damaged, or the digests that the store knows it by."""
+    kept = [path for path in (tree.folder / ".store" / job.stage).glob("??/*/*") if path.is_file()]
+    path = chance.choice([*kept, *(tree.folder / ".store/records").glob("*.json")])
+    with tally.trying(f"{damage(path, chance)}, the store"):
+        for name in job.writes:
+            remove(tree.folder / name)
+        tree.check_again(job)
+        for other in tree.jobs:  # of whom the damage may have been
+            tree.check_again(other)
+
+
+def test_a_damaged_checkpoint_is_set_aside(tree: Tree, tally: Tally, chance: random.Random) -> None:
+    damaged_checkpoint(tree, tally, chance)
+
+
+def damaged_checkpoint(tree: Tree, tally: Tally, chance: random.Random) -> None:
+    (job,) = (job for job in tree.jobs if job.stage == "train")
+    tree.lose(job)
+    often = {"REID_CHECKPOINT_UPDATES": "1"}
+    at = 0
+    while not (kept := list((tree.folder / ".store/partial").glob("*/checkpoint.safetensors"))):
+        at += 1
+        tree.run(job, at=at, fault="SIGKILL", environment=often)
+    with tally.trying(f"{damage(kept[0], chance)}, a training's checkpoint"):
+        status, said = tree.run(job)
+        assert status == 1, said
+        assert "checkpoint.safetensors: damaged; set aside: run the same again, and the training begins anew" in said
+        tree.check_again(job)
+
+
+# --- an engine
+
+
+@pytest.fixture(scope="module")
+def engines(tree: Tree) -> dict[str, Engine]:
+    return {name: Engine(name, tree) for name in ENGINES}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_killed_engine_is_taken_up_again(
+    tree: Tree, engines: dict[str, Engine], tally: Tally, chance: random.Random, name: str
+) -> None:
+    """Near the end of the graph, where little follows; `test_workflow.py` has a training killed, the soak all."""
+    killed_engine(tally, chance, engines[name], chance.choice([job for job in tree.jobs if job.stage in LATE]))
+
+
+def killed_engine(tally: Tally, chance: random.Random, engine: Engine, job: Job) -> None:
+    number = chance.choice(SIGNALS)
+    with tally.trying(f"{number.name} to {engine.name} and its jobs, in {job.stage}"):
+        engine.lose(job)
+        started = engine.start()
+        engine.wait_for_a_job(started)
+        time.sleep(chance.uniform(0, 2 * job.seconds))
+        engine.kill(started, number)
+        engine.tree.check_nothing_half_done(job)
+        engine.check_again()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_second_engine_in_the_same_folder_is_refused(
+    tree: Tree, engines: dict[str, Engine], tally: Tally, name: str
+) -> None:
+    (job,) = (job for job in tree.jobs if job.stage == "draw")
+    engine_twice(tally, engines[name], job)
+
+
+def engine_twice(tally: Tally, engine: Engine, job: Job) -> None:
+    with tally.trying(f"{engine.name} twice at once"):
+        engine.lose(job)
+        first = engine.start()
+        engine.wait_for_a_job(first)
+        assert first.poll() is None, engine.printed.read_text()
+        os.killpg(first.pid, signal.SIGSTOP)  # so that it cannot end before the second looks
+        try:
+            second = engine.tree.checkout.start(engine.command)
+            said, _ = second.communicate(timeout=300)
+        finally:
+            os.killpg(first.pid, signal.SIGCONT)
+        assert second.returncode != 0 and re.search(REFUSAL[engine.name], said), said
+        assert first.wait(600) == 0, engine.printed.read_text()
+        engine.check_again()
+
+
+def test_a_clock_that_jumps_loses_nothing(engines: dict[str, Engine], tally: Tally, chance: random.Random) -> None:
+    jumped_clock(tally, chance, engines["Snakemake"])
+
+
+def jumped_clock(tally: Tally, chance: random.Random, engine: Engine) -> None:
+    """Some files bear a time years ahead or ago, as after a clock was set; a job runs after that."""
+    tree = engine.tree
+    with tally.trying(f"a clock that jumps, {engine.name}"):
+        for job in tree.jobs:
+            for name in job.writes:
+                years = chance.choice([-10, 0, 0, 10])
+                now = time.time() + years * 365 * 86400
+                os.utime(tree.folder / name, (now, now))
+        engine.lose(chance.choice([job for job in tree.jobs if job.stage in ("retrieve", "illustrate", "draw")]))
+        engine.check_again()
+
+
+def test_locks_left_over_are_told_or_passed_over(engines: dict[str, Engine], tally: Tally) -> None:
+    stale_locks(tally, engines)
+
+
+def stale_locks(tally: Tally, engines: dict[str, Engine]) -> None:
+    """Of processes that are no more: Snakemake says how to unlock, DVC and the store pass them over."""
+    tree = engines["DVC"].tree
+    (job,) = (job for job in tree.jobs if job.stage == "publish")
+    with tally.trying("a stale lock of Snakemake"):
+        held = tree.folder / ".snakemake/locks"
+        held.mkdir(parents=True, exist_ok=True)
+        (held / "0.output.lock").write_text("\n".join(job.writes))
+        engines["Snakemake"].lose(job)
+        status, said = engines["Snakemake"].finish()
+        assert status != 0 and "--unlock" in said, said
+        engines["Snakemake"].check_again()
+    with tally.trying("a stale lock of DVC"):
+        gone = [{"pid": 2**22 + 1, "cmd": "dvc repro"}]
+        lock = {"write": {str(tree.folder / name): gone[0] for name in job.writes}, "read": {}}
+        (tree.folder / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+        engines["DVC"].lose(job)
+        engines["DVC"].check_again()
+    with tally.trying("a stale lock of the store"):
+        tree.lose(job)
+        status, said = tree.run(job, at=job.changes // 2, fault="SIGKILL")  # in the midst of computing
+        assert status == -signal.SIGKILL and list((tree.folder / ".store/partial").glob("*.lock")), said
+        tree.check_again(job)
+        assert not list((tree.folder / ".store/partial").iterdir())
+
+
+def test_an_interrupted_push_or_pull_is_taken_up_again(
+    engines: dict[str, Engine], tally: Tally, chance: random.Random, tmp_path: Path
+) -> None:
+    interrupted_exchange(tally, chance, engines["DVC"], tmp_path)
+
+
+def interrupted_exchange(tally: Tally, chance: random.Random, engine: Engine, folder: Path) -> None:
+    """All of DVC's cache goes to a folder and comes back from it, each way killed once and asked again."""
+    tree, cache = engine.tree, engine.tree.folder / ".dvc/cache"
+    engine.check_again()
+    remote = folder / "remote"
+    tree.checkout.run(f"dvc remote add --local --default --force kept {remote}")
+    kept = [name for job in tree.jobs for name in job.writes if name.startswith("results")]
+    for way in ("push", "pull"):
+        with tally.trying(f"SIGKILL to dvc {way}"):
+            if way == "pull":
+                for path in (cache, *(tree.folder / name for name in kept)):
+                    remove(path)
+            started = tree.checkout.start(f"exec dvc {way} -R experiments/smoke")
+            time.sleep(chance.uniform(0, 4))
+            os.killpg(started.pid, signal.SIGKILL)
+            started.communicate()
+            tree.checkout.run(f"dvc {way} -R experiments/smoke")
+            tree.check_whole(*tree.jobs)
+    shutil.rmtree(remote)
+    engine.check_again()
+
+
+# --- for minutes
+
+
+@pytest.mark.soak
+def test_soak(
+    tree: Tree, engines: dict[str, Engine], server: Server, tally: Tally, chance: random.Random, tmp_path: Path
+) -> None:
+    """All of the above in random order, on every job, for REID_SOAK_MINUTES."""
+    minutes = float(os.environ.get("REID_SOAK_MINUTES", "10"))
+    (disk := tmp_path / "disk").mkdir()
+    sized = [job for job in tree.jobs if tree.pages(job) > 1]
+
+    def any_engine() -> Engine:
+        return engines[chance.choice(list(engines))]
+
+    trials = {
+        lambda: killed_in_time(tree, tally, chance, chance.choice(tree.jobs)): 12,
+        lambda: killed_between_changes(tree, tally, chance, chance.choice(tree.jobs)): 12,
+        lambda: refused_by_the_system(tree, tally, chance, chance.choice(tree.jobs)): 12,
+        lambda: two_at_once(tree, tally, chance, chance.choice(tree.jobs)): 3,
+        lambda: damaged(tree, tally, chance, chance.choice(KINDS)): 8,
+        lambda: damaged_store(tree, tally, chance, chance.choice(tree.jobs)): 2,
+        lambda: damaged_checkpoint(tree, tally, chance): 2,
+        lambda: killed_engine(tally, chance, any_engine(), chance.choice(tree.jobs)): 4,
+        lambda: engine_twice(tally, any_engine(), chance.choice([job for job in tree.jobs if job.seconds > 1])): 1,
+        lambda: jumped_clock(tally, chance, any_engine()): 1,
+        lambda: stale_locks(tally, engines): 1,
+        lambda: interrupted_exchange(tally, chance, engines["DVC"], tmp_path): 1,
+    }
+    if server.may_mount:
+        trials[lambda: full_disk(tree, tally, chance, disk, chance.choice(sized))] = 6
+        trials[lambda: read_only(tree, tally, chance, disk, chance.choice(tree.jobs))] = 3
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline:
+        (trial,) = chance.choices(list(trials), list(trials.values()))
+        trial()

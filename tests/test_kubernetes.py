@@ -1,0 +1,75 @@
+"""The documented commands for Kubernetes and an object store, against stand-ins of both on this machine.
+
+Planned only in `make test`; `make test-kubernetes` also runs jobs in pods that share nothing but what is documented.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buckets import Bucket, bucket
+from conftest import ROOT, Checkout, copy_of_the_project
+from pods import Cluster, kubernetes
+
+SMOKE = "experiments/smoke/params.yaml"
+SCORES = "results/smoke/evaluate/market-side-48-seed0.json"
+
+
+@pytest.fixture
+def objects() -> Iterator[Bucket]:
+    with bucket() as found:
+        yield found
+
+
+def documented() -> str:
+    """Give the command in the documentation, for the smoke experiment."""
+    (command,) = re.findall(
+        r"^snakemake --dry-run --executor kubernetes .*$", (ROOT / "docs/engines.md").read_text(), re.M
+    )
+    return str(command).replace("paper", "smoke")
+
+
+def access(objects: Bucket) -> dict[str, str]:
+    names = {"ENDPOINT_URL": objects.url, "ACCESS_KEY": "anyone", "SECRET_KEY": "nothing"}
+    return {f"SNAKEMAKE_STORAGE_S3_{name}": value for name, value in names.items()}
+
+
+def test_the_documented_command_plans_every_job_and_writes_nothing(checkout: Checkout, objects: Bucket) -> None:
+    printed = checkout.run(documented(), KUBECONFIG="nowhere", **access(objects))
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))
+    assert counts["total"] == "90" and counts["evaluate"] == "7" and counts["send"] == "45"
+    assert "s3://bucket/reid/results/smoke/train/market-default-seed0.safetensors" in printed
+    assert any(asked.startswith("HEAD reid/results/smoke/") for asked in objects.asked)
+    assert not objects.objects and {asked.split()[0] for asked in objects.asked} <= {"HEAD", "GET"}
+
+
+@pytest.fixture
+def pods(tmp_path: Path, checkout: Checkout) -> Iterator[Cluster]:
+    image = tmp_path / "image"
+    image.mkdir()
+    (image / "pip").write_text("#!/bin/sh\n")  # what it would install is there
+    (image / "pip").chmod(0o755)
+    environment = {**checkout.environment, "PATH": f"{image}:{checkout.environment['PATH']}"}
+    with kubernetes(tmp_path, {**environment, "PYTHONPATH": ""}) as cluster:
+        yield cluster
+
+
+@pytest.mark.kubernetes
+def test_pods_that_share_nothing_but_the_bucket_and_the_claims_give_the_same_scores(
+    tmp_path: Path, objects: Bucket, pods: Cluster
+) -> None:
+    """From images to scores, one training; its pods ask for a GPU."""
+    local, there = (Checkout(copy_of_the_project(tmp_path / name)) for name in ("local", "there"))
+    local.run(f"snakemake --cores 2 {SCORES} --configfile {SMOKE}")
+    there.change(SMOKE, "resources", {"train": {"gpu": 1}})
+    command = documented().replace("--dry-run", SCORES)
+    try:
+        there.run(command, KUBECONFIG=str(pods.configuration), **access(objects))
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{pods.logs()}") from None
+    assert objects.objects[f"reid/{SCORES}"][0] == (local.folder / SCORES).read_bytes()
+    asked = [job["spec"]["template"]["spec"]["containers"][0]["resources"] for job in pods.jobs.values()]
+    assert sorted(each["limits"]["nvidia.com/gpu"] for each in asked) == ["0"] * 6 + ["1"]
+    assert not (there.folder / SCORES).exists() and any(pods.claim("images").rglob("*.jpg"))

@@ -1,0 +1,324 @@
+"""Records beside artifacts: what made them, damage found before use, `reid verify` and `reid why`."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from reid import records, store
+from reid.artifacts import InputError, write_json, write_text
+from reid.data.manifest import make_manifest
+from reid.lineage.origin import trace
+from reid.lineage.tree import show
+from reid.lineage.verification import artifacts, verify
+from reid.records import file_digest
+from reid.store import code_digest, make
+
+RESULTS = Path("results/tiny")
+MANIFEST, INDEX = RESULTS / "dataset/market.json", RESULTS / "index/market.parquet"
+SCORES, TABLE = RESULTS / "evaluate/run.json", Path("reports/tiny/table1.md")
+INPUTS = {
+    INDEX: {"manifest": MANIFEST},
+    SCORES: {"index": INDEX},
+    TABLE: {"scores": [SCORES], "paper": Path("paper.csv")},
+}
+STAGES = {MANIFEST: "dataset", INDEX: "index", SCORES: "evaluate", TABLE: "tabulate"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REID_STORE", raising=False)
+    Path("photos").mkdir()
+    for name in "ab":
+        Path(f"photos/{name}.jpg").write_text(f"photo {name}")
+    Path("paper.csv").write_text("81.2")
+    yield tmp_path
+    store._tree.cache_clear()
+
+
+def run(path: Path, text: str = "made") -> bool:
+    """Make one artifact of a chain of four through the store; True if it was computed."""
+
+    def compute(folder: Path) -> None:
+        if path == MANIFEST:
+            write_json(folder / path.name, make_manifest("market", "market1501", Path("photos")))
+        else:
+            write_text(folder / path.name, f"{text} {path.stem}")
+
+    stage = STAGES[path]
+    settings = RESULTS / f"settings/{stage}/{path.stem}.json"
+    if not settings.is_file():
+        write_json(settings, {"stage": stage, "job": path.stem, "parameters": {"k": 1}})
+    parameters = json.loads(settings.read_text())["parameters"]
+    request: dict[str, Any] = {"parameters": parameters, "inputs": INPUTS.get(path, {}), "outputs": [path]}
+    return make(stage, compute=compute, job=path.stem, settings=settings, copy=path == TABLE, **request)
+
+
+def run_all() -> list[bool]:
+    return [run(path) for path in STAGES]
+
+
+def flip_a_bit(path: Path) -> None:
+    """Damage a file where it lies, and with it whatever is a hard link to it, as a disk would."""
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    with path.open("r+b") as opened:
+        first = opened.read(1)[0]
+        opened.seek(0)
+        opened.write(bytes([first ^ 1]))
+    path.chmod(mode)
+
+
+def states(*folders: Path) -> dict[Path, str]:
+    paths = [path for folder in folders or (RESULTS, TABLE.parent) for path in artifacts(folder)]
+    return {verdict.path: verdict.state for verdict in verify(paths) if verdict.state != "whole"}
+
+
+# --- records
+
+
+def test_a_record_says_what_made_an_artifact_from_what_and_with_what() -> None:
+    run_all()
+    record = records.record_of(SCORES, file_digest(SCORES))
+    assert record is not None
+    assert (record["stage"], record["job"], record["parameters"]) == ("evaluate", "run", {"k": 1})
+    assert record["code"] == code_digest("reid.stages.evaluate")
+    assert record["inputs"] == {"index": [{"path": INDEX.as_posix(), "sha256": file_digest(INDEX)}]}
+    assert record["outputs"] == {SCORES.name: file_digest(SCORES)}
+    assert {"numpy", "torch", "scipy"} <= set(record["made_with"]["packages"])
+    assert record["made_with"]["device"] == "cpu"
+
+
+def test_records_are_the_same_bytes_when_the_store_gives_what_it_has() -> None:
+    run_all()
+    kept = {path: path.read_bytes() for path in Path().rglob(f"{records.FOLDER}/*/*.json")}
+    shutil.rmtree(RESULTS)
+    assert run_all() == [False] * 4
+    assert {path: path.read_bytes() for path in Path().rglob(f"{records.FOLDER}/*/*.json")} == kept
+
+
+def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    before = records.content_digest(Path("photos"))
+    Path("photos/b.jpg").rename("photos/c.jpg")
+    assert records.content_digest(Path("photos")) != before
+
+
+def test_without_a_store_there_are_records_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REID_STORE", "none")
+    run_all()
+    assert not Path(".store").exists()
+    assert states() == {}
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("damaged", [MANIFEST, INDEX, SCORES], ids=lambda path: path.parent.name)
+def test_a_flipped_bit_is_found_before_use_and_mended_by_running_again(damaged: Path) -> None:
+    run_all()
+    whole = {path: path.read_bytes() for path in STAGES}
+    flip_a_bit(damaged)
+    reader = next(path for path, inputs in INPUTS.items() if damaged in (inputs.get("scores") or list(inputs.values())))
+    with pytest.raises(InputError, match=rf"^{damaged}: damaged or changed since a stage wrote it; set aside"):
+        run(reader)
+    assert not damaged.exists()
+    assert damaged.with_name(damaged.name + ".damaged").exists()
+    assert run(damaged)  # the store's copy is the same file, so it has to compute
+    assert [run(path) for path in STAGES] == [False] * 4
+    assert {path: path.read_bytes() for path in STAGES} == whole
+    assert states() == {}
+
+
+def test_a_truncated_artifact_is_found_likewise() -> None:
+    run_all()
+    INDEX.chmod(0o644)
+    os.truncate(INDEX, 2)
+    with pytest.raises(InputError, match="damaged or changed"):
+        run(SCORES)
+
+
+def test_all_damaged_inputs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_all()
+    flip_a_bit(INDEX)
+    flip_a_bit(MANIFEST)
+    with pytest.raises(InputError, match=rf"^{INDEX}, {MANIFEST}: damaged"):
+        records.checked({"both": [INDEX, MANIFEST, Path("paper.csv")]})
+
+
+def test_damage_in_the_store_alone_is_computed_again() -> None:
+    run(MANIFEST)
+    run(INDEX)
+    kept = next(Path(".store/index").glob("*/*/market.parquet"))
+    INDEX.unlink()
+    flip_a_bit(kept)
+    assert run(INDEX)
+    assert INDEX.read_text() == "made market"
+
+
+def test_a_store_that_lost_its_record_is_not_believed() -> None:
+    run(MANIFEST)
+    for path in Path(".store/records").iterdir():
+        path.unlink()
+    assert run(MANIFEST)
+
+
+def test_a_former_version_put_back_by_another_tool_is_no_damage() -> None:
+    run_all()
+    shutil.copyfile(INDEX, "former")
+    Path("photos/c.jpg").write_text("photo c")
+    write_json(RESULTS / "settings/dataset/market.json", {"stage": "dataset", "parameters": {"k": 2}})
+    run(MANIFEST)
+    run(INDEX, "made again")
+    INDEX.unlink()
+    shutil.copyfile("former", INDEX)
+    run(SCORES)
+
+
+def test_a_file_of_the_users_own_is_taken_as_it_is() -> None:
+    Path("paper.csv").write_text("another")
+    assert records.checked({"paper": Path("paper.csv")})
+
+
+# --- verify
+
+
+def test_all_is_whole_after_a_run() -> None:
+    run_all()
+    assert artifacts(RESULTS) == [MANIFEST, SCORES, INDEX]
+    assert states() == {}
+
+
+def test_a_changed_a_missing_and_an_unknown_file_are_named() -> None:
+    run_all()
+    TABLE.write_text("a better score")
+    SCORES.unlink()
+    (INDEX.parent / "stray.parquet").write_text("whose?")
+    assert states() == {
+        TABLE: "changed",
+        SCORES: "missing",
+        INDEX.parent / "stray.parquet": "unknown",
+    }
+
+
+def test_what_came_from_other_inputs_is_stale() -> None:
+    run_all()
+    Path("paper.csv").write_text("81.3")
+    assert states() == {TABLE: "stale"}
+
+
+def test_what_came_from_other_settings_is_stale() -> None:
+    run_all()
+    write_json(RESULTS / "settings/index/market.json", {"parameters": {"k": 2}})
+    assert states() == {INDEX: "stale"}
+    (RESULTS / "settings/index/market.json").unlink()
+    assert states() == {INDEX: "stale"}
+
+
+def test_what_came_from_other_code_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_all()
+    real = code_digest
+    monkeypatch.setattr(
+        "reid.lineage.verification.code_digest", lambda name: "0" * 64 if name.endswith("index") else real(name)
+    )
+    assert states() == {INDEX: "stale"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Path("photos/a.jpg").write_text("photo x"),
+        lambda: Path("photos/a.jpg").unlink(),
+        lambda: Path("photos/a.jpg").rename("photos/c.jpg"),
+        lambda: shutil.rmtree("photos"),
+    ],
+    ids=["another", "missing", "renamed", "no folder"],
+)
+def test_images_that_are_not_the_manifests_are_found(change: Callable[[], object]) -> None:
+    run_all()
+    change()
+    assert states() == {MANIFEST: "changed"}
+    assert {verdict.state for verdict in verify([MANIFEST], images=False)} == {"whole"}
+
+
+def test_a_damaged_record_is_named() -> None:
+    run_all()
+    records.place_of(INDEX, file_digest(INDEX)).write_text("{")
+    verdict = next(verdict for verdict in verify([INDEX]))
+    assert (verdict.state, "its record is damaged" in verdict.told) == ("changed", True)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "photos"])
+def test_a_folder_without_artifacts_is_an_error(folder: str) -> None:
+    with pytest.raises(InputError, match=rf"^{folder}: "):
+        artifacts(Path(folder))
+
+
+# --- why
+
+
+def shown(path: Path, **options: bool) -> str:
+    console = Console(width=118, file=StringIO(), highlight=False)
+    with console.capture() as printed:
+        show(trace(path), console=console, **options)
+    return printed.get()
+
+
+def test_a_table_is_traced_to_the_images_digest() -> None:
+    run_all()
+    told = shown(TABLE)
+    digest = make_manifest("market", "market1501", Path("photos"))["sha256"]
+    assert digest in told
+    for path in STAGES:
+        assert f"{path}  {file_digest(path)[:12]}" in told
+    assert "paper.csv" in told and "not made here" in told
+
+
+def test_the_tree_follows_what_was_read_even_if_something_else_lies_there_now() -> None:
+    run_all()
+    former = file_digest(INDEX)
+    write_json(RESULTS / "settings/index/market.json", {"parameters": {"k": 2}})
+    run(INDEX, "made again")
+    assert f"{INDEX}  {former[:12]}" in shown(TABLE)
+    assert former not in shown(INDEX)
+
+
+def test_a_changed_file_is_said_to_be_changed() -> None:
+    run_all()
+    TABLE.write_text("a better score")
+    assert "changed: no stage wrote it so" in shown(TABLE)
+
+
+def test_of_many_inputs_alike_one_is_followed() -> None:
+    run(MANIFEST)
+    run(INDEX)
+    many = [RESULTS / f"evaluate/run{i}.json" for i in range(4)]
+    for path in many:
+        make(
+            "evaluate",
+            parameters={"of": path.name},
+            inputs={"index": INDEX},
+            outputs=[path],
+            compute=lambda folder, path=path: write_text(folder / path.name, path.name),
+        )
+    make(
+        "tabulate",
+        parameters={},
+        inputs={"scores": many},
+        outputs=[TABLE],
+        compute=lambda folder: write_text(folder / TABLE.name, ""),
+    )
+    assert "run0.json" in shown(TABLE) and "run1.json" not in shown(TABLE) and "and 3 more scores" in shown(TABLE)
+    assert "run3.json" in shown(TABLE, every=True)
+    assert '{"of": "run0.json"}' in shown(TABLE, parameters=True)
+
+
+def test_nothing_is_traced_without_a_file() -> None:
+    with pytest.raises(InputError, match=r"^nowhere\.md: no such file"):
+        trace(Path("nowhere.md"))
