@@ -42,6 +42,7 @@ from reid.params import Params, load
 from reid.stages.score import score
 from tiny import PARAMS
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow and PyTorch also warn of what they refuse
 hostile = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
