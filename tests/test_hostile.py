@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -105,6 +105,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @hostile
 @given(st.sampled_from(places(PARAMS)), VALUES)
+@example(("resources",), {"a\nb": None})
 def test_any_value_anywhere_among_the_parameters_is_taken_or_told(place: tuple[Any, ...], value: Any) -> None:
     content = deepcopy(PARAMS)
     section = content

@@ -529,7 +529,8 @@ def load(source: Path) -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         lines = _lines(error, "", Params)
-        raise InputError("\n".join(f"{name}: {line}" for line in lines)) from None
+        told = [f"{name}: {line}".replace("\n", "\\n") for line in lines]  # a key may be any text
+        raise InputError("\n".join(told)) from None
 
 
 def _check_extent(content: Any) -> None:
