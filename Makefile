@@ -2,6 +2,7 @@
 # make test        set up, then pass the tests
 # make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
 # make test-kubernetes  set up, run a training through stand-ins for pods and an object store
+# make soak        set up, then inject faults at random for MINUTES=10 (docs/robustness.md)
 # make docs        set up, then build the documentation into site/
 # make setup       only set up
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
@@ -12,7 +13,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test test-slurm test-kubernetes docs lock licences audit test-oldest
+.PHONY: run setup test test-slurm test-kubernetes soak docs lock licences audit test-oldest
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -32,6 +33,11 @@ test-slurm: setup
 
 test-kubernetes: setup
 	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py
+
+MINUTES ?= 10
+
+soak: setup
+	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak tests/test_faults.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -34,3 +34,6 @@ rule all:
         rules.illustrate.output,
         rules.draw.output,
         rules.publish.output,
+
+
+limit_memory()

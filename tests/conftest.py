@@ -105,3 +105,15 @@ def _name(made: Path) -> str:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(copy_of_the_project(tmp_path_factory.mktemp("checkout")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many faults were tried, survived and lost, from whichever worker ran the tests."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    counts = [value for report in reports for name, value in report.user_properties if name == "faults"]
+    if counts:
+        from faults import SEED, Tally
+
+        terminalreporter.section(f"faults (REID_FAULTS_SEED={SEED})")
+        for line in Tally(*counts).lines():
+            terminalreporter.line(line)

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -26,14 +27,15 @@ from typing import Any
 import yaml
 
 from conftest import ROOT, Checkout
-from reid.store import file_digest
-from tiny import MISSING, changed
+from reid import records
+from reid.records import file_digest
+from tiny import changed
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
 CHANGES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.utime"}
 UNSHARE = (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"])
 SMALLEST = "experiments/smoke/params.yaml"
-SNAKEMAKE = f"snakemake --cores 2 --configfile {SMALLEST}"
+SNAKEMAKE = f"snakemake %s --cores 2 --configfile {SMALLEST}"
 DVC = "dvc repro experiments/smoke/dvc.yaml"
 ENGINES = {"Snakemake": SNAKEMAKE, "DVC": DVC}
 REFUSAL = {"Snakemake": "LockException|cannot be locked|could not be acquired", "DVC": "is busy|Unable to acquire lock"}
@@ -48,8 +50,13 @@ ORDER += ["tabulate", "illustrate", "draw", "publish"]
 class Tally:
     """How many faults of each kind were tried, and how many survived."""
 
-    def __init__(self) -> None:
+    def __init__(self, *counts: Mapping[str, Sequence[int]]) -> None:
         self.counts: dict[str, list[int]] = {}
+        for each in counts:
+            for kind, (tried, survived) in each.items():
+                count = self.counts.setdefault(kind, [0, 0])
+                count[0] += tried
+                count[1] += survived
 
     @contextmanager
     def trying(self, kind: str) -> Iterator[None]:
@@ -58,12 +65,6 @@ class Tally:
         count[0] += 1
         yield
         count[1] += 1
-
-    def add(self, counts: Mapping[str, Sequence[int]]) -> None:
-        for kind, (tried, survived) in counts.items():
-            count = self.counts.setdefault(kind, [0, 0])
-            count[0] += tried
-            count[1] += survived
 
     def lines(self) -> list[str]:
         """Give a line a kind and one for all."""
@@ -249,11 +250,12 @@ def watch(at: int | None, fault: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the experiment: its command, the files that it writes."""
+    """A job of the experiment: its command, the files that it reads and writes."""
 
     stage: str
     name: str
     command: list[str]
+    reads: list[str]
     writes: list[str]
     seconds: float = 0.0
     changes: int = 0
@@ -288,8 +290,9 @@ class Tree:
 
     def lose(self, job: Job) -> None:
         """Forget the results of a job, and of its stage in the store."""
-        for name in job.writes:
+        for name in map(Path, job.writes):
             remove(self.folder / name)
+            remove(self.folder / name.parent / records.FOLDER / name.name)
         remove(self.folder / ".store" / job.stage)
 
     def pages(self, job: Job) -> int:
@@ -319,18 +322,40 @@ class Tree:
         self.check_whole(job)
 
 
+def damage(path: Path, chance: random.Random) -> str:
+    """Flip a bit of a file, or cut its end off; say which."""
+    content = bytearray(path.read_bytes())
+    place = chance.randrange(len(content))
+    how = chance.choice(["a flipped bit", "a truncated file"])
+    if how == "a flipped bit":
+        content[place] ^= 1 << chance.randrange(8)
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    with path.open("r+b") as opened:  # the same file, so that its hard links share the damage
+        opened.write(content)
+        opened.truncate(len(content) if how == "a flipped bit" else place)
+    path.chmod(mode)
+    return how
+
+
 class Engine:
     """Snakemake or DVC over a tree."""
 
     def __init__(self, name: str, tree: Tree) -> None:
-        self.name, self.command, self.tree = name, ENGINES[name], tree
+        self.name, self.tree, self.lost = name, tree, ""
         self.printed = tree.folder.with_suffix(f".{name}")
+
+    @property
+    def command(self) -> str:
+        """Ask for all, and for what was lost: Snakemake misses no intermediate result while the final ones are there."""
+        return ENGINES[self.name].replace("%s", f"all {self.lost}")
 
     def start(self) -> "subprocess.Popen[str]":
         return self.tree.checkout.start(f"exec {self.command} > {self.printed} 2>&1")
 
     def lose(self, job: Job) -> None:
         """Forget the results of a job, also in DVC's cache, which holds the same files by hard links."""
+        self.lost = " ".join(name for name in job.writes if (self.tree.folder / name).is_file())
         cache = self.tree.folder / ".dvc/cache"
         made = [self.tree.folder / name for name in job.writes]
         same = {file.stat().st_ino for path in made for file in [path, *path.rglob("*")] if file.is_file()}
@@ -386,7 +411,8 @@ def _free(handle: int) -> bool:
 
 def smallest() -> dict[str, Any]:
     """Give the smallest parameters that have every stage; `smoke` is a name that the DVC files know."""
-    content = changed({"experiment": "smoke", "seeds": [0], "variants": {"default": {}}, "datasets/duke": MISSING})
+    content = changed({"experiment": "smoke", "seeds": [0], "variants": {"default": {}}, "resources": {}})
+    del content["datasets"]["duke"]
     content["datasets"]["market"]["variants"] = ["default"]
     content["backbones"] = {"shallow": content["backbones"]["shallow"]}
     content["distract"] |= {"variants": ["default"], "shards": 2}
@@ -397,14 +423,14 @@ def smallest() -> dict[str, Any]:
 
 def planned(checkout: Checkout) -> list[Job]:
     """Give the jobs that Snakemake would run, in an order in which each finds what it reads."""
-    printed = checkout.run(f"{SNAKEMAKE} --dry-run --printshellcmds")
-    pattern = r"^ +output: (.*)\n(?: +.*\n)*?Shell command: (reid .*?) > .*$"
+    printed = checkout.run(f"{SNAKEMAKE % 'all'} --dry-run --printshellcmds")
+    pattern = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*?Shell command: .*?(reid .*?) > .*$"
     jobs = []
-    for written, line in re.findall(pattern, printed, re.MULTILINE):
+    for read, written, line in re.findall(pattern, printed, re.MULTILINE):
         command, writes = shlex.split(line), written.split(", ")
         if "--images" in command:
             writes.insert(0, command[command.index("--images") + 1])
-        jobs.append(Job(command[1], Path(writes[-1]).stem, command, writes))
+        jobs.append(Job(command[1], Path(writes[-1]).stem, command, read.split(", "), writes))
     return sorted(jobs, key=lambda job: ORDER.index(job.stage))
 
 

@@ -43,10 +43,10 @@ def test_what_a_batch_is_enlarged_by_has_no_effect(family: str, pooling: str) ->
     made.backbone.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     for sizes in (SIZES, [(64, 33)] * 3, [(64, 32)] * 5, [(64, 32)] * COUNT):
         expected, oracle = one_by_one(made, images(sizes))
-        made.compiled = True  # as to shapes; the backbone itself is eager, in float64
+        made.execution = "compiled"  # as to shapes; the backbone itself is eager, in float64
         batch, extent = grid(images(sizes))
         rows = made(batch, extent if sizes is SIZES else None)
-        made.compiled = False
+        made.execution = "eager"
         assert len(shapes[-1]) == 4 and shapes[-1][0] == COUNT and all(side % SIDE == 0 for side in shapes[-1][2:])
         assert rows.shape == expected.shape and (rows - expected).norm() <= 1e-12 * expected.norm()
         assert error(gradients(made, rows), oracle) <= 1e-10

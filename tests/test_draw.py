@@ -261,7 +261,7 @@ def test_where_every_run_collapsed_the_axes_say_so(inputs, tmp_path, synthetic):
     out = tmp_path / "out"
     draw(**inputs, paper=PAPER, settings=SETTINGS | {"synthetic": synthetic}, out=out)
     figure = (out / "figure7.svg").read_text(encoding="utf-8")
-    assert figure.count("<!-- no run to show -->") == 2
+    assert figure.count("<!-- nothing to show -->") == 2
     left_out = "".join(re.findall(r"<!-- (.*?) -->", figure, re.DOTALL)).replace("\n", " ")
     assert f"collapsed and left out: {', '.join(NAMES)}" in left_out
     assert (out / "figure7.csv").read_text().startswith("variant,label,distractors,gallery,runs,values,mAP,")
@@ -277,7 +277,7 @@ def test_what_was_not_run_yet_is_named_where_it_may_be_missing(inputs, tmp_path)
         assert "not run yet and left out: market-default-seed0" in (out / f"{name}.svg").read_text(encoding="utf-8")
     draw(**{name: [] for name in inputs}, paper=PAPER, settings=settings, out=out)
     for name in ("figure7", "training_curves", "similarities"):
-        assert "no run to show" in (out / f"{name}.svg").read_text(encoding="utf-8")
+        assert "nothing to show" in (out / f"{name}.svg").read_text(encoding="utf-8")
     assert (out / "training_curves.csv").read_text() == "dataset,variant,update,loss,active\n"
 
 

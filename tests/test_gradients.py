@@ -168,6 +168,17 @@ def test_out_of_memory_halves_the_images_at_once_not_the_batch() -> None:
         torch.testing.assert_close(small.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def test_classification_does_not_split_its_batch_but_says_what_to_do() -> None:
+    class Small(ResNet):
+        def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    settings = Pretrain.model_validate(PARAMS["pretrain"] | {"batch": 7})
+    made = Small("basic", [1, 1, 1, 1], width=4)
+    with pytest.raises(InputError, match="out of memory at update 0: batch norm needs the batch of 7 together; lower"):
+        classify(made, pictures(), PEOPLE, settings, 0, ignore)
+
+
 def test_sequential_batching_trains_the_same() -> None:
     padded, sequential = embedder(), embedder()
     log = rank(padded, pictures(), PEOPLE, ranking(), 0, ignore)
@@ -248,11 +259,74 @@ def test_a_signal_keeps_the_state_and_ends_the_process(loop: str, tmp_path: Path
     assert weights(resumed) == weights(expected) and again == log
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 40, -1], ids=["cut", "in what is said of it", "in a weight"])
+def test_a_damaged_checkpoint_is_named_and_set_aside(tmp_path: Path, place: int) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(b"half a file")
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors: damaged safetensors"):
+    Checkpoints(path).save(1, {"weight": torch.arange(6.0)}, {"log": [{"loss": 0.5}]})
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content if place else content[:50])
+    with pytest.raises(
+        InputError, match=r"checkpoint\.safetensors: damaged; set aside: run the same again, and the tr"
+    ):
         run("rank", 5, ignore, Checkpoints(path))
+    run("rank", 5, ignore, Checkpoints(path))
+    assert path.with_name("checkpoint.safetensors.damaged").exists()
+
+
+@pytest.mark.parametrize(("loop", "other"), [("rank", "classify"), ("classify", "rank")])
+def test_a_checkpoint_of_another_training_is_named(loop: str, other: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    run(other, 5, ignore, Checkpoints(path, every=3))
+    with pytest.raises(
+        InputError, match=r"checkpoint\.safetensors: not the state of this training, delete it to begin"
+    ):
+        run(loop, 5, ignore, Checkpoints(path))
+
+
+@pytest.mark.parametrize("loop", ["rank", "classify"])
+def test_a_signal_in_the_last_update_lets_the_training_end(loop: str, tmp_path: Path) -> None:
+    expected, log = run(loop, 5, ignore, None)
+
+    def ask(row: Mapping[str, float], images: int) -> None:
+        if row["update"] == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = Checkpoints(tmp_path / "checkpoint.safetensors", every=100)
+    with stopping.catching():
+        ended, again = run(loop, 5, ask, stopping)
+    assert weights(ended) == weights(expected) and again == log
+
+
+# --- people and images at the edges of what can be ranked
+
+
+@pytest.mark.parametrize(
+    ("people", "changes"),
+    [
+        (PEOPLE, {"pool": 500, "hardest": 400}),  # fewer images than the pool, fewer triplets than the hardest
+        (np.array([0, 0, *range(1, 29)]), {"pool": 30}),  # one person with two images: two queries for all triplets
+        (PEOPLE, {"batch": 50, "refresh": 1}),  # more triplets than people and images
+        (PEOPLE // 3, {"pool_of": "identities"}),
+    ],
+)
+def test_little_data_trains(people: NDArray[np.int64], changes: dict[str, Any]) -> None:
+    log = rank(embedder(), pictures(), people, ranking(updates=2, at_once=500, **changes), 0, ignore)
+    assert len(log) == 2 and all(np.isfinite(list(row.values())).all() for row in log)
+
+
+def test_one_person_cannot_be_ranked() -> None:
+    with pytest.raises(ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge"):
+        rank(embedder(), pictures(), np.zeros(30, np.int64), ranking(), 0, ignore)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sizes", [[(64, 1), (40, 1), (1, 30)], [(1, 1)]])
+def test_images_of_one_pixel_width_train(sizes: list[tuple[int, int]], precision: str) -> None:
+    generator = np.random.default_rng(0)
+    thin = [generator.integers(0, 256, (*sizes[k % len(sizes)], 3), dtype=np.uint8) for k in range(30)]
+    log = rank(embedder(), Pixels.of(thin, CPU), PEOPLE, ranking(updates=2, precision=precision), 0, ignore)
+    assert all(np.isfinite(list(row.values())).all() and row["gradient"] < 100 for row in log)
 
 
 # --- several processes
@@ -266,7 +340,8 @@ from reid.training.workers import Workers
 torch.set_num_threads(1)
 made = embedder()
 workers = Workers()
-log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore, None, workers)
+kept = Checkpoints(Path({kept!r}) if workers.rank == 0 else None, every=5)
+log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore, kept, workers)
 vector = torch.cat([tensor.flatten() for tensor in made.state_dict().values()])
 everyone = [None] * workers.count
 torch.distributed.all_gather_object(everyone, vector.numpy().tobytes())
@@ -278,7 +353,8 @@ if workers.rank == 0:
 
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     script, out = tmp_path / "worker.py", tmp_path / "out.json"
-    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(out)))
+    kept = tmp_path / "checkpoint.safetensors"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(out), kept=str(kept)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -288,4 +364,10 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     for ours, theirs in zip(found["log"], log, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     vector = torch.cat([tensor.flatten() for tensor in made.state_dict().values()])
+    assert found["weights"] == pytest.approx(vector.tolist(), rel=1e-3, abs=1e-5)
+    seen: list[float] = []
+    alone = embedder()  # takes up what the two left after 5 updates
+    rank(alone, pictures(), PEOPLE, ranking(batch=5), 0, lambda row, _: seen.append(row["update"]), Checkpoints(kept))
+    assert seen == [5, 6, 7]
+    vector = torch.cat([tensor.flatten() for tensor in alone.state_dict().values()])
     assert found["weights"] == pytest.approx(vector.tolist(), rel=1e-3, abs=1e-5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid.functional.mining import hardest_triplets, mean_similarity, mine
+from reid.functional.mining import draw_pool, hardest_triplets, mean_similarity, mine
 
 torch.set_num_threads(1)
 
@@ -128,6 +128,42 @@ def test_mining_depends_on_the_generator_alone() -> None:
 def test_a_pool_without_triplets_is_told(person_id: list[int]) -> None:
     with pytest.raises(ValueError, match="none of 3 pool images has both a positive and a negative there; enlarge"):
         mine(torch.eye(3), np.array(person_id), 4, 2, np.random.default_rng(0))
+
+
+def test_triplets_without_a_loss_are_drawn_again_if_asked() -> None:
+    embeddings, person_id = pool(0, 40, 8)
+    able = able_queries(person_id)
+    values = {query: sorted(all_triplets(embeddings, person_id, query).values())[::-1][:5] for query in able}
+    floor = float(np.median([losses[2] for losses in values.values()]))
+    fit = {query for query in able if values[query][0] > floor}
+    assert 1 < len(fit) < len(able), "the case is empty"
+    assert any(values[query][-1] <= floor for query in fit), "the case is empty"
+    for wanted in (3, 200):
+        triplets, hardness = mine(embeddings, person_id, wanted, 5, np.random.default_rng(0), -floor)
+        assert triplets.shape == (wanted, 3) and (hardness > floor).all()
+        for (query, positive, negative), value in zip(triplets.tolist(), hardness.tolist(), strict=True):
+            assert all_triplets(embeddings, person_id, query)[positive, negative] == pytest.approx(value, abs=1e-6)
+            assert value >= values[query][-1] - 1e-6
+    count = [(triplets[:, 0] == query).sum() for query in fit]
+    assert set(triplets[:, 0]) == fit and max(count) - min(count) <= 1
+
+
+def test_triplets_are_kept_where_none_has_a_loss() -> None:
+    embeddings, person_id = pool(0, 12, 3)
+    triplets, hardness = mine(embeddings, person_id, 7, 5, np.random.default_rng(0), -3.0)
+    assert triplets.shape == (7, 3) and (hardness < 3).all()
+
+
+def test_a_pool_is_of_images_or_of_whole_identities() -> None:
+    person_id = np.random.default_rng(1).integers(0, 10, 60)
+    for of in ("images", "identities"):
+        drawn = draw_pool(person_id, 20, of, np.random.default_rng(0))
+        assert len(set(drawn.tolist())) == 20 and (np.diff(drawn) > 0).all()
+        assert not np.array_equal(drawn, draw_pool(person_id, 20, of, np.random.default_rng(1)))
+        there = np.bincount(person_id[drawn], minlength=10)
+        broken = ((there > 0) & (there < np.bincount(person_id, minlength=10))).sum()
+        assert bool(broken <= 1) is (of == "identities")
+        assert draw_pool(person_id, 99, of, np.random.default_rng(0)).tolist() == list(range(60))
 
 
 # --- crowding

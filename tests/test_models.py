@@ -358,3 +358,33 @@ def test_narrow_shortcuts_do_not_touch_foreign_memory_on_two_threads() -> None:
     """oneDNN's strided kernel crashes the process here; see reid.models.backbone.NARROW."""
     done = subprocess.run([sys.executable, "-c", NARROW_SHORTCUT], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+THIN_MAPS = """
+import torch
+from torch import nn
+from reid.models.backbone import conv_norm
+torch.set_num_threads(1)
+torch.manual_seed(0)
+for channels, out, kernel in ((16, 32, 3), (64, 64, 3), (16, 32, 7), (64, 64, 7)):
+    conv = nn.Conv2d(channels, out, kernel, 2, kernel // 2, bias=False).to(memory_format=torch.channels_last)
+    norm = nn.BatchNorm2d(out).eval()
+    for height in range(1, 7):
+        maps = torch.randn(3, channels, height, 1).to(memory_format=torch.channels_last)
+        for _ in range(3):
+            junk = [torch.full((count,), 1e30) for count in (10**3, 10**4, 10**5, 10**6)]
+            del junk
+            found = []
+            for rounded in (False, True):
+                with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+                    loss = conv_norm(conv, norm, maps).float().square().sum()
+                found.append(torch.autograd.grad(loss, conv.weight)[0])
+            error = (found[1] - found[0]).norm() / found[0].norm()
+            assert error < 0.05, (channels, out, kernel, height, error)
+"""
+
+
+def test_maps_of_one_column_have_their_gradient_in_bfloat16() -> None:
+    """oneDNN's is whatever lay in memory, in some places; see reid.models.backbone.conv_norm."""
+    done = subprocess.run([sys.executable, "-c", THIN_MAPS], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -314,6 +314,18 @@ def test_what_is_said_of_learning_is_measured() -> None:
             assert seed["untrained"] < seed["histogram"] < seed["classifier"] < seed["embedder"]
 
 
+def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
+    page = (ROOT / "docs/performance.md").read_text().split("\n## Figures\n")[1].split("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[2:-1]] for line in page.splitlines() if "`" in line]
+    assert len(rows) > 10
+    for file, key, least, most, measured in rows:
+        value: Any = json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())
+        for part in key.split("."):
+            value = value[part]
+        assert measured == f"{value:.3g}", f"docs/performance.md is not {file}.json: {key} is {value:.3g}"
+        assert float(least or "-inf") <= value <= float(most or "inf"), key
+
+
 def paste() -> None:
     text = README.read_text()
     for table in TABLES:

@@ -35,9 +35,11 @@ from reid.stages.dataset import dataset
 from reid.stages.distract import distract
 from reid.stages.embed import embed
 from reid.stages.evaluate import evaluate
+from reid.stages.illustrate import illustrate
 from reid.stages.index import index
 from reid.stages.initialise import initialise
 from reid.stages.pretrain import pretrain
+from reid.stages.retrieve import retrieve
 from reid.stages.train import train
 from tiny import changed
 
@@ -194,6 +196,32 @@ def test_the_curve_starts_at_the_plain_score_and_falls(chain: Chain) -> None:
     assert np.array(curve["rank1"])[0] == pytest.approx([plain["rank1"]] * 2)
     assert (np.diff(average_precision, axis=0) <= 1e-12).all()
     assert average_precision[2, 0] == pytest.approx(average_precision[2, 1])  # all distractors: the draw is no matter
+
+
+def test_pictures_of_a_collapsed_network_say_so(chain: Chain, tmp_path: Path) -> None:
+    """It gives every image one embedding, so nobody's first place needs to be right."""
+    trained = read_weights(chain["embedder"])
+    state = {name: torch.zeros_like(t) if name == "fc.weight" else t.clone() for name, t in trained.state.items()}
+    state["fc.bias"].fill_(1.0)
+    write_weights(tmp_path / "embedder", Weights(state, {**trained.about, "collapsed": True}))
+    market, embedded = chain["market.parquet"], tmp_path / "embedded"
+    embed(settings=settings("embed", RUN), index=market, embedder=tmp_path / "embedder", out=embedded)
+    scored, queries = tmp_path / "scores.json", tmp_path / "queries.parquet"
+    evaluate(settings=settings("evaluate", RUN), index=market, embeddings=embedded, out=scored, queries=queries)
+    places, similarities = tmp_path / f"{RUN}.parquet", tmp_path / "similarities.json"
+    described = settings("retrieve", RUN)
+    retrieve(settings=described, index=market, embeddings=embedded, out=places, similarities=similarities)
+    assert read_json(scored)["collapsed"] and read_json(similarities)["collapsed"]
+    illustrate(
+        settings=settings("illustrate", RUN),
+        index=market,
+        embedder=tmp_path / "embedder",
+        places=places,
+        queries=queries,
+        out=tmp_path,
+    )
+    for number in (1, 4, 5, 6):
+        assert "COLLAPSED" in (tmp_path / f"figure{number}.svg").read_text(encoding="utf-8")
 
 
 def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reid import store
-from reid.artifacts import InputError, provenance, read_json, write_json
+from reid.artifacts import HOST, InputError, provenance, read_json, write_json
 from reid.records import digest, file_digest
 from reid.store import code_digest, make
 
@@ -133,6 +133,29 @@ def test_outputs_are_read_only_and_newer_than_their_inputs() -> None:
     os.utime("out.txt", (1, 1))
     ask(Writer(), "elsewhere/out.txt")  # linked for the first time, from an old object
     assert Path("elsewhere/out.txt").stat().st_mtime >= Path("in.txt").stat().st_mtime
+
+
+def test_inputs_of_a_clock_that_ran_ahead_come_back_to_the_present() -> None:
+    """Snakemake fails a job whose output is older than its input, and touches the output itself."""
+    Path("settings.json").touch()
+    ahead, behind = time.time() + 86400, time.time() - 86400
+    os.utime("settings.json", (ahead, ahead))
+    os.utime("in.txt", (ahead, ahead))
+    ask(Writer(), settings=Path("settings.json"))
+    assert max(Path(name).stat().st_mtime for name in ("in.txt", "settings.json")) <= time.time()
+    os.utime("in.txt", (behind, behind))
+    ask(Writer())
+    assert Path("in.txt").stat().st_mtime == behind
+
+
+def test_what_a_killed_process_left_beside_an_output_goes() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = (Path(f".out.txt.{HOST}.{pid}.tmp") for pid in (process.pid, os.getppid()))
+    dead.mkdir()
+    alive.touch()
+    ask(Writer())
+    assert files() == {"out.txt", alive.name}
 
 
 def test_an_edited_output_is_put_right() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from reid.models.backbone import set_up
 from reid.models.embedder import Embedder, embed
 from reid.models.resnet import ResNet
 from reid.params import Pretrain, Ranking
+from reid.training.checkpoints import Checkpoints
 from reid.training.classify import classify
 from reid.training.rank import collapsed, rank
+from reid.training.watching import watching
 from tiny import PARAMS
 
 CPU = torch.device("cpu")
@@ -102,6 +105,7 @@ def test_a_satisfied_triplet_has_no_gradient() -> None:
 def test_the_rate_halves_every_so_often() -> None:
     assert [halving(update, 1e-3, 512) for update in (0, 512, 1024, 4096)] == [1e-3, 5e-4, 2.5e-4, 1e-3 / 256]
     assert halving(256, 1e-3, 512) == pytest.approx(1e-3 / 2**0.5)  # continuously
+    assert [halving(update, 1.0, 512, "steps") for update in (0, 511, 512, 1535)] == [1, 1, 0.5, 0.25]
 
 
 def test_warming_up_is_a_line_to_one() -> None:
@@ -155,6 +159,15 @@ def test_classification_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> N
     assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
     assert runs[0][1] != runs[2][1]
     assert "conv1.weight" not in same(runs[0][0], runs[2][0])
+
+
+def test_classification_in_bfloat16_is_nearly_the_same(images: Pixels) -> None:
+    plain, rounded = (
+        classify(backbone(), images, PEOPLE, pretraining(updates=5, batch=15, precision=precision), 0, ignore)
+        for precision in ("float32", "bfloat16")
+    )
+    assert [row["loss"] for row in rounded] == pytest.approx([row["loss"] for row in plain], abs=0.1)
+    assert [row["loss"] for row in rounded] != [row["loss"] for row in plain]
 
 
 def test_classification_trains_batch_norm_and_every_layer(images: Pixels) -> None:
@@ -261,6 +274,34 @@ def test_watchers_see_every_update(images: Pixels) -> None:
     assert seen == [*((k, 12) for k in range(8)), *((k, 4) for k in range(3))]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_reads_every_value_of_a_run_that_was_taken_up(
+    images: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("REID_EVENTS", str(tmp_path / "runs"))
+    kept = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt), watching("train", "one", 8) as watch:
+
+        def kill(row: Mapping[str, float], count: int) -> None:
+            watch(row, count)
+            if row["update"] == 5:
+                raise KeyboardInterrupt
+
+        rank(embedder(), images, PEOPLE, ranking(), 0, kill, Checkpoints(kept, every=3))
+    with watching("train", "one", 8) as watch:
+        log = rank(embedder(), images, PEOPLE, ranking(), 0, watch, Checkpoints(kept))
+    with watching("train", "two", 8, silent=True) as watch:
+        watch(log[0], 1)
+    read = EventAccumulator(str(tmp_path / "runs/train/one")).Reload()
+    assert set(read.Tags()["scalars"]) == set(log[0]) - {"update"}
+    for name in read.Tags()["scalars"]:
+        told = [(event.step, event.value) for event in read.Scalars(name)]
+        assert told == [(row["update"], pytest.approx(row[name], rel=1e-6)) for row in log], name
+    assert [folder.name for folder in (tmp_path / "runs/train").iterdir()] == ["one"]
+
+
 def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: Pixels) -> None:
     by_mean, by_sum = embedder(), embedder()
     rank(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, ignore)
@@ -302,14 +343,15 @@ def test_people_seen_once_cannot_be_ranked(images: Pixels) -> None:
         rank(embedder(), images, np.arange(30), ranking(), 0, ignore)
 
 
-def test_a_diverging_run_is_told(images: Pixels) -> None:
+@pytest.mark.parametrize("satisfied", ["keep", "redraw"])
+def test_a_diverging_run_is_told(images: Pixels, satisfied: str) -> None:
     broken = embedder()
     nn.init.constant_(broken.fc.bias, float("nan"))
     with pytest.raises(
         (FloatingPointError, ValueError),
         match=r"triplet loss nan, gradient .* at update 0; no checkpoint yet; lower learning_rate",
     ):
-        rank(broken, images, PEOPLE, ranking(), 0, ignore)
+        rank(broken, images, PEOPLE, ranking(satisfied=satisfied), 0, ignore)
 
 
 # --- collapse

@@ -379,3 +379,9 @@ def test_a_gpu_renders_the_same_grey_levels() -> None:
         numbers, gpu_extent = render(there, at, views)
         torch.testing.assert_close(numbers.cpu(), expected, rtol=0, atol=1e-6)  # a grey level is 0.017
         assert extent is not None and gpu_extent is not None and torch.equal(gpu_extent.cpu(), extent)
+
+
+def test_noise_has_at_least_its_least_share() -> None:
+    sizes = np.full((400, 2), 100)
+    sides = augmented(sizes, 100, False, 0, 0.4, 0, 1, np.arange(400), 0.5).noise[:, 2:]
+    assert sides.min() in (20, 21) and sides.max() in (39, 40)

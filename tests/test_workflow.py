@@ -256,8 +256,12 @@ def test_dvc_shows_the_experiment(ran: Checkout) -> None:
     shown = (page / "index.html").read_text()
     assert shown.count("vegaEmbed(") == 2 and '"mAP": "0.' in shown and '"loss": "0.' in shown
     assert all(f'"field": "{column}"' in shown for column in ("distractors", "mAP", "variant", "update", "dataset"))
-    ran.run(f"dvc plots show --out {page} -x update -y loss results/smoke/train/{SIDE_48}.csv")
-    assert '"field": "loss"' in (page / "index.html").read_text()
+    log = f"results/smoke/train/{SIDE_48}.csv"
+    ran.run(f"dvc plots show --out {page} -x update -y loss {log}")
+    shown = (page / "index.html").read_text()
+    header, *rows = (row.split(",") for row in (ran.folder / log).read_text().splitlines())
+    assert '"field": "loss"' in shown
+    assert len(rows) == 16 and all(row[header.index("loss")] in shown for row in rows)
 
 
 # --- that the engines agree
@@ -267,7 +271,7 @@ def planned(checkout: Checkout, experiment: str) -> dict[str, tuple[set[str], se
     """Give Snakemake's commands, without the redirection to their logs, and the files that each reads and writes."""
     configfile = f"--configfile {EXPERIMENTS[experiment]}/params.yaml" if experiment != "embedded" else ""
     printed = checkout.run(f"snakemake --cores 64 --forceall --dry-run --printshellcmds {configfile}")
-    job = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*Shell command: (reid .*?) > .*$"
+    job = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*Shell command: .*?(reid .*?) > .*$"
     return {
         " ".join(command.split()): (set(read.split(", ")), set(written.split(", ")))
         for read, written, command in re.findall(job, printed, re.MULTILINE)

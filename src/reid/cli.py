@@ -934,7 +934,9 @@ def main() -> None:
     except (ValueError, FloatingPointError) as error:  # InputError is a ValueError
         message = str(error)
     except OSError as error:
-        message = f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno, AGAIN)}"
+        message = (
+            f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno or 0, AGAIN)}"
+        )
     else:
         return
     typer.echo(f"reid: error: {message}", err=True)

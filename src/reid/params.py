@@ -264,15 +264,19 @@ class Ranking(Section):
     batch_norm: Literal["frozen", "affine"] = "frozen"
     learning_rate: Rate
     halve_every: Positive
+    decay: Literal["continuous", "steps"] = "continuous"
     warm_up: Fraction
     momentum: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     pool: Annotated[int, Field(ge=3)]
+    pool_of: Literal["images", "identities"] = "images"
     hardest: Positive
+    satisfied: Literal["redraw", "keep"] = "redraw"
     refresh: Positive
     flip: bool
     crop: Fraction
     cutout: Fraction
+    cutout_least: Fraction = 0.5
 
 
 class Train(Ranking):

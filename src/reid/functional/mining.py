@@ -47,9 +47,12 @@ def mine(
     triplets: int,
     hardest: int,
     generator: np.random.Generator,
+    margin: float | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Draw triplets: a random query that has a positive in the pool, then one of its `hardest` triplets at random.
 
+    margin  draw triplets that have a loss at this margin only, and another query where one has none, unless none has;
+            None: draw any
     Gives triplets (T, 3) of places in the pool (query, positive, negative) and q'd- - q'd+ of each (T,).
     Queries are drawn uniformly, each at most once more often than another.
     Raises ValueError if no image of the pool has a positive there.
@@ -60,15 +63,41 @@ def mine(
         raise ValueError(
             f"none of {len(person_id)} pool images has both a positive and a negative there; enlarge `pool`"
         )
-    rounds = -(-triplets // len(able))
-    drawn = np.concatenate([generator.permutation(able) for _ in range(rounds)])[:triplets]
-    unique, back = np.unique(drawn, return_inverse=True)
-    positives, negatives, values = hardest_triplets(embeddings, person_id, unique, hardest)
-    finite = torch.isfinite(values).sum(1).cpu().numpy()[back]
-    choice = (generator.random(len(drawn)) * finite).astype(np.int64)
-    pick = (torch.from_numpy(back), torch.from_numpy(choice))
-    triplet = np.stack([drawn, positives.cpu()[pick].numpy(), negatives.cpu()[pick].numpy()], axis=1)
-    return triplet, values.cpu()[pick].numpy().astype(np.float32)
+    least = -np.inf if margin is None else -margin
+    queue = np.empty(0, np.int64)
+    found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    missing, fruitless = triplets, 0
+    while missing:
+        rounds = max(0, -(-(missing - len(queue)) // len(able)))
+        queue = np.concatenate([queue, *(generator.permutation(able) for _ in range(rounds))])
+        drawn, queue = queue[:missing], queue[missing:]
+        unique, back = np.unique(drawn, return_inverse=True)
+        positives, negatives, values = hardest_triplets(embeddings, person_id, unique, hardest)
+        eligible = (values > least).sum(1).cpu().numpy()[back]
+        choice = (generator.random(len(drawn)) * eligible).astype(np.int64)
+        pick = (torch.from_numpy(back), torch.from_numpy(choice))
+        triplet = np.stack([drawn, positives.cpu()[pick].numpy(), negatives.cpu()[pick].numpy()], axis=1)
+        kept = (eligible > 0) | np.isinf(
+            least
+        )  # embeddings that are no numbers have none, and are for the loop to tell
+        found.append((triplet[kept], values.cpu()[pick].numpy().astype(np.float32)[kept]))
+        missing -= int(kept.sum())
+        fruitless = 0 if kept.any() else fruitless + len(drawn)
+        if fruitless >= 2 * len(able):  # every query has been drawn, and has no triplet with a loss
+            least = -np.inf
+    return np.concatenate([part for part, _ in found]), np.concatenate([part for _, part in found])
+
+
+def draw_pool(person_id: NDArray[np.int64], count: int, of: str, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Draw `count` of N images to mine, without replacement, or all if there are no more: places, ascending.
+
+    of  images: uniformly; identities: all images of one identity after the other, which are in random order
+    """
+    order = generator.permutation(len(person_id))
+    if of == "identities":
+        _, number = np.unique(person_id[order], return_inverse=True)
+        order = order[np.argsort(generator.permutation(number.max() + 1)[number], kind="stable")]
+    return np.sort(order[:count])
 
 
 def mean_similarity(embeddings: Tensor) -> float:

@@ -8,9 +8,10 @@ def warm_up(update: int, updates: float) -> float:
     return min(1.0, (update + 1) / updates) if updates >= 1 else 1.0
 
 
-def halving(update: int, rate: float, halve_every: int) -> float:
-    """Halve continuously: rate * 0.5^(update / halve_every) (section 4.1, "a logarithmic rate")."""
-    return float(rate * 0.5 ** (update / halve_every))
+def halving(update: int, rate: float, halve_every: int, decay: str = "continuous") -> float:
+    """Halve continuously: rate * 0.5^(update / halve_every) (section 4.1, "a logarithmic rate"), or in steps."""
+    halves = update // halve_every if decay == "steps" else update / halve_every
+    return float(rate * 0.5**halves)
 
 
 def classification_rate(update: int, updates: int, rate: float, final: float, decay: str) -> float:

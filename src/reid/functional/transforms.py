@@ -100,13 +100,15 @@ def augmented(
     seed: int,
     update: int,
     image: NDArray[np.int64],
+    cutout_least: float = 0.0,
 ) -> Views:
     """Augment training images of the ranking stage, `image` (B,) of `sizes` (B, 2), at `update`.
 
     flip    mirror half of them
     crop    smallest side of a random window, as a fraction of the image's sides, scaled back; 0 = no crop
     cutout  largest side of the noise rectangle, as a fraction of the image's sides; 0 = none. Each side is drawn
-            uniformly from [0, cutout], the pixels are independent uniform noise (section 3.2, "cut-out")
+            uniformly from [cutout_least * cutout, cutout], the pixels are independent uniform noise (section 3.2,
+            "cut-out")
     """
     draw = uniform(seed, update, image, _DRAWS)
     shown = whole(sizes, largest_side)
@@ -114,7 +116,8 @@ def augmented(
     if crop:
         scale = crop + (1 - crop) * draw[_SCALE]
         window = _placed(np.maximum(1, (sizes * scale[:, None]).astype(np.int64)), sizes, draw[_TOP], draw[_LEFT])
-    sides = np.stack([draw[_NOISE_HEIGHT], draw[_NOISE_WIDTH]], 1) * cutout
+    sides = np.stack([draw[_NOISE_HEIGHT], draw[_NOISE_WIDTH]], 1)
+    sides = (cutout_least + (1 - cutout_least) * sides) * cutout
     rectangle = _placed((shown.size * sides).astype(np.int64), shown.size, draw[_NOISE_TOP], draw[_NOISE_LEFT])
     mirrored = (draw[_FLIP] < 0.5) & flip
     return Views(window, shown.size, mirrored, rectangle, bits(seed, update, image, _NOISE))

@@ -84,6 +84,9 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     stride = conv.stride
     if conv.kernel_size == (1, 1) and stride != (1, 1) and maps.shape[1] < NARROW:
         maps, stride = maps[:, :, :: stride[0], :: stride[1]], (1, 1)  # the same, without the strided kernel
+    if maps.shape[3] == 1 and stride != (1, 1) and maps.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # the same, one column of zeros more: of width 1, oneDNN's gradient of a strided kernel in bfloat16 is garbage
+        maps = F.pad(maps, (0, 1))
     if norm.training:
         return norm(F.conv2d(maps, conv.weight, None, stride, conv.padding, groups=conv.groups))  # type: ignore[no-any-return]
     assert norm.running_var is not None and norm.running_mean is not None
@@ -149,3 +152,12 @@ def set_up(threads: int, precision: str = "float32", deterministic: bool = True)
 def precise(precision: str, device: torch.device) -> torch.autocast:
     """Compute products in bfloat16 if `precision` says so; parameters, sums and losses stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
+"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error of PyTorch's means that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -18,12 +18,15 @@ padded, and a batch of 192 whose distinct images vary has few shapes."""
 
 
 def compile_(backbone: Backbone, execution: str) -> None:
-    """Compile a backbone, in place, when it is first called: for minutes, once more where shapes change.
+    """Compile a backbone, in place, when it is first called, which takes minutes, and once more where shapes change.
 
-    execution  compiled: fused kernels, for any shape after the second; cuda-graphs: those of one shape are launched
-               together, at most eight shapes
+    execution  eager: not at all; compiled: fused kernels, for any shape after the second; cuda-graphs: those of one
+               shape are launched together, at most eight shapes
     Raises InputError if there is no C++ compiler, which PyTorch's needs.
     """
+    if execution == "eager":
+        backbone._compiled_call_impl = None  # what nn.Module.compile sets
+        return
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise InputError(f"train.execution: {execution} needs a C++ compiler, and there is no {compiler}; write eager")

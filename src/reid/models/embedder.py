@@ -32,13 +32,13 @@ class Embedder(nn.Module):
         self.pool = Pool(pooling)
         self.fc = nn.Linear(backbone.channels, embedding) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
-        self.compiled = False
+        self.execution = "eager"
 
     def execute(self, execution: str) -> None:
-        """Run the backbone eager, or compiled from now on (`reid.models.compiling.compile_`)."""
-        if execution != "eager":
+        """Run the backbone so from now on: eager, or compiled (`reid.models.compiling.compile_`)."""
+        if execution != self.execution:
             compile_(self.backbone, execution)
-            self.compiled = True
+            self.execution = execution
 
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
         """Embed normalised images (B, 3, H, W).
@@ -48,7 +48,7 @@ class Embedder(nn.Module):
         Raises ValueError for an extent where batch norm learns statistics, or the backbone takes one size at a time.
         """
         count = images.shape[0]  # symbolic in an export, where len() would be fixed
-        if self.compiled:
+        if self.execution != "eager":
             images, extent = enlarged(images, extent, self.backbone.pads)
         mask = None
         if extent is not None:

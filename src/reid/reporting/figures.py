@@ -26,7 +26,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart by colour-blind readers too."""
 MARKERS = "osD^vP"
 INK, FAINT = "#222222", "#8a8a8a"
-NO_RUN = "no run to show"
+NOTHING = "nothing to show"
 BINS = 48  # of a training curve: enough for a panel two inches wide
 
 STYLE: dict[str, Any] = {
@@ -118,7 +118,7 @@ def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, 
         axes.set_title(name)
         if lines.empty:
             axes.set(xlabel="distractors added to the gallery", ylim=(0, 100), xticks=[])
-            say(axes, NO_RUN)
+            say(axes, NOTHING)
             continue
         ends = _distractor_panel(axes, lines, metric)
         if metric in rival:
@@ -172,7 +172,7 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
     datasets = list(dict.fromkeys(run.dataset for run in runs))
     colours = dict(zip(datasets, PALETTE, strict=False))
     if not runs:
-        return _nothing(title, subtitle)
+        return nothing(title, subtitle)
     columns = min(4, len(variants))
     rows = -(-len(variants) // columns)
     figure, header = titled(9, 0.55 + 1.9 * rows, title, subtitle)
@@ -229,7 +229,7 @@ def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -
     holds an area of 1. A collapsed run is named as such.
     """
     if not runs:
-        return _nothing(title, subtitle)
+        return nothing(title, subtitle)
     figure, header = titled(9, 2.5, title, subtitle)
     height = figure.get_figheight()
     panels = np.atleast_1d(figure.subplots(1, len(runs)))
@@ -268,9 +268,10 @@ def titled(width: float, height: float, title: str, subtitle: str) -> tuple[Figu
     return figure, header
 
 
-def _nothing(title: str, subtitle: str) -> Figure:
+def nothing(title: str, subtitle: str) -> Figure:
+    """Draw a figure of which nothing is left but its title, and say so."""
     figure, header = titled(9, 1.5, title, subtitle)
-    say(figure.add_axes((0, 0, 1, 1 - header / figure.get_figheight()), frameon=False, xticks=[], yticks=[]), NO_RUN)
+    say(figure.add_axes((0, 0, 1, 1 - header / figure.get_figheight()), frameon=False, xticks=[], yticks=[]), NOTHING)
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reid.reporting.figures import INK, titled
+from reid.reporting.figures import INK, nothing, titled
 
 Image = NDArray[np.uint8]
 Heat = NDArray[np.float32]
@@ -72,8 +72,13 @@ Row = tuple[str, Sequence[tuple[Image, Heat | None, str]]]
 
 
 def gallery(rows: Sequence[Row], across: int, title: str, subtitle: str) -> Figure:
-    """Draw rows of pictures, `across` rows side by side, heat laid over those that have any (Figures 1, 5 and 6)."""
-    block = 0.25 + max((len(pictures) for _, pictures in rows), default=4) * (WIDE + 0.08)
+    """Draw rows of pictures, `across` rows side by side, heat laid over those that have any (Figures 1, 5 and 6).
+
+    Without any row it says so.
+    """
+    if not rows:
+        return nothing(title, subtitle)
+    block = 0.25 + max(len(pictures) for _, pictures in rows) * (WIDE + 0.08)
     lines = [rows[i : i + across] for i in range(0, len(rows), across)]
     labels = [0.24 if any(name for name, _ in line) else 0.02 for line in lines]
     tops = np.cumsum([0.0, *(TALL + 0.18 + label for label in labels)])

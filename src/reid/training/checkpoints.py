@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -10,12 +12,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from reid.artifacts import Weights, read_checkpoint, write_weights
+from reid.artifacts import InputError, Weights, read_checkpoint, write_weights
+from reid.models.backbone import load_state
 
 EVERY = 128
 """Updates between checkpoints; the environment variable REID_CHECKPOINT_UPDATES says otherwise."""
+
+
+def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """Give the SHA-256 of what is known of a state and of its tensors' bytes, in the order of their names."""
+    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for _, tensor in sorted(state.items()):
+        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 class Checkpoints:
@@ -31,10 +43,20 @@ class Checkpoints:
         self.signal: int | None = None
 
     def load(self) -> Weights | None:
-        """Give the state that is kept, None if there is none. Raises InputError if the file is damaged."""
+        """Give the state that is kept, None if there is none.
+
+        Raises InputError if the file is damaged; it is set aside then, so that the same again begins from the start.
+        """
         if self.path is None or not self.path.is_file():
             return None
-        kept = read_checkpoint(self.path)
+        try:
+            kept = read_checkpoint(self.path)
+        except InputError:
+            kept = None
+        about = dict(kept.about) if kept else {}
+        if kept is None or about.pop("content", "") != _digest(kept.state, about):
+            self.path.replace(self.path.with_name(f"{self.path.name}.damaged"))
+            raise InputError(f"{self.path}: damaged; set aside: run the same again, and the training begins anew")
         self.last = kept.about["update"]
         return kept
 
@@ -45,8 +67,14 @@ class Checkpoints:
     def save(self, done: int, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Keep the state after `done` updates in place of the one before."""
         if self.path is not None:
-            write_weights(self.path, Weights(state, {"update": done, **about}))
+            about = {"update": done, **about}
+            write_weights(self.path, Weights(state, {**about, "content": _digest(state, about)}))
             self.last = done
+
+    def restore(self, network: nn.Module, name: str, kept: Weights) -> None:
+        """Load a network from its tensors `name`.* of a state. Raises InputError if they are another training's."""
+        own = {key.removeprefix(name): tensor for key, tensor in kept.state.items() if key.startswith(name)}
+        load_state(network, own, f"{self.path}: not the state of this training, delete it to begin again")
 
     @property
     def asked_to_stop(self) -> bool:

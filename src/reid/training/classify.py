@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from reid.artifacts import InputError
 from reid.functional.schedules import classification_rate, warm_up
 from reid.functional.transforms import Images, random_crops, render
-from reid.models.backbone import Backbone, precise
+from reid.models.backbone import Backbone, out_of_memory, precise
 from reid.models.pooling import Pool
 from reid.params import Pretrain
 from reid.training.checkpoints import Checkpoints
@@ -46,7 +47,7 @@ def classify(
     label  (N,) of the images, any integers, one class each distinct value
     watch  is called with each row of the log and the number of images of the update
     Batches walk through permutations of the images. Batch norm trains as usual: all crops have one size.
-    Raises Diverged if the loss is not finite.
+    Raises Diverged if the loss is not finite, InputError if a batch does not fit the memory.
     """
     device, checkpoints = images.device, checkpoints or Checkpoints()
     generator = np.random.default_rng((seed, 1))
@@ -64,7 +65,7 @@ def classify(
     order = np.empty(0, np.int64)
 
     if kept := checkpoints.load():
-        network.load_state_dict({name: kept.state[f"network.{name}"] for name in network.state_dict()})
+        checkpoints.restore(network, "network.", kept)
         descent.load(dict(kept.state))
         generator.bit_generator.state = kept.about["generator"]
         log, order = kept.about["log"], kept.state["order"].numpy()
@@ -79,12 +80,18 @@ def classify(
         size = (settings.crop_height, settings.crop_width)
         views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
         crops, _ = render(images, rows, views)
-        with precise(settings.precision, device):
-            scores = head(pool(backbone(crops)[0])).float()
         wanted = torch.from_numpy(target[rows]).to(device)
-        loss = F.cross_entropy(scores, wanted)
         descent.clear()
-        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            with precise(settings.precision, device):
+                scores = head(pool(backbone(crops)[0])).float()
+            loss = F.cross_entropy(scores, wanted)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            why = f"batch norm needs the batch of {settings.batch} together"
+            raise InputError(f"out of memory at update {update}: {why}; lower its batch, crops or precision") from None
         if not torch.isfinite(loss):
             raise Diverged(f"classification loss is {loss.item()}", update, rows, checkpoints.where)
         descent.step(rate)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid.functional.mining import mean_similarity, mine
+from reid.functional.mining import draw_pool, mean_similarity, mine
 from reid.functional.schedules import cutout_limit, halving, warm_up
 from reid.functional.transforms import Images, Views, augmented
-from reid.models.backbone import freeze_statistics, precise
+from reid.models.backbone import freeze_statistics, out_of_memory, precise
 from reid.models.embedder import Embedder, embed
 from reid.params import Ranking
 from reid.training.checkpoints import Checkpoints
@@ -68,7 +68,7 @@ def rank(
     at_once = settings.at_once
 
     if kept := workers.agree(checkpoints.load()):
-        embedder.load_state_dict({name: kept.state[f"embedder.{name}"] for name in embedder.state_dict()})
+        checkpoints.restore(embedder, "embedder.", kept)
         descent.load(dict(kept.state))
         generator.bit_generator.state = kept.about["generator"]
         mined = Mined(kept.state["triplets"].numpy(), kept.state["hardness"].numpy(), kept.about["crowding"])
@@ -77,7 +77,7 @@ def rank(
     for update in range(len(log), settings.updates):
         if update % settings.refresh == 0:
             mined = _mine(embedder, images, person_id, settings, generator, workers)
-        rate = halving(update, settings.learning_rate, settings.halve_every)
+        rate = halving(update, settings.learning_rate, settings.halve_every, settings.decay)
         rate *= warm_up(update, settings.warm_up * settings.updates)
         cutout = cutout_limit(update, settings.updates, settings.cutout)
         start = update % settings.refresh * settings.batch
@@ -85,7 +85,7 @@ def rank(
 
         def show(places: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
             some = images.sizes[places], settings.largest_side, settings.flip, settings.crop, cutout
-            return augmented(*some, seed, update, places)
+            return augmented(*some, seed, update, places, settings.cutout_least)
 
         losses, at_once = _add_gradients(embedder, images, batch, show, settings, at_once, descent, workers)
         norm = descent.gradient_norm()
@@ -127,14 +127,15 @@ def _mine(
     workers: Workers,
 ) -> Mined:
     """Embed a pool, each worker its share, and draw the triplets of the next updates from it."""
-    pool = np.sort(generator.permutation(len(person_id))[: settings.pool])
+    pool = draw_pool(person_id, settings.pool, settings.pool_of, generator)
     clean = torch.zeros(len(pool), embedder.dimension, device=images.device)
     share = workers.share(len(pool))
     with precise(settings.precision, images.device):
         clean[share] = torch.from_numpy(embed(embedder, images, pool[share], settings.largest_side)).to(images.device)
     workers.sum([clean])
     wanted = settings.batch * settings.refresh
-    triplets, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator)
+    margin = settings.margin if settings.satisfied == "redraw" else None
+    triplets, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator, margin)
     return Mined(pool[triplets], hardness, mean_similarity(clean))
 
 
@@ -165,7 +166,7 @@ def _add_gradients(
                 losses[torch.from_numpy(share).to(images.device)] = found.float()
             break
         except RuntimeError as error:
-            if not _out_of_memory(error) or at_once == 1:
+            if not out_of_memory(error) or at_once == 1:
                 raise
             at_once = max(1, at_once // 2)
             warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
@@ -173,14 +174,6 @@ def _add_gradients(
     workers.sum(descent.gradients)
     workers.sum([losses])
     return losses.cpu().numpy(), at_once
-
-
-OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
-"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def _quantiles(margins: NDArray[np.float32]) -> dict[str, float]:

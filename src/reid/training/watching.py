@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,15 +23,12 @@ def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterat
     `<folder>/<stage>/<run>` as well.
     """
     folder = os.environ.get("REID_EVENTS")
-    writer = None
-    if folder and not silent:
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        writer = SummaryWriter(str(Path(folder, stage, run)))
+    writer: Any = None
     shown = {"loss": "loss", "active": "active", "accuracy": "accuracy", "learning_rate": "rate"}
     with tqdm(total=updates, desc=stage, unit="update", disable=silent) as bar:
 
         def watch(row: Mapping[str, float], images: int) -> None:
+            nonlocal writer
             update = int(row["update"])
             if bar.n < update:  # taken up where it was stopped
                 bar.initial = bar.n = update
@@ -38,7 +36,9 @@ def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterat
             speed = bar.format_dict["rate"]
             bar.set_postfix(values | ({"images/s": f"{speed * images:.0f}"} if speed else {}), refresh=False)
             bar.update()
-            if writer is not None:
+            if folder and not silent:
+                if writer is None:  # what a killed run told beyond its last checkpoint is told again
+                    writer = _writer(Path(folder, stage, run), update)
                 for name, value in row.items():
                     if name != "update":
                         writer.add_scalar(name, value, update)
@@ -48,6 +48,13 @@ def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterat
         finally:
             if writer is not None:
                 writer.close()
+
+
+def _writer(folder: Path, update: int) -> Any:
+    """Begin a file of events, which takes the place of older ones from an update on."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=update)
 
 
 @contextmanager
