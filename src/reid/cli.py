@@ -483,7 +483,8 @@ def search(
 ) -> None:
     """Find the photos of a gallery that look most like the person on each of yours.
 
-    Exact: every photo of the gallery is compared. --approximate looks at a few thousand, for galleries of millions.
+    Exact: every photo of the gallery is compared. --approximate looks at a few thousand, which pays for
+    many queries in millions of photos.
     Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
     A place is a likeness, not an identification.
     """

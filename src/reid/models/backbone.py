@@ -84,7 +84,7 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     stride = conv.stride
     if conv.kernel_size == (1, 1) and stride != (1, 1) and maps.shape[1] < NARROW:
         maps, stride = maps[:, :, :: stride[0], :: stride[1]], (1, 1)  # the same, without the strided kernel
-    if maps.shape[3] == 1 and stride != (1, 1) and maps.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") and maps.device.type == "cpu" and stride != (1, 1) and maps.shape[3] == 1:
         # the same, one column of zeros more: of width 1, oneDNN's gradient of a strided kernel in bfloat16 is garbage
         maps = F.pad(maps, (0, 1))
     if norm.training:

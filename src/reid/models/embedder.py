@@ -47,7 +47,7 @@ class Embedder(nn.Module):
                 holds beside it has no effect on embeddings and gradients. None: every image fills the grid
         Raises ValueError for an extent where batch norm learns statistics, or the backbone takes one size at a time.
         """
-        count = len(images)
+        count = images.shape[0]  # symbolic in an export, where len() would be fixed
         if self.execution != "eager":
             images, extent = enlarged(images, extent, self.backbone.pads)
         mask = None

@@ -54,8 +54,8 @@ def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int 
     smallest side that the backbone takes. about: goes into the file, as JSON under "reid".
     Raises InputError for an opset that is not among `OPSETS`, or if onnx or onnxscript is not installed.
     """
-    if form == "onnx" and opset not in OPSETS:
-        raise InputError(f"opset {opset} is not supported: give one from {OPSETS[0]} to {OPSETS[-1]}")
+    if form == "onnx":
+        _check_onnx(opset)
     network = Deployed(embedder).eval()
     smallest = embedder.backbone.smallest
     example = torch.zeros((2, 3, max(64, smallest), max(48, smallest)), dtype=torch.uint8)
@@ -73,12 +73,17 @@ def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int 
     return written.getvalue()
 
 
-def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
+def _check_onnx(opset: int) -> None:
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset} is not supported: give one from {OPSETS[0]} to {OPSETS[-1]}")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"ONNX needs {error.name}, which is not installed: pip install onnx onnxscript") from None
+
+
+def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
     names: dict[str, Any] = {"input_names": ["pixels"], "output_names": ["embeddings"]}
     with _quiet():
         made = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False, **names)
