@@ -26,7 +26,7 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     """Give the SHA-256 of what is known of a state and of its tensors' bytes, in the order of their names."""
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for _, tensor in sorted(state.items()):
-        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()
 
 
