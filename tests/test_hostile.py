@@ -350,6 +350,15 @@ def test_a_compressed_archive_that_ends_early_is_told(tmp_path: Path) -> None:
             unpack([tmp_path / "a.tar.xz"], tmp_path / "out", lambda root: "{}")
 
 
+def test_a_zip_with_names_that_are_no_text_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        opened.writestr("é.jpg", b"one")
+    content = (tmp_path / "a.zip").read_bytes().replace("é".encode(), b"\xff\xff")
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.zip: damaged"):
+        unpack([tmp_path / "a.zip"], tmp_path / "out", lambda root: "{}")
+
+
 def test_a_tiff_without_dimensions_is_told() -> None:
     content = next(content for content in seeds("image") if content.startswith(b"II*"))
     for at in range(8, len(content)):

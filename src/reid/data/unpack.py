@@ -33,6 +33,8 @@ DAMAGED = (
     EOFError,
     NotImplementedError,
     struct.error,
+    ValueError,
+    OverflowError,
 )
 """What the libraries raise on damaged and exotic archives, beside an OSError without a number."""
 
