@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from models import write_model
 from reid.artifacts import (
     Embeddings,
     Index,
@@ -38,12 +39,16 @@ from reid.artifacts import (
     write_weights,
 )
 from reid.data.arrays import read_arrays
+from reid.data.gallery import read_gallery, write_gallery
 from reid.data.images import decode, measure
 from reid.data.manifest import read_manifest
 from reid.data.readers import READERS
 from reid.data.readers.folder import compile_pattern
 from reid.data.unpack import Bounds, unpack
 from reid.params import load
+from reid.photos import load_embedder
+from reid.records import FIELDS
+from reid.records import read as read_record
 from tiny import PARAMS
 
 Seeds = Callable[[Path], list[bytes]]
@@ -216,6 +221,7 @@ def _index_seeds(folder: Path) -> list[bytes]:
         gallery_lists={"50": [np.array([2])]},
         person=np.array(["x", "y", "z"]),
         camera=np.array(["", "", ""]),
+        content=np.arange(n, dtype=np.uint64),
     )
     write_index(folder / "i.parquet", index)
     return [(folder / "i.parquet").read_bytes()]
@@ -224,6 +230,28 @@ def _index_seeds(folder: Path) -> list[bytes]:
 def _manifest_seeds(folder: Path) -> list[bytes]:
     manifest = {"dataset": "a", "format": "mars", "root": "data", "files": 1, "bytes": 2, "sha256": "0" * 64}
     return [json.dumps(manifest | {"provenance": None}, indent=1).encode()]
+
+
+def _record_seeds(folder: Path) -> list[bytes]:
+    record: dict[str, Any] = dict.fromkeys(FIELDS, "a")
+    record |= {"parameters": {"k": 1}, "inputs": {"index": [{"path": "a", "sha256": "0"}]}, "outputs": {"b": "1"}}
+    return [json.dumps(record, indent=1).encode()]
+
+
+# --- models and galleries of others
+
+
+def _model_seeds(folder: Path) -> list[bytes]:
+    write_model(folder / "m.safetensors")
+    return [(folder / "m.safetensors").read_bytes()]
+
+
+def _gallery_seeds(folder: Path) -> list[bytes]:
+    known = ("model", "model_name", "root", "key")
+    about = {**dict.fromkeys(known, "a"), "largest_side": 32, "left_out": {}}
+    photos, labels = ["a.jpg", "b/ä.jpg"], {"person": ["x", "y"]}
+    write_gallery(folder / "g", [np.eye(2, 3, dtype=np.float32)], 3, photos, labels, about)
+    return [(folder / "g").read_bytes()]
 
 
 # --- weights of others
@@ -396,6 +424,9 @@ TARGETS: dict[str, Target] = {
     "weights": Target(_on_file("w.safetensors", _weights), _weights_seeds, "w.safetensors"),
     "index": Target(_on_file("index.parquet", read_index), _index_seeds, ""),
     "json": Target(_on_file("scores.json", read_json), _json_seeds, "scores.json"),
+    "record": Target(_on_file("record.json", read_record), _record_seeds, "record.json"),
+    "model": Target(_on_file("m.safetensors", load_embedder), _model_seeds, "m.safetensors"),
+    "gallery": Target(_on_file("g.safetensors", read_gallery), _gallery_seeds, "g.safetensors"),
     "manifest": Target(_on_file("market.json", read_manifest), _manifest_seeds, "market.json"),
     "pt": Target(_on_file("w.pt", read_state), _torch_seeds, "w.pt"),
     "pickle": Target(_pickle, _pickle_seeds, "w.pt"),
