@@ -144,12 +144,12 @@ SHORT = ("allocate memory", "failed to map segment", "launch worker thread", "st
 def _limited_memory(stage: str) -> Iterator[None]:
     """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free.
 
-    Raises InputError, saying what to raise, where a stage runs out of memory.
+    A job with GPUs (REID_GPUS) is not limited: what their driver maps is not told apart. Raises InputError, saying what to raise, where a stage runs out of memory.
     """
     limit = os.environ.get(MEMORY, "")
     if limit and not limit.isdecimal():
         raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
-    if limit:
+    if limit and os.environ.get("REID_GPUS", "0") == "0":
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
     try:
         yield

@@ -35,14 +35,6 @@ def choose_environment():
     )
 
 
-def limit_memory():
-    """Refuse each job without a GPU more memory than its rule states: `reid` reads the variable."""
-    limit = "[ {resources.gpu} -gt 0 ] || export REID_MEMORY_MB={resources.mem_mb}; "
-    for each in workflow.rules:
-        if each.shellcmd is not None:
-            each.shellcmd = limit + each.shellcmd
-
-
 def ask_reid(*arguments):
     """Give what a command prints that reads the parameters; where it fails, say what it says and stop."""
     asked = subprocess.run(

@@ -22,7 +22,7 @@ rule dataset:
     params:
         images=f"results/{E}/dataset/{{job}}",
     shell:
-        "reid dataset --settings {input.settings} --images {params.images} --out {output.manifest}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid dataset --settings {input.settings} --images {params.images} --out {output.manifest}"
         " --threads {threads} > {log} 2>&1"
 
 
@@ -46,5 +46,5 @@ rule index:
         mem_mb=ask("index", "mem_mb"),
         runtime=ask("index", "runtime"),
     shell:
-        "reid index --settings {input.settings} --manifest {input.manifest} --out {output.index}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid index --settings {input.settings} --manifest {input.manifest} --out {output.index}"
         " --threads {threads} > {log} 2>&1"

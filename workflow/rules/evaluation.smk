@@ -23,7 +23,7 @@ rule evaluate:
         mem_mb=ask("evaluate", "mem_mb"),
         runtime=ask("evaluate", "runtime"),
     shell:
-        "reid evaluate --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid evaluate --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
         " --out {output.scores} --queries {output.queries} > {log} 2>&1"
 
 
@@ -49,7 +49,7 @@ rule retrieve:
         mem_mb=ask("retrieve", "mem_mb"),
         runtime=ask("retrieve", "runtime"),
     shell:
-        "reid retrieve --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid retrieve --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
         " --out {output.places} --similarities {output.similarities} > {log} 2>&1"
 
 
@@ -82,5 +82,5 @@ rule distract:
     params:
         shards=lambda w, input: os.path.dirname(input.shards[0]),
     shell:
-        "reid distract --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid distract --settings {input.settings} --index {input.index} --embeddings {input.embeddings}"
         " --shards {params.shards} --out {output.curve} --queries {output.queries} > {log} 2>&1"

@@ -71,7 +71,7 @@ rule tabulate:
         curves=lambda w, input: folder(input.curves, "distract"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid tabulate --settings {input.settings} --scores {params.scores} --curves {params.curves}"
         " --paper {input.paper} --out {params.out} > {log} 2>&1"
 
 
@@ -105,7 +105,7 @@ if SHOWN:
         params:
             out=lambda w, output: os.path.dirname(output[0]),
         shell:
-            "reid illustrate --settings {input.settings} --index {input.index} --embedder {input.embedder}"
+            "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid illustrate --settings {input.settings} --index {input.index} --embedder {input.embedder}"
             " --places {input.places} --queries {input.queries} --out {params.out} > {log} 2>&1"
 
 
@@ -145,7 +145,7 @@ rule draw:
         similarities=lambda w, input: folder(input.similarities, "retrieve"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid draw --settings {input.settings} --curves {params.curves} --logs {params.logs}"
         " --scores {params.scores} --similarities {params.similarities} --paper {input.paper}"
         " --out {params.out} > {log} 2>&1"
 
@@ -181,6 +181,6 @@ rule publish:
         places=lambda w, input: folder(input.places, "retrieve"),
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
-        "reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid publish --settings {input.settings} --report {input.report} --figures {params.figures}"
         " --indexes {params.indexes} --places {params.places} --queries {params.queries}"
         " --out {output.page} > {log} 2>&1"

@@ -21,7 +21,7 @@ rule initialise:
         mem_mb=ask("initialise", "mem_mb"),
         runtime=ask("initialise", "runtime"),
     shell:
-        "reid initialise --settings {input.settings} --out {output.weights} > {log} 2>&1"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid initialise --settings {input.settings} --out {output.weights} > {log} 2>&1"
 
 
 rule pretrain:
@@ -47,7 +47,7 @@ rule pretrain:
         mem_mb=ask("pretrain", "mem_mb"),
         runtime=ask("pretrain", "runtime"),
     shell:
-        "reid pretrain --settings {input.settings} --index {input.index} --weights {input.weights}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid pretrain --settings {input.settings} --index {input.index} --weights {input.weights}"
         " --out {output.weights} --log {output.log} > {log} 2>&1"
 
 
@@ -74,7 +74,7 @@ rule train:
         mem_mb=ask("train", "mem_mb"),
         runtime=ask("train", "runtime"),
     shell:
-        "reid train --settings {input.settings} --index {input.index} --weights {input.weights}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid train --settings {input.settings} --index {input.index} --weights {input.weights}"
         " --out {output.embedder} --log {output.log} > {log} 2>&1"
 
 
@@ -99,7 +99,7 @@ rule embed:
         mem_mb=ask("embed", "mem_mb"),
         runtime=ask("embed", "runtime"),
     shell:
-        "reid embed --settings {input.settings} --index {input.index} --embedder {input.embedder}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid embed --settings {input.settings} --index {input.index} --embedder {input.embedder}"
         " --out {output.embeddings} > {log} 2>&1"
 
 
@@ -125,5 +125,5 @@ rule embed_distractors:
         mem_mb=ask("embed", "mem_mb"),
         runtime=ask("embed", "runtime"),
     shell:
-        "reid embed --settings {input.settings} --index {input.index} --embedder {input.embedder}"
+        "REID_MEMORY_MB={resources.mem_mb} REID_GPUS={resources.gpu} reid embed --settings {input.settings} --index {input.index} --embedder {input.embedder}"
         " --out {output.embeddings} > {log} 2>&1"
