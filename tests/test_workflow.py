@@ -394,7 +394,9 @@ def environments_of_stages() -> dict[str, str]:
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     return {
         stage: environment
-        for environment, stage in re.findall(r'"\.\./envs/(\w+\.yaml)"(?:(?!\nrule ).)*?"REID[^"]* reid (\w+) ', rules, re.DOTALL)
+        for environment, stage in re.findall(
+            r'"\.\./envs/(\w+\.yaml)"(?:(?!\nrule ).)*?"REID[^"]* reid (\w+) ', rules, re.DOTALL
+        )
     }
 
 
