@@ -40,7 +40,7 @@ test-kubernetes: setup
 MINUTES ?= 10
 
 soak: setup
-	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak tests/test_faults.py
+	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -34,6 +34,3 @@ rule all:
         rules.illustrate.output,
         rules.draw.output,
         rules.publish.output,
-
-
-limit_memory()

@@ -313,7 +313,7 @@ class Tree:
             assert digest(self.folder / name) == self.bytes[name], f"{name} differs"
         left = [path for top in ("results", "reports", ".store") for path in (self.folder / top).rglob(".*.tmp")]
         left += [path for path in (self.folder / ".store/partial").glob("*") if path.suffix != ".lock"]
-        assert left == [], "left over"
+        assert left == [], f"left over: {left}"
 
     def check_again(self, job: Job) -> None:
         """The same command again makes the same results."""

@@ -17,7 +17,22 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Checkout, copy_of_the_project
-from faults import ENGINES, ERRORS, ORDER, REFUSAL, SEED, Engine, Job, Server, Tally, Tree, damage, remove
+from faults import (
+    ENGINES,
+    ERRORS,
+    ORDER,
+    REFUSAL,
+    SEED,
+    SNAKEMAKE,
+    Engine,
+    Job,
+    Server,
+    Tally,
+    Tree,
+    damage,
+    digest,
+    remove,
+)
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 LATE = ("retrieve", "tabulate", "illustrate", "draw", "publish")
@@ -334,6 +349,7 @@ def stale_locks(tally: Tally, engines: dict[str, Engine]) -> None:
     with tally.trying("a stale lock of DVC"):
         gone = [{"pid": 2**22 + 1, "cmd": "dvc repro"}]
         lock = {"write": {str(tree.folder / name): gone[0] for name in job.writes}, "read": {}}
+        (tree.folder / ".dvc/tmp").mkdir(exist_ok=True)
         (tree.folder / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
         engines["DVC"].lose(job)
         engines["DVC"].check_again()
@@ -371,6 +387,25 @@ def interrupted_exchange(tally: Tally, chance: random.Random, engine: Engine, fo
             tree.check_whole(*tree.jobs)
     shutil.rmtree(remote)
     engine.check_again()
+
+
+# --- memory
+
+
+@pytest.mark.parametrize(("stage", "megabytes"), [("retrieve", 100), ("train", 300)])
+def test_a_job_that_needs_more_memory_than_its_rule_states_is_refused_it(
+    tree: Tree, engines: dict[str, Engine], tally: Tally, stage: str, megabytes: int
+) -> None:
+    (job,) = (job for job in tree.jobs if job.stage == stage)
+    with tally.trying(f"too little memory, {stage}"):
+        tree.lose(job)
+        target = next(name for name in job.writes if (tree.folder / name).suffix)
+        stated = f"snakemake {target} --set-resources {stage}:mem_mb={megabytes} {SNAKEMAKE.partition('%s ')[2]}"
+        tree.checkout.run(stated, status=1)
+        tree.check_nothing_half_done(job)
+        status, said = tree.run(job)
+        assert status == 0, said
+        assert all(digest(tree.folder / name) == tree.bytes[name] for name in job.writes)
 
 
 # --- for minutes

@@ -10,7 +10,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,44 +115,50 @@ def run(
         threadpool_limits(parameters.get("threads"))  # the order of sums, and so the last digits, depend on it
         function = getattr(importlib.import_module(f"reid.stages.{stage}"), stage)
         places = {name: work / path.name for name, path in outputs.items()} if folder is None else {"out": work}
-        try:
-            function(settings=parameters, **inputs, **places, **(passed or {}))
-        except (MemoryError, RuntimeError, OSError) as error:
-            if isinstance(error, MemoryError) or "allocate memory" in str(error):
-                raise InputError(f"{stage} {described.get('job', '')}: {_too_little(stage)}") from error
-            raise
+        function(settings=parameters, **inputs, **places, **(passed or {}))
 
-    _limit_memory()
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs.values(), "copy": copy}
     request |= {"job": described.get("job", ""), "settings": settings}
     computed: bool | None
-    if parameters.get("workers", 1) == 1:
-        computed = store.make(stage, compute=compute, **request)
-    elif "WORLD_SIZE" not in os.environ:
+    if parameters.get("workers", 1) > 1 and "WORLD_SIZE" not in os.environ:
         launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={parameters['workers']}")
         os.execv(sys.executable, (sys.executable, *launch, "-m", "--", "reid", *sys.argv[1:]))
-    else:
-        computed = _make_together(stage, compute, request)
-        if computed is None:
-            return
+    with _limited_memory(stage):
+        if parameters.get("workers", 1) == 1:
+            computed = store.make(stage, compute=compute, **request)
+        else:
+            computed = _make_together(stage, compute, request)
+    if computed is None:
+        return
     how = f"computed in {time.monotonic() - start:.1f} s" if computed else "found in the store"
     wrote = ", ".join(str(path) for path in outputs.values()) if folder is None else f"{len(outputs)} files in {folder}"
     typer.echo(f"{stage} {described.get('job', '')}: {how}, wrote {wrote}", err=True)
 
 
-def _limit_memory() -> None:
-    """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free."""
-    if limit := os.environ.get(MEMORY):
-        if not limit.isdecimal():
-            raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
+SHORT = ("allocate memory", "failed to map segment", "launch worker thread", "start new thread", "bad_alloc")
+"""How libraries say that memory is short where they do not raise MemoryError."""
+
+
+@contextmanager
+def _limited_memory(stage: str) -> Iterator[None]:
+    """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free.
+
+    Raises InputError, saying what to do, where a stage runs out of memory.
+    """
+    limit = os.environ.get(MEMORY, "")
+    if limit and not limit.isdecimal():
+        raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
+    if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
-
-
-def _too_little(stage: str) -> str:
-    if limit := os.environ.get(MEMORY):
-        return f"needs more than the {limit} MB allowed; raise resources.{stage}.mem_mb in the parameters, or {MEMORY}"
-    return "there is not enough memory; free some, or run fewer jobs at once, then run the same again"
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in SHORT):
+            raise
+        where = f"the {limit} MB that {MEMORY} allows" if limit else "the memory that there is"
+        cure = f"raise resources.{stage}.mem_mb in the parameters" if limit else "free some, or run fewer jobs at once"
+        raise InputError(f"{stage}: needs more than {where}; {cure}, then run the same again") from error
 
 
 def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping[str, Any]) -> bool | None:

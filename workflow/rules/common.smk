@@ -29,18 +29,12 @@ def choose_environment():
             )
     python = "python" if with_conda else shlex.quote(sys.executable)
     shell.prefix(
+        # `reid` lets the system refuse more memory than the rule states; what a GPU's driver maps cannot be told apart
+        "allow() {{ [ $2 -gt 0 ] || export REID_MEMORY_MB=$1; }}; "
         "trap : TERM; "  # outlive a training that is asked to end, for the job is over when its shell is
         f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
         f'reid() {{{{ {python} -m reid "$@"; }}}}; '
     )
-
-
-def limit_memory():
-    """Refuse each job without a GPU more memory than its rule states: `reid` reads the variable."""
-    limit = "[ {resources.gpu} -gt 0 ] || export REID_MEMORY_MB={resources.mem_mb}; "
-    for each in workflow.rules:
-        if each.shellcmd is not None:
-            each.shellcmd = limit + each.shellcmd
 
 
 def ask_reid(*arguments):

@@ -22,6 +22,7 @@ rule dataset:
     params:
         images=f"results/{E}/dataset/{{job}}",
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid dataset --settings {input.settings:q} --images {params.images:q} --out {output.manifest:q}"
         " --threads {threads} > {log:q} 2>&1"
 
@@ -46,5 +47,6 @@ rule index:
         mem_mb=ask("index", "mem_mb"),
         runtime=ask("index", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid index --settings {input.settings:q} --manifest {input.manifest:q} --out {output.index:q}"
         " --threads {threads} > {log:q} 2>&1"

@@ -23,6 +23,7 @@ rule evaluate:
         mem_mb=ask("evaluate", "mem_mb"),
         runtime=ask("evaluate", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid evaluate --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
         " --out {output.scores:q} --queries {output.queries:q} > {log:q} 2>&1"
 
@@ -49,6 +50,7 @@ rule retrieve:
         mem_mb=ask("retrieve", "mem_mb"),
         runtime=ask("retrieve", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid retrieve --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
         " --out {output.places:q} --similarities {output.similarities:q} > {log:q} 2>&1"
 
@@ -82,5 +84,6 @@ rule distract:
     params:
         shards=lambda w, input: os.path.dirname(input.shards[0]),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid distract --settings {input.settings:q} --index {input.index:q} --embeddings {input.embeddings:q}"
         " --shards {params.shards:q} --out {output.curve:q} --queries {output.queries:q} > {log:q} 2>&1"

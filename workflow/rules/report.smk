@@ -78,6 +78,7 @@ rule tabulate:
         curves=lambda w, input: folder(input.curves, "distract"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid tabulate --settings {input.settings:q} --scores {params.scores:q} --curves {params.curves:q}"
         " --paper {input.paper:q} --out {params.out:q} > {log:q} 2>&1"
 
@@ -116,6 +117,7 @@ if SHOWN:
         params:
             out=lambda w, output: os.path.dirname(output[0]),
         shell:
+            "allow {resources.mem_mb} {resources.gpu}; "
             "reid illustrate --settings {input.settings:q} --index {input.index:q} --embedder {input.embedder:q}"
             " --places {input.places:q} --queries {input.queries:q} --out {params.out:q} > {log:q} 2>&1"
 
@@ -168,6 +170,7 @@ rule draw:
         similarities=lambda w, input: folder(input.similarities, "retrieve"),
         out=lambda w, output: os.path.dirname(output[0]),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid draw --settings {input.settings:q} --curves {params.curves:q} --logs {params.logs:q}"
         " --scores {params.scores:q} --similarities {params.similarities:q} --paper {input.paper:q}"
         " --out {params.out:q} > {log:q} 2>&1"
@@ -205,6 +208,7 @@ rule publish:
         places=lambda w, input: folder(input.places, "retrieve"),
         queries=lambda w, input: os.path.dirname(input.queries[0]),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid publish --settings {input.settings:q} --report {input.report:q} --figures {params.figures:q}"
         " --indexes {params.indexes:q} --places {params.places:q} --queries {params.queries:q}"
         " --out {output.page:q} > {log:q} 2>&1"

@@ -21,6 +21,7 @@ rule initialise:
         mem_mb=ask("initialise", "mem_mb"),
         runtime=ask("initialise", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid initialise --settings {input.settings:q} --out {output.weights:q} > {log:q} 2>&1"
 
 
@@ -47,6 +48,7 @@ rule pretrain:
         mem_mb=ask("pretrain", "mem_mb"),
         runtime=ask("pretrain", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid pretrain --settings {input.settings:q} --index {input.index:q} --weights {input.weights:q}"
         " --out {output.weights:q} --log {output.log:q} > {log:q} 2>&1"
 
@@ -74,6 +76,7 @@ rule train:
         mem_mb=ask("train", "mem_mb"),
         runtime=ask("train", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid train --settings {input.settings:q} --index {input.index:q} --weights {input.weights:q}"
         " --out {output.embedder:q} --log {output.log:q} > {log:q} 2>&1"
 
@@ -99,6 +102,7 @@ rule embed:
         mem_mb=ask("embed", "mem_mb"),
         runtime=ask("embed", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid embed --settings {input.settings:q} --index {input.index:q} --embedder {input.embedder:q}"
         " --out {output.embeddings:q} > {log:q} 2>&1"
 
@@ -125,5 +129,6 @@ rule embed_distractors:
         mem_mb=ask("embed", "mem_mb"),
         runtime=ask("embed", "runtime"),
     shell:
+        "allow {resources.mem_mb} {resources.gpu}; "
         "reid embed --settings {input.settings:q} --index {input.index:q} --embedder {input.embedder:q}"
         " --out {output.embeddings:q} > {log:q} 2>&1"
