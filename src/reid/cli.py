@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
 import json
@@ -76,12 +77,20 @@ Offline = Annotated[
 
 
 MEMORY = "REID_MEMORY_MB"
+M_ARENA_MAX = -8  # of malloc.h
 
 
 def _slow_bars_in_logs() -> None:
     """Have a line of progress now and then where there is no terminal for a moving bar; tqdm reads it when imported."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")
+
+
+def _spare_address_space() -> None:
+    """Keep libraries from setting aside what they do not use: Arrow a GiB, the C library 64 MiB a thread."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    if hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(M_ARENA_MAX, 1)
 
 
 def run(
@@ -103,7 +112,7 @@ def run(
     from reid import store
 
     _slow_bars_in_logs()
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own one sets a GiB of address space aside
+    _spare_address_space()
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
