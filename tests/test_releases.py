@@ -190,7 +190,7 @@ def test_any_other_name_is_refused_whole_or_means_what_it_says(name: str, reader
     try:
         person, camera = read_one(f"{name}.jpg", pattern, grammar)
     except InputError as error:
-        assert f"{name}.jpg: name is not of the form {grammar}" in str(error)
+        assert str(InputError(f"{name}.jpg: name is not of the form {grammar}")) in str(error)
     else:
         identity = "-1" if person < 0 else f"{person:04}"
         assert name.startswith(f"{identity}_c{camera}") and 1 <= camera <= 8 and person >= -1

@@ -448,17 +448,11 @@ def imported(module: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             if name == "reid.cli":  # its other commands, such as plan, are not the stage
-                others = (
-                    "reid",
-                    "reid.plan",
-                    "reid.params",
-                    "reid.stages.score",
-                    "reid.stages.compare",
-                    "reid.stages.fetch",
-                    "reid.readiness",
-                    "reid.readiness.page",
-                    "reid.training.workers",
-                )
+                stages = ("compare", "embed_photos", "export", "fetch", "score", "search")
+                others = {"reid", "reid.plan", "reid.params", "reid.training.workers", "rich", "rich.console"}
+                others |= {"reid.readiness", "reid.readiness.page", *(f"reid.stages.{stage}" for stage in stages)}
+                others |= {f"reid.lineage.{part}" for part in ("verification", "origin", "tree")}
+                others |= {"rich.table", "rich.text"}
                 names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
             if name == "reid.artifacts":  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]
