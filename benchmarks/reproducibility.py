@@ -60,9 +60,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src"), **more}
 
 
-def copy_here(folder: Path) -> Path:
-    """Clone the last commit."""
-    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+def copy(source: Path, folder: Path) -> Path:
+    """Clone the last commit of a checkout."""
+    subprocess.run(["git", "clone", "--quiet", source, folder], check=True)
     return folder
 
 
@@ -82,7 +82,7 @@ def same_bytes(work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     reference: dict[str, str] = {}
     for number, (way, (command, more)) in enumerate(WAYS.items()):
-        folder = copy_here(work / ("first" if number == 0 else f"other{number}"))
+        folder = copy(ROOT, work / "first") if number == 0 else copy(work / "first", work / f"other{number}")
         for again in range(1 + (command == DVC)):  # its first call may only update the list of jobs
             ended = subprocess.run(command.split(), cwd=folder, env=environment(folder, **more), capture_output=True)
             if ended.returncode and (command != DVC or again):
