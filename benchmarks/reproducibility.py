@@ -1,15 +1,15 @@
 """What stays the same to the byte, and how far the rest goes apart.
 
-    python benchmarks/reproducibility.py --json benchmarks/results/reproducibility.json
+    make && python benchmarks/reproducibility.py --json benchmarks/results/reproducibility.json
 
 **Same bytes.** The smoke experiment is run in fresh copies of this checkout, each time from nothing: on one and on two
 cores, with its last jobs first, without the store, through DVC. Every artifact, record and file of the report is
 compared with the first run's.
 
-**Another machine.** One training, embedding and evaluation of the experiment is repeated as other machines would
+**Another machine.** One training, embedding and evaluation of the embedded experiment is repeated as other machines would
 compute it: without AVX-512, without AVX2 (PyTorch and oneDNN are told to do without), with sums in another order (one
 thread instead of two), and on a GPU where there is one. Once from the same embedder (`same_weights`: what embedding
-alone adds), once trained anew (`trained_anew`: what 100 updates make of it). The spread of seeds in the tables is the
+alone adds), once trained anew (`trained_anew`: what 256 updates make of it). The spread of seeds in the tables is the
 measure for what matters.
 """
 
@@ -78,7 +78,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def same_bytes(work: Path) -> dict[str, Any]:
-    """Run the experiment in every way; keep the first one's folder as `work/first`."""
+    """Run the smoke experiment in every way."""
     found: dict[str, Any] = {}
     reference: dict[str, str] = {}
     for number, (way, (command, more)) in enumerate(WAYS.items()):
@@ -97,29 +97,22 @@ def same_bytes(work: Path) -> dict[str, Any]:
     return found
 
 
-def another_machine(folder: Path) -> dict[str, Any]:
+def another_machine(work: Path) -> dict[str, Any]:
     """Embed and score as other machines would, from the same embedder and from one trained anew."""
-    results = folder / "results/smoke"
+    results = Path("results/embedded")
     found: dict[str, Any] = {}
     for machine, (more, threads) in MACHINES.items():
         for weights in ("same_weights", "trained_anew"):
-            out = folder / "again" / machine.replace(" ", "-") / weights
+            out = work / machine.replace(" ", "-") / weights
             embedder = results / f"train/{RUN}.safetensors"
             if weights == "trained_anew":
                 embedder = out / "embedder.safetensors"
                 start = results / "pretrain/market-resnet10-seed0.safetensors"
-                stage(folder, "train", threads, more, weights=start, out=embedder, log=out / "log.csv")
-            stage(folder, "embed", threads, more, embedder=embedder, out=out / "embeddings.safetensors")
-            stage(
-                folder,
-                "evaluate",
-                threads,
-                more,
-                embeddings=out / "embeddings.safetensors",
-                out=out / "scores.json",
-                queries=out / "queries.parquet",
-            )
-            here = folder / "again/as-here" / weights
+                stage(work, "train", threads, more, weights=start, out=embedder, log=out / "log.csv")
+            stage(work, "embed", threads, more, embedder=embedder, out=out / "embeddings.safetensors")
+            scores = {"out": out / "scores.json", "queries": out / "queries.parquet"}
+            stage(work, "evaluate", threads, more, embeddings=out / "embeddings.safetensors", **scores)
+            here = work / "as-here" / weights
             rows = [read_embeddings(place / "embeddings.safetensors").embeddings for place in (out, here)]
             mAP = [read_json(place / "scores.json")["results"][0]["mAP"] for place in (out, here)]
             change = {"embeddings": float(np.abs(rows[0] - rows[1]).max()), "mAP": mAP[0] - mAP[1]}
@@ -130,17 +123,14 @@ def another_machine(folder: Path) -> dict[str, Any]:
     return found
 
 
-def stage(folder: Path, name: str, threads: int, more: dict[str, str], **places: Path) -> None:
+def stage(work: Path, name: str, threads: int, more: dict[str, str], **places: Path) -> None:
     """Call one stage of the run by hand, without the store."""
-    settings = read_json(folder / f"results/smoke/settings/{name}/{RUN}.json")
+    settings = read_json(Path(f"results/embedded/settings/{name}/{RUN}.json"))
     settings["parameters"] |= {"threads": threads}
-    here = folder / "again/settings.json"
-    write_json(here, settings)
-    command = ["reid", name, "--settings", here, "--index", folder / "results/smoke/index/market.parquet"]
+    write_json(work / "settings.json", settings)
+    command = ["reid", name, "--settings", work / "settings.json", "--index", "results/embedded/index/market.parquet"]
     command += [part for option, place in places.items() for part in (f"--{option}", place)]
-    subprocess.run(
-        command, cwd=folder, env=environment(folder, REID_STORE="none", **more), check=True, capture_output=True
-    )
+    subprocess.run(command, env=environment(ROOT, REID_STORE="none", **more), check=True, capture_output=True)
 
 
 def main() -> None:
@@ -148,10 +138,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where to write the figures")
     options = parser.parse_args()
+    if not Path("results/embedded/train").is_dir():
+        parser.error("results/embedded: no such results; run make first")
     with tempfile.TemporaryDirectory() as work:
         same = same_bytes(Path(work))
-        apart = another_machine(Path(work) / "first")
-    command = "python benchmarks/reproducibility.py"
+        apart = another_machine(Path(work))
+    command = "make && python benchmarks/reproducibility.py"
     found = {"command": command, "made_with": made_with(), "same_bytes": same, "another_machine": apart}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(found, indent=1) + "\n")
