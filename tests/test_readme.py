@@ -45,6 +45,10 @@ ELSEWHERE = {
     "dvc params diff": "test_workflow.py",
     "dvc plots show": "test_workflow.py",
     "dvc dag --md": "test_workflow.py",
+    "reid embed photos --model results/embedded/train/market-default-seed0.safetensors --out gallery.safetensors": "photos.md",
+    "reid search anna.jpg --gallery gallery.safetensors "
+    "--model results/embedded/train/market-default-seed0.safetensors --html found.html": "photos.md",
+    "reid export --model results/embedded/train/market-default-seed0.safetensors --format onnx --out market.onnx": "photos.md",
     "reid verify results/embedded": "needs the runs; test_workflow.py does so with the smoke experiment's",
     "reid why reports/embedded/table1.md": "needs the runs; test_workflow.py",
     "reid compare embedded/market-default embedded/market-flip": "needs the runs; test_compare.py",
