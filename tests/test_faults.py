@@ -1,7 +1,7 @@
 """What may befall a run, and that nothing is lost: the same command again ends with the undisturbed run's bytes.
 
-A sample of each kind runs with the other tests; `make soak` goes on for minutes (docs/robustness.md). The moments are
-random; the seed is printed with the counts, and `REID_FAULTS_SEED` repeats it.
+A sample of each kind, the same every time, runs with the other tests; `make soak` goes on for minutes with random ones
+(docs/robustness.md). The seed is printed with the counts, and `REID_FAULTS_SEED` repeats it.
 """
 
 import json
@@ -376,15 +376,15 @@ def interrupted_exchange(tally: Tally, chance: random.Random, engine: Engine, fo
     for way in ("push", "pull"):
         with tally.trying(f"SIGKILL to dvc {way}"):
             if way == "pull":
-                for path in (cache, *(tree.folder / name for name in kept)):
-                    remove(path)
+                for path in (cache, tree.folder / "results/smoke/settings", *(tree.folder / name for name in kept)):
+                    remove(path)  # as in a new clone
             started = tree.checkout.start(f"exec dvc {way} -R experiments/smoke")
             time.sleep(chance.uniform(0, 4))
             os.killpg(started.pid, signal.SIGKILL)
             started.communicate()
             again = f"dvc {way} -R experiments/smoke"
             if way == "pull":  # DVC may find objects that were cut off, drop them, and ask to be called again
-                again = f"{again} || {again}"
+                again = f"{again} || {again} --force"
             tree.checkout.run(again)
             tree.check_whole(*tree.jobs)
     shutil.rmtree(remote)

@@ -56,7 +56,8 @@ def test_every_path_in_a_rules_command_is_quoted(path: Path) -> None:
     commands = re.findall(r"shell:\n((?:\s+\".*\"\n)+)", path.read_text())
     assert len(commands) == len(re.findall(r"^\s*rule ", path.read_text(), re.MULTILINE))
     for command in commands:
-        fields = set(re.findall(r"\{(.*?)\}", command)) - {"threads"}
+        numbers = {"threads", "resources.mem_mb", "resources.gpu"}
+        fields = set(re.findall(r"\{(.*?)\}", command)) - numbers
         assert all(field.endswith(":q") for field in fields), command
 
 
