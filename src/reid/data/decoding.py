@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.data.images import HEAD, MOST_PIXELS, Image, decode, inspect, of_pillow
+from reid.data.images import MOST_PIXELS, Image, decode, measure_file, of_pillow
 
 PHOTOS = 1024
 """Given together at most."""
@@ -50,12 +50,8 @@ def _parts(photos: Sequence[Any], pool: ThreadPoolExecutor) -> Iterator[Sequence
 def _bytes(photo: Any) -> int:
     """Give what a photo takes once decoded; 0 if it will not be."""
     if isinstance(photo, str | Path):
-        with suppress(OSError, ValueError), Path(photo).open("rb") as file:
-            content = file.read(HEAD)
-            try:
-                height, width = inspect(content)[0]
-            except (OSError, ValueError):  # its header goes on, or is damaged
-                height, width = inspect(content + file.read())[0]
+        with suppress(OSError, ValueError):
+            height, width = measure_file(Path(photo))
             return 3 * height * width
         return 0
     if isinstance(photo, np.ndarray):

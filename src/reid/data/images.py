@@ -73,7 +73,7 @@ def measure(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int 
     Raises InputError as `load` does, for what a header tells.
     """
     sizes = _each(
-        index, rows, threads, lambda path, _: _measure(path, index.upright), lambda size, box: clip(size, box)[2:]
+        index, rows, threads, lambda path, _: measure_file(path, index.upright), lambda size, box: clip(size, box)[2:]
     )
     return np.array(sizes, np.int64).reshape(-1, 2)
 
@@ -239,7 +239,7 @@ def _telling() -> Iterator[None]:
         raise ValueError(f"it is damaged ({str(error) or type(error).__name__})") from None
 
 
-def _measure(path: Path, upright: bool) -> tuple[int, int]:
+def measure_file(path: Path, upright: bool = False) -> tuple[int, int]:
     """Give height and width of what `decode` makes of a file; the beginning of a JPEG usually tells."""
     with path.open("rb") as file:
         content = file.read(HEAD)

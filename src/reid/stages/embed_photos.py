@@ -142,7 +142,7 @@ def _embed_shard(
         faults = [embedder.fault(image) for image in part]
         damaged |= {listing.path[done + place]: reason for place, reason in enumerate(faults) if reason}
         rows += [done + place for place, reason in enumerate(faults) if not reason]
-        images = [image for image in part if not embedder.fault(image)]
+        images = [image for image, reason in zip(part, faults, strict=True) if not reason]
         embeddings.append(embedder.embed_images(images))  # type: ignore[arg-type]
         done += len(part)
         bar.update(len(part))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.artifacts import InputError, read_json, replacing
+from reid.data.manifest import file_digest
 from reid.data.sources import TABLE
 from reid.functional.statistics import mean_interval
 from reid.models.export import OPSET, Form, largest_difference
@@ -80,7 +80,7 @@ def export(
         data=[data] if data else told_data,
         licence=[licence] if licence else told_licence,
         scores=results,
-        scored=f"`{found.name}`, SHA-256 `{hashlib.sha256(found.read_bytes()).hexdigest()[:16]}`" if found else "",
+        scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:16]}`" if found else "",
     )
     with replacing(out) as temporary, replacing(out.with_name(f"{out.name}.md")) as beside:
         beside.write_text(write_card(card), encoding="utf-8")
