@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
+
+from reid.reporting.templates import template
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,13 @@ class Card:
 
 def write_card(card: Card) -> str:
     """Write the card as Markdown."""
-    environment = Environment(
-        loader=PackageLoader("reid", "reporting"),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = [
         [each["protocol"], each["rerank"], each["queries"], *(_percent(*each[name]) for name in ("mAP", "rank1"))]
         for each in card.scores
     ]
     header = ["protocol", "re-ranking", "queries", "mAP", "rank-1"]
     table = tabulate(rows, header, "github", colalign=("left",) * len(header)) if rows else ""
-    text = environment.get_template("card.md").render(card=card, network=_network(card.about["backbone"]), table=table)
+    text = template("card.md", escape=False).render(card=card, network=_network(card.about["backbone"]), table=table)
     return text + "\n"
 
 

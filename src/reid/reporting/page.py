@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from reid.reporting.claims import Finding
+from reid.reporting.encoding import data_uri, webp
 from reid.reporting.html import marked
 from reid.reporting.markdown import METHOD, finding_texts, lost_runs
 from reid.reporting.pipeline import picture
 from reid.reporting.tables import signed
+from reid.reporting.templates import template
 
 TILE = (40, 80)  # width and height in pixels of a thumbnail
 ACROSS = 40  # thumbnails in a line of the sheet that holds them
@@ -62,17 +60,9 @@ def page(
     bytes of an SVG or PNG file, None where there is none to embed, which `absent` explains. jobs: how many each rule
     has.
     """
-    environment = Environment(
-        loader=PackageLoader("reid", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["marked"] = marked
     shown = [{**figure, "source": data_uri(figure["image"]) if figure["image"] else ""} for figure in figures]
     found = [{**each, **_finding_words(Finding(**each))} for each in report["findings"]]
-    text = environment.get_template("page.html").render(
+    text = template("page.html", marked=marked).render(
         **{**report, "findings": found},
         method=METHOD,
         lost=lost_runs(report["about"]),
@@ -97,22 +87,6 @@ def _finding_words(finding: Finding) -> dict[str, str]:
     return {"text": text, "p_text": p, "rows": rows, "seeds_text": ", ".join(map(signed, finding.by_seed))}
 
 
-def data_uri(content: bytes) -> str:
-    """Give a picture, SVG, PNG or WebP, as a data URI; a PNG becomes the smaller WebP."""
-    if content.startswith(b"\x89PNG"):
-        with pillow.open(BytesIO(content)) as opened:
-            content = _webp(opened.convert("RGB"), quality=75)
-    if content.startswith(b"RIFF"):
-        return f"data:image/webp;base64,{b64encode(content).decode()}"
-    return f"data:image/svg+xml,{quote(content, safe=' <>=/:;,.()+-_')}"
-
-
-def _webp(image: pillow.Image, quality: int) -> bytes:
-    written = BytesIO()
-    image.save(written, format="webp", quality=quality, method=6)
-    return written.getvalue()
-
-
 def thumbnails(images: Sequence[NDArray[np.uint8]]) -> bytes:
     """Put images (h, w, 3) side by side in lines, each into a tile without distortion, as one WebP picture."""
     wide, tall = TILE
@@ -124,7 +98,7 @@ def thumbnails(images: Sequence[NDArray[np.uint8]]) -> bytes:
         size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
         left, top = (i % ACROSS) * wide + (wide - size[0]) // 2, (i // ACROSS) * tall + (tall - size[1]) // 2
         sheet.paste(small.resize(size, pillow.Resampling.LANCZOS), (left, top))
-    return _webp(sheet, quality=60)
+    return webp(sheet, quality=60)
 
 
 def _browsed_json(each: Browsed) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image as pillow
+
+from reid.reporting.encoding import data_uri, webp
+from reid.reporting.templates import template
 
 BOX = (192, 288)
 """Width and height in pixels that a picture is scaled down into."""
@@ -48,25 +48,12 @@ def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None],
     pictures: WebP of every photo by its path, None for one that is gone. about: gallery, root, photos, left_out,
     model, digest, rerank, approximate, top.
     """
-    environment = Environment(
-        loader=PackageLoader("reid", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sources = {
-        path: f"data:image/webp;base64,{b64encode(content).decode()}" if content else ""
-        for path, content in pictures.items()
-    }
-    template = environment.get_template("search.html")
-    return template.render(found=found, sources=sources, about=about, box=BOX) + "\n"
+    sources = {path: data_uri(content) if content else "" for path, content in pictures.items()}
+    return template("search.html").render(found=found, sources=sources, about=about, box=BOX) + "\n"
 
 
 def thumbnail(image: NDArray[np.uint8]) -> bytes:
     """Scale a picture (h, w, 3) down into `BOX`, its shape kept, as WebP; a small one stays as it is."""
     small = pillow.fromarray(image)
     small.thumbnail(BOX)
-    written = BytesIO()
-    small.save(written, format="webp", quality=80, method=4)
-    return written.getvalue()
+    return webp(small, quality=80, effort=4)
