@@ -91,6 +91,15 @@ def sweep(path: Path) -> None:
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
+DAMAGED = ".damaged"
+"""Ending of the name under which a damaged file is set aside."""
+
+
+def set_aside(path: Path) -> None:
+    """Take a damaged file out of the way, and lose nothing of it."""
+    path.replace(path.with_name(path.name + DAMAGED))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
     with replacing(path) as temporary:

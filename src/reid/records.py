@@ -27,11 +27,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import InputError, read_json, write_text
+from reid.artifacts import DAMAGED, InputError, read_json, set_aside, write_text
 
 FOLDER = ".records"
-DAMAGED = ".damaged"
-"""Ending of the name under which a damaged file is set aside."""
 
 PACKAGES = (
     "matplotlib",
@@ -162,7 +160,7 @@ def checked(inputs: Mapping[str, Path | list[Path]]) -> dict[str, list[dict[str,
         if is_foreign(Path(entry["path"]), entry["sha256"])
     ]
     for path in damaged:
-        path.replace(path.with_name(path.name + DAMAGED))
+        set_aside(path)
     if damaged:
         raise InputError(
             f"{', '.join(map(str, damaged))}: damaged or changed since a stage wrote it; set aside with the ending "

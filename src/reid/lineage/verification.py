@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from reid import records
-from reid.artifacts import InputError, read_json
+from reid.artifacts import DAMAGED, InputError, read_json
 from reid.data.manifest import make_manifest, read_manifest
 from reid.lineage.contents import Digests, is_manifest
 from reid.records import Record
@@ -56,7 +56,7 @@ def artifacts(folder: Path) -> list[Path]:
 
 
 def _is_aside(path: Path) -> bool:
-    return path.name.startswith(".") or path.suffix == records.DAMAGED
+    return path.name.startswith(".") or path.suffix == DAMAGED
 
 
 def verify(paths: list[Path], images: bool = True, progress: Progress = iter) -> list[Verdict]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reid.artifacts import InputError, Weights, read_checkpoint, write_weights
+from reid.artifacts import InputError, Weights, read_checkpoint, set_aside, write_weights
 from reid.models.backbone import load_state
 
 EVERY = 128
@@ -55,7 +55,7 @@ class Checkpoints:
             kept = None
         about = dict(kept.about) if kept else {}
         if kept is None or about.pop("content", "") != _digest(kept.state, about):
-            self.path.replace(self.path.with_name(f"{self.path.name}.damaged"))
+            set_aside(self.path)
             raise InputError(f"{self.path}: damaged; set aside: run the same again, and the training begins anew")
         self.last = kept.about["update"]
         return kept
