@@ -180,7 +180,7 @@ def test_duke_names_are_read_as_written(person: int, camera: int, frame: int, su
     assert read_one(f"{person:04}_c{camera}_f{frame:07}{suffix}", dukemtmc.PATTERN) == (person, camera)
 
 
-NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
+NAMES = st.text(st.characters(exclude_characters="/\0\r\n", exclude_categories=["Cs"]), min_size=1, max_size=40)
 NEARLY = st.from_regex(r"-?\d{1,5}_c\ds?\d?_f?\d{1,7}(_\d\d)?", fullmatch=True)
 
 
@@ -194,6 +194,14 @@ def test_any_other_name_is_refused_whole_or_means_what_it_says(name: str, reader
     else:
         identity = "-1" if person < 0 else f"{person:04}"
         assert name.startswith(f"{identity}_c{camera}") and 1 <= camera <= 8 and person >= -1
+
+
+@pytest.mark.parametrize("name", ["0001_c1s1\n_000001_00", "\r", "a\r\nb"])
+@pytest.mark.parametrize("reader", [market1501, dukemtmc])
+def test_name_with_line_break_is_refused_in_one_line(name: str, reader: object) -> None:
+    with pytest.raises(InputError, match="its name is not one line of UTF-8") as refused:
+        read_one(f"{name}.jpg", reader.PATTERN, reader.GRAMMAR)  # type: ignore[attr-defined]
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @given(PERSONS, st.integers(1, 6), st.integers(0, 9999), st.integers(1, 9999))
