@@ -40,8 +40,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.functional import distractors, expansion, protocols, ranking, reciprocal
-from reid.functional.protocols import MARKET1501, Labels
+from reid_done_right.functional import distractors, expansion, protocols, ranking, reciprocal
+from reid_done_right.functional.protocols import MARKET1501, Labels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import oracles

@@ -22,9 +22,9 @@ import numpy as np
 import onnxruntime
 import torch
 
-from reid.models.backbone import build
-from reid.models.embedder import Embedder
-from reid.models.export import Deployed, export, runner
+from reid_done_right.models.backbone import build
+from reid_done_right.models.embedder import Embedder
+from reid_done_right.models.export import Deployed, export, runner
 
 CASES = {  # name: backbone, embedding, (batch, height, width)
     "embedded, ResNet-10, 64 pixels": (

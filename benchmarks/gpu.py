@@ -9,7 +9,7 @@ another by a crash, by memory or by time; FILE is written after each, and says w
 
 1. Each way to run is timed on one batch and one pool, eager and compiled, with and without the order of sums fixed, in
    bfloat16, beside eager float32 and TF32; and its gradient is compared with eager float32's.
-2. The real loop (`reid.training.rank`) runs the fastest whose gradient agrees, for `--updates` updates after one round
+2. The real loop (`reid_done_right.training.rank`) runs the fastest whose gradient agrees, for `--updates` updates after one round
    of k: mining, rendering, augmentation and logging included. If time runs out, what was measured by then counts.
 
 The weights are random, with batch norm's statistics of some images, as after a training.
@@ -45,16 +45,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid.artifacts import write_json
-from reid.data.pixels import Pixels
-from reid.data.readers.market1501 import read
-from reid.data.synthetic.releases import write_market1501
-from reid.functional.transforms import Views, augmented, render, whole
-from reid.models.backbone import build, freeze_statistics, out_of_memory, precise, set_up
-from reid.models.embedder import Embedder, embed
-from reid.params import Ranking, load
-from reid.training.gradients import add_gradient
-from reid.training.rank import rank
+from pedestrians.releases import write_market1501
+from reid_done_right.artifacts import write_json
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.data.readers.market1501 import read
+from reid_done_right.functional.transforms import Views, augmented, render, whole
+from reid_done_right.models.backbone import build, freeze_statistics, out_of_memory, precise, set_up
+from reid_done_right.models.embedder import Embedder, embed
+from reid_done_right.params import Ranking, load
+from reid_done_right.training.gradients import add_gradient
+from reid_done_right.training.rank import rank
 
 UPDATES = 4096
 LAYERS: dict[str, dict[str, Any]] = {

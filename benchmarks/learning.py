@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid.artifacts import Index, read_index, read_weights
-from reid.data.images import load
-from reid.data.pixels import Pixels
-from reid.functional.protocols import MARKET1501, Labels, normalise
-from reid.functional.ranking import rank
-from reid.models.backbone import Backbone, build
-from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
+from reid_done_right.artifacts import Index, read_index, read_weights
+from reid_done_right.data.images import load
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.functional.protocols import MARKET1501, Labels, normalise
+from reid_done_right.functional.ranking import rank
+from reid_done_right.models.backbone import Backbone, build
+from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
 
 RESULTS = Path("results/embedded")
 CPU = torch.device("cpu")

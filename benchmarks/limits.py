@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import DISTRACTORS, DRAWS, SIZES, embed, market, write_gallery
-from reid.functional import distractors, ranking
-from reid.functional.protocols import MARKET1501
+from reid_done_right.functional import distractors, ranking
+from reid_done_right.functional.protocols import MARKET1501
 
 LIMIT = 256 * 2**20
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from evaluation import market
-from reid.data.synthetic.identity import population
-from reid.data.synthetic.releases import MARKET_ODDS
-from reid.data.synthetic.takes import Release, Stream, Take, write_takes
+from pedestrians.identity import population
+from pedestrians.releases import MARKET_ODDS
+from pedestrians.takes import Release, Stream, Take, write_takes
 
 ROOT = Path(__file__).parents[1]
 PARAMS = Path(__file__).with_suffix(".yaml")

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import read_embeddings, read_index, read_json
-from reid.functional.protocols import RULES, Labels
-from reid.functional.ranking import rank
-from reid.stages.embed import embed
-from reid.stages.train import train
+from reid_done_right.artifacts import read_embeddings, read_index, read_json
+from reid_done_right.functional.protocols import RULES, Labels
+from reid_done_right.functional.ranking import rank
+from reid_done_right.stages.embed import embed
+from reid_done_right.stages.train import train
 
 RESULTS = Path("results/embedded")
 WAYS: dict[str, dict[str, Any]] = {

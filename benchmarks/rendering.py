@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reid.data.synthetic.releases import write_distractors, write_market1501
+from pedestrians.releases import write_distractors, write_market1501
 
 
 def size(folder: Path) -> tuple[int, int]:

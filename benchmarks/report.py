@@ -30,9 +30,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reid.artifacts import read_json
-from reid.params import load
-from reid.plan import plan
+from reid_done_right.artifacts import read_json
+from reid_done_right.params import load
+from reid_done_right.plan import plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from chromium import CHROMIUM, Tab, browse
@@ -70,7 +70,9 @@ def commands(experiment: str, jobs: dict[str, Any], out: Path) -> dict[str, list
 def measured(command: list[str]) -> dict[str, float]:
     """Run a command of reid without the store; give its seconds, processor seconds and peak memory in GiB."""
     began = time.perf_counter()
-    started = subprocess.Popen([sys.executable, "-m", "reid", *command], env={**os.environ, "REID_STORE": "none"})
+    started = subprocess.Popen(
+        [sys.executable, "-m", "reid_done_right", *command], env={**os.environ, "REID_STORE": "none"}
+    )
     _, status, used = os.wait4(started.pid, 0)
     if status:
         sys.exit(f"reid {command[0]} failed: run the experiment first")

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from reid.artifacts import read_embeddings, read_json, write_json
-from reid.records import made_with
+from reid_done_right.artifacts import read_embeddings, read_json, write_json
+from reid_done_right.records import made_with
 
 ROOT = Path(__file__).parents[1]
 PARAMS = "experiments/smoke/params.yaml"

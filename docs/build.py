@@ -86,9 +86,9 @@ def place(path: Path) -> str:
         return "index.md"
     if name.startswith("docs/"):
         return name.removeprefix("docs/")
-    if name.startswith("src/reid") and path.is_dir():
+    if name.startswith("src/reid_done_right") and path.is_dir():
         return "api/index.md"
-    if name.startswith("src/reid") and any(dotted(path) in modules(layer) for layer in LAYERS):
+    if name.startswith("src/reid_done_right") and any(dotted(path) in modules(layer) for layer in LAYERS):
         return f"api/{dotted(path)}.md"
     return f"repository/{name}" + (".md" if path.suffix in LANGUAGES else "")
 
@@ -143,7 +143,7 @@ def dotted(path: Path) -> str:
 @cache
 def modules(layer: str) -> list[str]:
     """Give the modules of a layer, except packages that define nothing."""
-    folder = ROOT / "src/reid" / layer
+    folder = ROOT / "src/reid_done_right" / layer
     files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     return [dotted(path) for path in files if len(ast.parse(path.read_text()).body) > 1]
 
@@ -151,9 +151,9 @@ def modules(layer: str) -> list[str]:
 def entries(layer: str) -> list[dict[str, str]] | str:
     """Give a layer's part of the navigation."""
     names = modules(layer)
-    if names == [f"reid.{layer}"]:
-        return f"api/reid.{layer}.md"
-    return [{name.removeprefix(f"reid.{layer}."): f"api/{name}.md"} for name in names]
+    if names == [f"reid_done_right.{layer}"]:
+        return f"api/reid_done_right.{layer}.md"
+    return [{name.removeprefix(f"reid_done_right.{layer}."): f"api/{name}.md"} for name in names]
 
 
 def overview() -> str:
@@ -176,7 +176,7 @@ def summary(module: str) -> str:
 
 def pipeline() -> str:
     """Draw the rules of the pipeline and what feeds what, as the page of the report does."""
-    from reid.reporting.pipeline import picture
+    from reid_done_right.reporting.pipeline import picture
 
     drawn = picture({})
     wide, tall = drawn["wide"], drawn["tall"]

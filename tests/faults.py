@@ -27,8 +27,8 @@ from typing import Any
 import yaml
 
 from conftest import ROOT, Checkout
-from reid import records
-from reid.records import file_digest
+from reid_done_right import records
+from reid_done_right.records import file_digest
 from tiny import changed
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
@@ -144,12 +144,19 @@ def serve() -> None:
     """Answer requests until there are no more."""
     import importlib
 
-    for name in ("reid.cli", "reid.store", "pyarrow.parquet", "safetensors.torch", "threadpoolctl", "psutil"):
+    for name in (
+        "reid_done_right.cli",
+        "reid_done_right.store",
+        "pyarrow.parquet",
+        "safetensors.torch",
+        "threadpoolctl",
+        "psutil",
+    ):
         importlib.import_module(name)
-    import reid.stages
+    import reid_done_right.stages
 
-    for path in Path(reid.stages.__path__[0]).glob("[a-z]*.py"):
-        importlib.import_module(f"reid.stages.{path.stem}")
+    for path in Path(reid_done_right.stages.__path__[0]).glob("[a-z]*.py"):
+        importlib.import_module(f"reid_done_right.stages.{path.stem}")
     for line in sys.stdin:
         request = json.loads(line)
         match request.pop("do"):
@@ -193,7 +200,7 @@ def work(
     os.dup2(printed, 2)
     os.environ.update(environment or {})
     changes = watch(at, fault)
-    from reid import cli
+    from reid_done_right import cli
 
     sys.argv = list(command)
     status: Any = 70

@@ -16,7 +16,7 @@ from pathlib import Path
 import atheris
 
 INSTRUMENTED = [
-    "reid",
+    "reid_done_right",
     "yaml",
     "zipfile",
     "tarfile",

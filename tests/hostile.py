@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from models import write_model
-from reid.artifacts import (
+from reid_done_right.artifacts import (
     Embeddings,
     Index,
     InputError,
@@ -38,17 +38,17 @@ from reid.artifacts import (
     write_index,
     write_weights,
 )
-from reid.data.arrays import read_arrays
-from reid.data.gallery import read_gallery, write_gallery
-from reid.data.images import decode, measure
-from reid.data.manifest import read_manifest
-from reid.data.readers import READERS
-from reid.data.readers.folder import compile_pattern
-from reid.data.unpack import Bounds, unpack
-from reid.params import load
-from reid.photos import load_embedder
-from reid.records import FIELDS
-from reid.records import read as read_record
+from reid_done_right.data.arrays import read_arrays
+from reid_done_right.data.gallery import read_gallery, write_gallery
+from reid_done_right.data.images import decode, measure
+from reid_done_right.data.manifest import read_manifest
+from reid_done_right.data.readers import READERS
+from reid_done_right.data.readers.folder import compile_pattern
+from reid_done_right.data.unpack import Bounds, unpack
+from reid_done_right.params import load
+from reid_done_right.photos import load_embedder
+from reid_done_right.records import FIELDS
+from reid_done_right.records import read as read_record
 from tiny import PARAMS
 
 Seeds = Callable[[Path], list[bytes]]
@@ -289,8 +289,8 @@ def _pickle_seeds(folder: Path) -> list[bytes]:
 @cache
 def _releases() -> tuple[Path, Path]:
     """Render a MARS and a Person Search release, once a process."""
-    from reid.data.synthetic.person_search import write_person_search
-    from reid.data.synthetic.releases import write_mars
+    from pedestrians.person_search import write_person_search
+    from pedestrians.releases import write_mars
 
     root = Path(tempfile.mkdtemp(prefix="reid-hostile-"))
     write_mars(root / "mars", world=1, hardness=0.0, workers=1, **MARS)

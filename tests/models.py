@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from reid.artifacts import Weights, provenance, write_weights
-from reid.models.backbone import build
-from reid.models.embedder import Embedder
+from reid_done_right.artifacts import Weights, provenance, write_weights
+from reid_done_right.models.backbone import build
+from reid_done_right.models.embedder import Embedder
 
 NARROW = {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 1}
 

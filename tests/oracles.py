@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reid.functional.protocols import Labels, Rule
+from reid_done_right.functional.protocols import Labels, Rule
 
 
 def ranked_list(scores, person, camera, labels: Labels, rule: Rule, allowed=None):

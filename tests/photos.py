@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from reid.data.synthetic.releases import write_market1501
+from pedestrians.releases import write_market1501
 from tiny import PARAMS
 
 NAMES = ("anna", "bob", "Chloé", "dan", "Zoë", "eve", "x y", "0042")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid.artifacts import (
+from reid_done_right.artifacts import (
     Embeddings,
     Index,
     InputError,

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid.functional.statistics import Comparison, Interval
-from reid.reporting.claims import CLAIMS, DOUBLINGS_TO_500K, decay, findings, verdict
-from reid.reporting.markdown import findings_sheet, sheet_markdown
-from reid.reporting.paper import parse_paper
-from reid.reporting.runs import Run
-from reid.reporting.shapes import TABLES
+from reid_done_right.functional.statistics import Comparison, Interval
+from reid_done_right.reporting.claims import CLAIMS, DOUBLINGS_TO_500K, decay, findings, verdict
+from reid_done_right.reporting.markdown import findings_sheet, sheet_markdown
+from reid_done_right.reporting.paper import parse_paper
+from reid_done_right.reporting.runs import Run
+from reid_done_right.reporting.shapes import TABLES
 
 FILE = Path(__file__).parents[1] / "reports" / "paper.csv"
 PAPER = parse_paper(FILE, FILE.read_text())

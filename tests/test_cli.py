@@ -10,13 +10,15 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from reid.cli import app
+from reid_done_right.cli import app
 
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def reid(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "reid", *arguments], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "reid_done_right", *arguments], cwd=cwd, capture_output=True, text=True
+    )
 
 
 def test_help_lists_every_command() -> None:
@@ -35,7 +37,7 @@ def test_help_of_a_command_names_every_option(name: str) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys, reid.cli; print([m for m in ('torch', 'pandas', 'matplotlib', 'scipy', 'numba') if m in sys.modules])"
+    code = "import sys, reid_done_right.cli; print([m for m in ('torch', 'pandas', 'matplotlib', 'scipy', 'numba') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from reid.artifacts import InputError
-from reid.cli import app
-from reid.stages.compare import compare
+from reid_done_right.artifacts import InputError
+from reid_done_right.cli import app
+from reid_done_right.stages.compare import compare
 
 
 def write(folder: Path, name: str, ap: list[float], rule: str = "trapezoid", collapsed: bool = False) -> Path:

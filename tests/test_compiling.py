@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reid.artifacts import InputError
-from reid.models import backbone as models
-from reid.models.backbone import Backbone, conv_norm
-from reid.models.compiling import COUNT, SIDE, enlarged
-from reid.models.embedder import Embedder, embed
-from reid.models.padding import halve, zero_
-from reid.training.rank import rank
+from reid_done_right.artifacts import InputError
+from reid_done_right.models import backbone as models
+from reid_done_right.models.backbone import Backbone, conv_norm
+from reid_done_right.models.compiling import COUNT, SIDE, enlarged
+from reid_done_right.models.embedder import Embedder, embed
+from reid_done_right.models.padding import halve, zero_
+from reid_done_right.training.rank import rank
 from test_gradients import CPU, PEOPLE, ignore, pictures, ranking
 from test_padding import FAMILIES, SIZES, embedder, error, gradients, grid, images, one_by_one
 

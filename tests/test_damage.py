@@ -13,14 +13,14 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid.artifacts import Index, InputError, read_index, write_index
-from reid.data import images
-from reid.data.damage import check_allowed, find_damaged, leave_out, without
-from reid.data.images import decode, inspect, load, measure
-from reid.data.manifest import make_manifest
-from reid.data.readers.layout import join, rows
-from reid.data.synthetic.releases import write_market1501
-from reid.stages.index import index as index_stage
+from pedestrians.releases import write_market1501
+from reid_done_right.artifacts import Index, InputError, read_index, write_index
+from reid_done_right.data import images
+from reid_done_right.data.damage import check_allowed, find_damaged, leave_out, without
+from reid_done_right.data.images import decode, inspect, load, measure
+from reid_done_right.data.manifest import make_manifest
+from reid_done_right.data.readers.layout import join, rows
+from reid_done_right.stages.index import index as index_stage
 
 
 def pixels(height: int = 24, width: int = 16) -> NDArray[np.uint8]:
@@ -205,7 +205,7 @@ def test_all_damaged_images_are_found_together(tmp_path: Path, threads: int) -> 
 
 def test_headers_are_enough_for_whole_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(tmp_path)
-    monkeypatch.setattr("reid.data.damage.decode", None)
+    monkeypatch.setattr("reid_done_right.data.damage.decode", None)
     good = replace(rows(tmp_path, ["good.jpg", "good.png"], 1, 1, "train"), upright=True)
     assert find_damaged(good, whole=False) == {}
 
@@ -263,7 +263,7 @@ def test_gallery_lists_lose_the_rows_left_out() -> None:
 def test_the_index_stage_reports_all_and_leaves_out_what_is_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reid.artifacts import write_json
+    from reid_done_right.artifacts import write_json
 
     root = tmp_path / "market"
     write_market1501(root, world=1, hardness=0.4, train_ids=2, test_ids=2, cameras=2, distractors=0, junk=0, workers=1)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.artifacts import InputError, read_index, read_json, write_json
-from reid.data.images import load
-from reid.data.manifest import check_unchanged, file_sizes, make_manifest
-from reid.stages import dataset as stage
-from reid.stages.dataset import dataset
-from reid.stages.index import index
+from reid_done_right.artifacts import InputError, read_index, read_json, write_json
+from reid_done_right.data.images import load
+from reid_done_right.data.manifest import check_unchanged, file_sizes, make_manifest
+from reid_done_right.stages import dataset as stage
+from reid_done_right.stages.dataset import dataset
+from reid_done_right.stages.index import index
 
 RENDER = {"world": 1, "hardness": 0.45, "train_ids": 2, "test_ids": 2, "cameras": 3, "distractors": 2, "junk": 1}
 
@@ -50,7 +50,7 @@ def test_chunks_change_nothing_and_are_shown_to_progress(tmp_path: Path, monkeyp
     for k in range(5):
         (tmp_path / f"{k}.jpg").write_bytes(bytes(k))
     whole = make_manifest("m", "market1501", tmp_path)
-    monkeypatch.setattr("reid.data.manifest.CHUNK", 2)
+    monkeypatch.setattr("reid_done_right.data.manifest.CHUNK", 2)
     seen: list[list[str]] = []
     assert make_manifest("m", "market1501", tmp_path, progress=lambda chunks: seen.extend(chunks) or chunks) == whole
     assert seen == [["0.jpg", "1.jpg"], ["2.jpg", "3.jpg"], ["4.jpg"]]

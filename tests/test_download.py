@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import servers
-from reid.artifacts import InputError
-from reid.data import download as module
-from reid.data.download import Patience, Unreachable, download
-from reid.data.fetch import find_file, obtain_file
-from reid.data.sources import File
+from reid_done_right.artifacts import InputError
+from reid_done_right.data import download as module
+from reid_done_right.data.download import Patience, Unreachable, download
+from reid_done_right.data.fetch import find_file, obtain_file
+from reid_done_right.data.sources import File
 from servers import Server
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -372,7 +372,7 @@ def test_a_digest_that_cannot_be_recorded_is_told(tmp_path: Path, monkeypatch: p
     def denied(path: Path, text: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("reid.data.fetch.write_text", denied)
+    monkeypatch.setattr("reid_done_right.data.fetch.write_text", denied)
     (tmp_path / "file.zip").write_bytes(CONTENT)
     with pytest.raises(InputError, match=r"file.zip.sha256: Permission denied; make its folder writable, or give"):
         obtain_file(File(tmp_path / "file.zip"), "")
@@ -401,8 +401,8 @@ def test_the_size_of_a_known_file_bounds_its_download(server: Server, tmp_path: 
 KILLED = """
 import sys
 from pathlib import Path
-from reid.data.fetch import obtain_file
-from reid.data.sources import File
+from reid_done_right.data.fetch import obtain_file
+from reid_done_right.data.sources import File
 print(obtain_file(File(Path(sys.argv[1]), (sys.argv[2],)), ""))
 """
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid.artifacts import InputError
-from reid.reporting.curves import Training, backbone_label, distractor_lines
-from reid.reporting.figures import figure7, house_style, similarities, training_curves
-from reid.stages.draw import draw
+from reid_done_right.artifacts import InputError
+from reid_done_right.reporting.curves import Training, backbone_label, distractor_lines
+from reid_done_right.reporting.figures import figure7, house_style, similarities, training_curves
+from reid_done_right.stages.draw import draw
 
 PAPER = Path(__file__).parents[1] / "reports" / "paper.csv"
 NAMES = [f"market-{variant}-seed{seed}" for variant in ("default", "resnet22") for seed in (0, 1)]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from reid.functional import expansion, neighbours, screening
+from reid_done_right.functional import expansion, neighbours, screening
 
 
 def embeddings(seed, *rows, size=8):
@@ -87,7 +87,7 @@ def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self, device):
 def test_a_gallery_kept_on_the_device_is_searched_alike(monkeypatch):
     query, gallery = embeddings(8, 10, 50)
     sent = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
-    monkeypatch.setattr("reid.functional.device._free", lambda device: 10**9)
+    monkeypatch.setattr("reid_done_right.functional.device._free", lambda device: 10**9)
     kept = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
     assert (kept.items == sent.items).all() and (kept.similarity == sent.similarity).all()
 

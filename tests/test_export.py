@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import reid
+import reid_done_right
 from models import NARROW, write_model
-from reid.artifacts import InputError, Weights, read_weights, write_json, write_weights
-from reid.cli import app
-from reid.functional.ranking import Ranking
-from reid.functional.statistics import mean_interval
-from reid.models import export as exporting
-from reid.models.embedder import Embedder
-from reid.models.export import Deployed, Form, export, largest_difference, runner
-from reid.reporting.card import Card, write_card
-from reid.stages.evaluate import write_queries
-from reid.stages.export import export as export_model
+from reid_done_right.artifacts import InputError, Weights, read_weights, write_json, write_weights
+from reid_done_right.cli import app
+from reid_done_right.functional.ranking import Ranking
+from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.models import export as exporting
+from reid_done_right.models.embedder import Embedder
+from reid_done_right.models.export import Deployed, Form, export, largest_difference, runner
+from reid_done_right.reporting.card import Card, write_card
+from reid_done_right.stages.evaluate import write_queries
+from reid_done_right.stages.export import export as export_model
 from test_photos import picture
 
 torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
             EXPORTED[key] = export(embedder, form, about, opset)
         return EXPORTED[key]
 
-    monkeypatch.setattr("reid.stages.export.to_bytes", once)
+    monkeypatch.setattr("reid_done_right.stages.export.to_bytes", once)
 
 
 @pytest.mark.parametrize(
@@ -79,19 +79,23 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_number_and_size_of_images_is_embedded_as_by_the_module(
     tmp_path: Path, form: str, backbone: dict[str, object], pooling: str
 ) -> None:
-    embedder = reid.load_embedder(write_model(tmp_path / "m.safetensors", backbone=backbone, pooling=pooling)).module
+    embedder = reid_done_right.load_embedder(
+        write_model(tmp_path / "m.safetensors", backbone=backbone, pooling=pooling)
+    ).module
     content = export(embedder, form, {"largest_side": 64})  # type: ignore[arg-type]
     assert 0 <= largest_difference(embedder, content, form, SIZES) < 1e-5  # type: ignore[arg-type]
-    assert str(Path(reid.__file__).parent).encode() not in content and sys.prefix.encode() not in content
+    assert str(Path(reid_done_right.__file__).parent).encode() not in content and sys.prefix.encode() not in content
 
 
 def test_a_wrong_network_is_seen(tmp_path: Path) -> None:
-    one, other = (reid.load_embedder(write_model(tmp_path / f"{seed}.safetensors", seed)).module for seed in (0, 1))
+    one, other = (
+        reid_done_right.load_embedder(write_model(tmp_path / f"{seed}.safetensors", seed)).module for seed in (0, 1)
+    )
     assert largest_difference(one, export(other, "onnx", {}), "onnx", SIZES[:1]) > 1e-2
 
 
 def test_the_pixels_are_normalised_inside(run: Path) -> None:
-    embedder = reid.load_embedder(run)
+    embedder = reid_done_right.load_embedder(run)
     image = picture(1, 64, 32)  # at its largest side already: nothing is resized
     with torch.inference_mode():
         found = Deployed(embedder.module)(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()))
@@ -105,7 +109,7 @@ def test_a_file_is_of_the_opset_asked_for_and_says_what_it_takes(run: Path, tmp_
     onnx.checker.check_model(model, full_check=True)
     assert [each.version for each in model.opset_import if not each.domain] == [opset]
     about = json.loads({entry.key: entry.value for entry in model.metadata_props}["reid"])
-    assert about["largest_side"] == 64 and about["model"] == reid.load_embedder(run).digest
+    assert about["largest_side"] == 64 and about["model"] == reid_done_right.load_embedder(run).digest
     (pixels,), (embeddings,) = model.graph.input, model.graph.output
     assert (pixels.name, embeddings.name) == ("pixels", "embeddings")
     assert [dim.dim_param or dim.dim_value for dim in pixels.type.tensor_type.shape.dim] == [
@@ -123,7 +127,10 @@ def test_the_example_on_the_card_embeds_a_photo_as_we_do(run: Path, tmp_path: Pa
     (example,) = re.findall(r"```python\n(.*?)```", (tmp_path / f"{name}.md").read_text(), re.DOTALL)
     code = f"{example}\nnp.save('found.npy', np.asarray(embeddings))"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=True)
-    (found,), (ours,) = np.load(tmp_path / "found.npy"), reid.load_embedder(run).embed([tmp_path / "person.jpg"])
+    (found,), (ours,) = (
+        np.load(tmp_path / "found.npy"),
+        reid_done_right.load_embedder(run).embed([tmp_path / "person.jpg"]),
+    )
     assert found @ ours > 0.9999
 
 
@@ -222,7 +229,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 def test_what_is_not_installed_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = export(reid.load_embedder(run).module, "onnx", {})
+    content = export(reid_done_right.load_embedder(run).module, "onnx", {})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
         InputError, match="running ONNX needs onnxruntime, which is not installed: pip install onnxruntime"
@@ -230,17 +237,17 @@ def test_what_is_not_installed_is_named(run: Path, monkeypatch: pytest.MonkeyPat
         runner(content, "onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match="ONNX needs onnxscript, which is not installed: pip install onnx onnxscript"):
-        export(reid.load_embedder(run).module, "onnx", {})
+        export(reid_done_right.load_embedder(run).module, "onnx", {})
 
 
 def test_a_network_that_cannot_have_an_opset_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below 18, PyTorch keeps to 18 and only warns."""
     monkeypatch.setattr(exporting, "OPSETS", range(7, 26))
     with pytest.raises(InputError, match=r"opset 17 cannot be written for this network \(it needs 18\)"):
-        export(reid.load_embedder(run).module, "onnx", {}, 17)
+        export(reid_done_right.load_embedder(run).module, "onnx", {}, 17)
 
 
 def test_a_runner_takes_and_gives_arrays(run: Path) -> None:
-    content = export(reid.load_embedder(run).module, "onnx", {})
+    content = export(reid_done_right.load_embedder(run).module, "onnx", {})
     found = runner(content, "onnx")(np.zeros((2, 3, 40, 20), np.uint8))
     assert found.shape == (2, 8) and found.dtype == np.float32

@@ -15,14 +15,14 @@ import torchvision
 import yaml
 
 import servers
-from reid import plan as planning
-from reid.artifacts import InputError, read_json, read_weights
-from reid.data.readers import READERS
-from reid.data.sources import TABLE, advice
-from reid.data.synthetic import releases
-from reid.params import OWN, SMALLEST, Params
-from reid.stages.fetch import fetch
-from reid.stages.initialise import initialise
+from pedestrians import releases
+from reid_done_right import plan as planning
+from reid_done_right.artifacts import InputError, read_json, read_weights
+from reid_done_right.data.readers import READERS
+from reid_done_right.data.sources import TABLE, advice
+from reid_done_right.params import OWN, SMALLEST, Params
+from reid_done_right.stages.fetch import fetch
+from reid_done_right.stages.initialise import initialise
 from tiny import MISSING, changed
 
 RESNET18 = {"block": "basic", "blocks": [2, 2, 2, 2]}
@@ -164,7 +164,7 @@ def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
 
 def reid(folder: Path, command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "reid", *command.split()],
+        [sys.executable, "-m", "reid_done_right", *command.split()],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import DenseNet as DenseNet121
 
-from reid.artifacts import InputError
-from reid.data.pixels import Pixels
-from reid.functional.transforms import Views, augmented
-from reid.models.backbone import freeze_statistics, set_up
-from reid.models.densenet import DenseNet
-from reid.models.embedder import Embedder
-from reid.models.resnet import ResNet
-from reid.params import Pretrain, Ranking
-from reid.training.checkpoints import Checkpoints
-from reid.training.classify import Diverged, classify
-from reid.training.gradients import add_gradient, add_gradient_one_by_one
-from reid.training.rank import rank
+from reid_done_right.artifacts import InputError
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.functional.transforms import Views, augmented
+from reid_done_right.models.backbone import freeze_statistics, set_up
+from reid_done_right.models.densenet import DenseNet
+from reid_done_right.models.embedder import Embedder
+from reid_done_right.models.resnet import ResNet
+from reid_done_right.params import Pretrain, Ranking
+from reid_done_right.training.checkpoints import Checkpoints
+from reid_done_right.training.classify import Diverged, classify
+from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
+from reid_done_right.training.rank import rank
 from tiny import PARAMS
 
 CPU = torch.device("cpu")
@@ -336,7 +336,7 @@ import json, sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_gradients import *
-from reid.training.workers import Workers
+from reid_done_right.training.workers import Workers
 torch.set_num_threads(1)
 made = embedder()
 workers = Workers()

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from hostile import TARGETS, attempt
-from reid.artifacts import (
+from reid_done_right.artifacts import (
     InputError,
     read_embeddings,
     read_index,
@@ -33,13 +33,13 @@ from reid.artifacts import (
     read_state,
     read_weights,
 )
-from reid.data.arrays import read_arrays
-from reid.data.images import decode
-from reid.data.readers import READERS
-from reid.data.readers.folder import compile_pattern
-from reid.data.unpack import unpack
-from reid.params import Params, load
-from reid.stages.score import score
+from reid_done_right.data.arrays import read_arrays
+from reid_done_right.data.images import decode
+from reid_done_right.data.readers import READERS
+from reid_done_right.data.readers.folder import compile_pattern
+from reid_done_right.data.unpack import unpack
+from reid_done_right.params import Params, load
+from reid_done_right.stages.score import score
 from tiny import PARAMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow and PyTorch also warn of what they refuse
@@ -371,7 +371,7 @@ def test_a_tiff_without_dimensions_is_told() -> None:
 
 def test_a_person_search_table_of_another_build_is_told(tmp_path: Path) -> None:
     from hostile import _releases, _with_file
-    from reid.data.synthetic.matlab import cell_array, save_mat
+    from pedestrians.matlab import cell_array, save_mat
 
     for name, variable in {"Train": "Train", "TestG2": "TestG2", "Images": "Img", "pool": "pool"}.items():
         there = "annotation" if name in ("Images", "pool") else "annotation/test/train_test"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid.artifacts import (
+from reid_done_right.artifacts import (
     Embeddings,
     Index,
     InputError,
@@ -30,15 +30,15 @@ from reid.artifacts import (
     write_log,
     write_weights,
 )
-from reid.records import file_digest
-from reid.store import make
+from reid_done_right.records import file_digest
+from reid_done_right.store import make
 
 RANKING = """
     import re, resource, sys
     from pathlib import Path
     import numpy as np
-    from reid.functional import ranking
-    from reid.functional.protocols import MARKET1501, Labels
+    from reid_done_right.functional import ranking
+    from reid_done_right.functional.protocols import MARKET1501, Labels
 
     queries, items = 1000, 150_000
     rng = np.random.default_rng(0)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reid import records, store
-from reid.artifacts import InputError, write_json, write_text
-from reid.data.manifest import make_manifest
-from reid.lineage.origin import trace
-from reid.lineage.tree import show
-from reid.lineage.verification import artifacts, verify
-from reid.records import file_digest
-from reid.store import code_digest, make
+from reid_done_right import records, store
+from reid_done_right.artifacts import InputError, write_json, write_text
+from reid_done_right.data.manifest import make_manifest
+from reid_done_right.lineage.origin import trace
+from reid_done_right.lineage.tree import show
+from reid_done_right.lineage.verification import artifacts, verify
+from reid_done_right.records import file_digest
+from reid_done_right.store import code_digest, make
 
 RESULTS = Path("results/tiny")
 MANIFEST, INDEX = RESULTS / "dataset/market.json", RESULTS / "index/market.parquet"
@@ -89,7 +89,7 @@ def test_a_record_says_what_made_an_artifact_from_what_and_with_what() -> None:
     record = records.record_of(SCORES, file_digest(SCORES))
     assert record is not None
     assert (record["stage"], record["job"], record["parameters"]) == ("evaluate", "run", {"k": 1})
-    assert record["code"] == code_digest("reid.stages.evaluate")
+    assert record["code"] == code_digest("reid_done_right.stages.evaluate")
     assert record["inputs"] == {"index": [{"path": INDEX.as_posix(), "sha256": file_digest(INDEX)}]}
     assert record["outputs"] == {SCORES.name: file_digest(SCORES)}
     assert {"numpy", "torch", "scipy"} <= set(record["made_with"]["packages"])
@@ -225,7 +225,8 @@ def test_what_came_from_other_code_is_stale(monkeypatch: pytest.MonkeyPatch) -> 
     run_all()
     real = code_digest
     monkeypatch.setattr(
-        "reid.lineage.verification.code_digest", lambda name: "0" * 64 if name.endswith("index") else real(name)
+        "reid_done_right.lineage.verification.code_digest",
+        lambda name: "0" * 64 if name.endswith("index") else real(name),
     )
     assert states() == {INDEX: "stale"}
 

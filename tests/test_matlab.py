@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from reid.artifacts import InputError
-from reid.data.matlab import load_variable
-from reid.data.readers.layout import load_matrix
-from reid.data.synthetic.matlab import cell_array, struct_array
+from pedestrians.matlab import cell_array, struct_array
+from reid_done_right.artifacts import InputError
+from reid_done_right.data.matlab import load_variable
+from reid_done_right.data.readers.layout import load_matrix
 
 VARIABLES: dict[str, Any] = {
     "scalar": 3.5,
@@ -77,7 +77,7 @@ def test_a_file_cut_off_anywhere_is_told(tmp_path: Path, name: str) -> None:
 
 
 def test_a_small_file_of_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reid.data.matlab.LARGEST", 1 << 16)
+    monkeypatch.setattr("reid_done_right.data.matlab.LARGEST", 1 << 16)
     savemat(tmp_path / "a.mat", {"x": np.zeros(1 << 20)}, do_compression=True)
     with pytest.raises(InputError, match="unpacks to more than 65536 bytes"):
         load_matrix(tmp_path / "a.mat", "x")

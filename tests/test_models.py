@@ -13,14 +13,14 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from reid.artifacts import InputError, Weights
-from reid.data.pixels import Pixels
-from reid.models.backbone import build, freeze_statistics, load_state, set_up
-from reid.models.embedder import Embedder, backbone_of, embed, embedder_of
-from reid.models.pooling import Pool
-from reid.models.resnet import ResNet
-from reid.params import SMALLEST, Backbone
-from reid.plan import PUBLISHED, architecture
+from reid_done_right.artifacts import InputError, Weights
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.models.backbone import build, freeze_statistics, load_state, set_up
+from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
+from reid_done_right.models.pooling import Pool
+from reid_done_right.models.resnet import ResNet
+from reid_done_right.params import SMALLEST, Backbone
+from reid_done_right.plan import PUBLISHED, architecture
 
 torch.set_num_threads(1)
 NARROW = {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 2}
@@ -180,7 +180,7 @@ def test_images_too_small_for_a_family_are_told(family: str, smallest: int) -> N
 
 
 def test_torchvision_is_imported_for_its_families_only() -> None:
-    script = "from reid.models.embedder import *; build({'block': 'basic', 'blocks': [1] * 4}); import sys; print(*sys.modules)"
+    script = "from reid_done_right.models.embedder import *; build({'block': 'basic', 'blocks': [1] * 4}); import sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded
     assert "torchvision" not in loaded
@@ -339,7 +339,7 @@ def test_setting_up_fixes_the_threads() -> None:
 
 NARROW_SHORTCUT = """
 import torch
-from reid.models.resnet import Shortcut
+from reid_done_right.models.resnet import Shortcut
 torch.set_num_threads(2)
 torch.manual_seed(0)
 for training in (True, False):
@@ -355,7 +355,7 @@ for training in (True, False):
 
 
 def test_narrow_shortcuts_do_not_touch_foreign_memory_on_two_threads() -> None:
-    """oneDNN's strided kernel crashes the process here; see reid.models.backbone.NARROW."""
+    """oneDNN's strided kernel crashes the process here; see reid_done_right.models.backbone.NARROW."""
     done = subprocess.run([sys.executable, "-c", NARROW_SHORTCUT], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -363,7 +363,7 @@ def test_narrow_shortcuts_do_not_touch_foreign_memory_on_two_threads() -> None:
 THIN_MAPS = """
 import torch
 from torch import nn
-from reid.models.backbone import conv_norm
+from reid_done_right.models.backbone import conv_norm
 torch.set_num_threads(1)
 torch.manual_seed(0)
 for channels, out, kernel in ((16, 32, 3), (64, 64, 3), (16, 32, 7), (64, 64, 7)):
@@ -385,6 +385,6 @@ for channels, out, kernel in ((16, 32, 3), (64, 64, 3), (16, 32, 7), (64, 64, 7)
 
 
 def test_maps_of_one_column_have_their_gradient_in_bfloat16() -> None:
-    """oneDNN's is whatever lay in memory, in some places; see reid.models.backbone.conv_norm."""
+    """oneDNN's is whatever lay in memory, in some places; see reid_done_right.models.backbone.conv_norm."""
     done = subprocess.run([sys.executable, "-c", THIN_MAPS], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid.artifacts import Embeddings, InputError, read_index, write_index
-from reid.data.readers import READERS, count
-from reid.data.readers.folder import compile_pattern
-from reid.data.readers.own import Photos, index_photos, unmatched
-from reid.data.readers.table import read_table
-from reid.functional.splits import choose_queries, training_persons
-from reid.params import Params
-from reid.stages.evaluate import tasks
+from reid_done_right.artifacts import Embeddings, InputError, read_index, write_index
+from reid_done_right.data.readers import READERS, count
+from reid_done_right.data.readers.folder import compile_pattern
+from reid_done_right.data.readers.own import Photos, index_photos, unmatched
+from reid_done_right.data.readers.table import read_table
+from reid_done_right.functional.splits import choose_queries, training_persons
+from reid_done_right.params import Params
+from reid_done_right.stages.evaluate import tasks
 from tiny import changed
 
 
@@ -380,7 +380,7 @@ def dataset(**keys: Any) -> dict[str, Any]:
 
 
 def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
-    from reid.plan import plan
+    from reid_done_right.plan import plan
 
     keys = {"read": {"pattern": "{person}_{rest}", "seed": 3}, "protocol": {"same_camera_is_junk": False}}
     jobs = plan(Params.model_validate(dataset(**keys, allow_damaged=["x.jpg"])))
@@ -415,14 +415,14 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_told(changes: dict[str, Any], message: str) -> None:
-    from reid.plan import plan
+    from reid_done_right.plan import plan
 
     with pytest.raises(ValueError, match=re.escape(message)):
         plan(Params.model_validate(dataset(**changes)))
 
 
 def test_distractors_and_tables_of_the_paper_may_be_left_out() -> None:
-    from reid.plan import plan
+    from reid_done_right.plan import plan
     from tiny import MISSING
 
     without = {"distract": MISSING, "report/contact_sheet": MISSING, "report/shown": MISSING} | {

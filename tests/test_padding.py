@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reid.data.pixels import Pixels
-from reid.models import densenet, padding, resnet
-from reid.models.backbone import Backbone, build, freeze_statistics
-from reid.models.densenet import DenseNet
-from reid.models.embedder import PIXELS, Embedder, embed
-from reid.models.padding import WASTE, batches, halve, halve_down, mask_of, zero_
-from reid.models.resnet import ResNet
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.models import densenet, padding, resnet
+from reid_done_right.models.backbone import Backbone, build, freeze_statistics
+from reid_done_right.models.densenet import DenseNet
+from reid_done_right.models.embedder import PIXELS, Embedder, embed
+from reid_done_right.models.padding import WASTE, batches, halve, halve_down, mask_of, zero_
+from reid_done_right.models.resnet import ResNet
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

@@ -13,11 +13,11 @@ from PIL import Image
 
 from chromium import CHROMIUM, Tab, browse
 from conftest import ROOT
-from reid.artifacts import Index, InputError, write_index
-from reid.reporting.markdown import FIGURES
-from reid.reporting.page import marked
-from reid.reporting.pipeline import EDGES, RULES, picture
-from reid.stages.publish import publish
+from reid_done_right.artifacts import Index, InputError, write_index
+from reid_done_right.reporting.markdown import FIGURES
+from reid_done_right.reporting.page import marked
+from reid_done_right.reporting.pipeline import EDGES, RULES, picture
+from reid_done_right.stages.publish import publish
 
 RUN = "market-default-seed0"
 COMMITTED = ROOT / "reports/embedded/report.html"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from reid.artifacts import InputError
-from reid.reporting.paper import parse_paper
+from reid_done_right.artifacts import InputError
+from reid_done_right.reporting.paper import parse_paper
 
 FILE = Path(__file__).parents[1] / "reports" / "paper.csv"
 PAPER = parse_paper(FILE, FILE.read_text(encoding="utf-8"))

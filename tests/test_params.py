@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from reid.artifacts import InputError
-from reid.params import Params, Train, load
+from reid_done_right.artifacts import InputError
+from reid_done_right.params import Params, Train, load
 from tiny import MISSING, PARAMS, changed
 
 ROOT = Path(__file__).parents[1]

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import reid
-import reid.photos
+import reid_done_right
+import reid_done_right.photos
 from models import NARROW, write_model
-from reid.artifacts import (
+from reid_done_right.artifacts import (
     Embeddings,
     InputError,
     Weights,
@@ -28,15 +28,15 @@ from reid.artifacts import (
     write_index,
     write_weights,
 )
-from reid.cli import app
-from reid.data import decoding
-from reid.data.decoding import decoded
-from reid.data.gallery import read_gallery, write_gallery
-from reid.data.readers.layout import rows
-from reid.models.backbone import build
-from reid.stages import embed_photos as stage
-from reid.stages.embed import embed
-from reid.stages.embed_photos import embed_photos
+from reid_done_right.cli import app
+from reid_done_right.data import decoding
+from reid_done_right.data.decoding import decoded
+from reid_done_right.data.gallery import read_gallery, write_gallery
+from reid_done_right.data.readers.layout import rows
+from reid_done_right.models.backbone import build
+from reid_done_right.stages import embed_photos as stage
+from reid_done_right.stages.embed import embed
+from reid_done_right.stages.embed_photos import embed_photos
 
 SIZES = [(128, 64), (100, 60), (37, 90), (200, 50), (128, 64), (64, 64), (9, 5)]
 
@@ -72,25 +72,25 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_package_is_light_and_who_ranks_or_scores_needs_no_torch(tmp_path: Path) -> None:
     code = """
-import sys, reid
+import sys, reid_done_right
 assert not {"numpy", "torch", "numba"} & set(sys.modules)
-assert set(reid.__all__) <= set(dir(reid))
-reid.rank, reid.score, reid.Labels, reid.Rule, reid.RULES
+assert set(reid_done_right.__all__) <= set(dir(reid_done_right))
+reid_done_right.rank, reid_done_right.score, reid_done_right.Labels, reid_done_right.Rule, reid_done_right.RULES
 assert "torch" not in sys.modules
-import reid.artifacts
+import reid_done_right.artifacts
 try:
-    reid.nothing
+    reid_done_right.nothing
 except AttributeError as error:
     assert "nothing" in str(error)
-from reid import load_embedder
+from reid_done_right import load_embedder
 assert "torch" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_the_names_are_stable() -> None:
-    assert reid.__all__ == ["RULES", "Labels", "Rule", "load_embedder", "rank", "score"]
-    assert all(getattr(reid, name) is not None for name in reid.__all__)
+    assert reid_done_right.__all__ == ["RULES", "Labels", "Rule", "load_embedder", "rank", "score"]
+    assert all(getattr(reid_done_right, name) is not None for name in reid_done_right.__all__)
 
 
 def test_the_examples_in_docstrings_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +98,14 @@ def test_the_examples_in_docstrings_run(model: Path, tmp_path: Path, monkeypatch
     Path("market-default-seed0.safetensors").write_bytes(model.read_bytes())
     (tmp_path / "anna/door").mkdir(parents=True)
     Image.fromarray(picture(0)).save("anna/door/IMG_0412.jpg")
-    assert doctest.testmod(reid.photos) == (0, 8)
+    assert doctest.testmod(reid_done_right.photos) == (0, 8)
 
 
 # --- embeddings
 
 
 def test_a_batch_of_any_sizes_is_what_each_is_alone(model: Path) -> None:
-    embedder = reid.load_embedder(model)
+    embedder = reid_done_right.load_embedder(model)
     images = [picture(place, *size) for place, size in enumerate(SIZES)]
     together = embedder.embed(images)
     alone = np.concatenate([embedder.embed([image]) for image in images])
@@ -124,7 +124,7 @@ def test_files_arrays_and_images_of_pillow_are_the_same(model: Path, tmp_path: P
     exif = Image.Exif()
     exif[274] = 6  # to be turned clockwise
     turned.save(tmp_path / "turned.png", exif=exif)
-    embedder = reid.load_embedder(model)
+    embedder = reid_done_right.load_embedder(model)
     same = [tmp_path / "a.png", str(tmp_path / "a.png"), pixels, Image.fromarray(pixels), tmp_path / "turned.png"]
     found = embedder.embed([*same, Image.open(tmp_path / "turned.png"), grey, Image.fromarray(grey)])
     np.testing.assert_allclose(found[:6], np.tile(found[0], (6, 1)), atol=1e-6, rtol=0)
@@ -135,21 +135,21 @@ def test_it_is_what_the_stage_computes(model: Path, photos: Path) -> None:
     paths = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
     write_index(Path("i.parquet"), rows(photos, paths, 1, 1, "gallery"))
     embed(settings={"threads": 1}, index=Path("i.parquet"), embedder=model, out=Path("e.safetensors"))
-    found = reid.load_embedder(model).embed([photos / path for path in paths])
+    found = reid_done_right.load_embedder(model).embed([photos / path for path in paths])
     np.testing.assert_allclose(found, read_embeddings(Path("e.safetensors")).embeddings, atol=1e-6, rtol=0)
 
 
 def test_memory_is_bounded_by_parts_in_order(monkeypatch: pytest.MonkeyPatch, model: Path, photos: Path) -> None:
     paths = sorted(photos.rglob("*.png"))
-    whole = reid.load_embedder(model).embed(paths)
+    whole = reid_done_right.load_embedder(model).embed(paths)
     monkeypatch.setattr(decoding, "BYTES", 3 * 128 * 64 + 100)
     parts = list(decoded(paths, threads=3))
     assert len(parts) > 3 and all(len(part) == 1 or sum(each.size for each in part) <= decoding.BYTES for part in parts)  # type: ignore[union-attr]
-    np.testing.assert_allclose(reid.load_embedder(model).embed(paths), whole, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(reid_done_right.load_embedder(model).embed(paths), whole, atol=1e-6, rtol=0)
     monkeypatch.setattr(decoding, "PHOTOS", 2)
     assert [len(part) for part in decoded([picture(0, 8, 8)] * 5)] == [2, 2, 1]
     assert list(decoded([])) == []
-    assert reid.load_embedder(model).embed([]).shape == (0, 8)
+    assert reid_done_right.load_embedder(model).embed([]).shape == (0, 8)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_memory_is_bounded_by_parts_in_order(monkeypatch: pytest.MonkeyPatch, mo
 )
 def test_what_cannot_be_embedded_is_named(model: Path, photo: Any, message: str) -> None:
     with pytest.raises(InputError) as raised:
-        reid.load_embedder(model).embed([picture(0), photo])
+        reid_done_right.load_embedder(model).embed([picture(0), photo])
     assert str(raised.value).startswith(message)
 
 
 def test_a_photo_too_small_for_the_network_and_a_single_one_are_told(model: Path) -> None:
-    embedder = reid.load_embedder(model)
+    embedder = reid_done_right.load_embedder(model)
     embedder.module.backbone.smallest = 40
     with pytest.raises(
         InputError, match="photo 0: cannot be embedded: an image is 64 x 32 pixels, this backbone takes 40"
@@ -194,9 +194,9 @@ def test_a_model_of_another_kind_is_told(tmp_path: Path, model: Path) -> None:
         "none": "no such file",
     }.items():
         with pytest.raises(InputError, match=rf"{name}\.safetensors: {message}"):
-            reid.load_embedder(tmp_path / f"{name}.safetensors")
+            reid_done_right.load_embedder(tmp_path / f"{name}.safetensors")
     with pytest.raises(InputError, match="device 'nowhere' cannot be used here"):
-        reid.load_embedder(model, device="nowhere")
+        reid_done_right.load_embedder(model, device="nowhere")
 
 
 # --- galleries
@@ -210,9 +210,9 @@ def test_a_folder_becomes_a_gallery(model: Path, photos: Path) -> None:
         "person": [path.split("/")[0] for path in gallery.path],
         "camera": [path.split("/")[1] for path in gallery.path],
     }
-    found = reid.load_embedder(model).embed([photos / path for path in gallery.path])
+    found = reid_done_right.load_embedder(model).embed([photos / path for path in gallery.path])
     np.testing.assert_allclose(gallery.embeddings, found, atol=1e-6, rtol=0)
-    assert gallery.about["model"] == reid.load_embedder(model).digest and gallery.root == photos
+    assert gallery.about["model"] == reid_done_right.load_embedder(model).digest and gallery.root == photos
     assert sorted(path.name for path in Path().iterdir()) == ["g.safetensors", "photos"]
     assert isinstance(gallery.embeddings, np.memmap)
 
@@ -237,7 +237,7 @@ def test_a_gallery_that_is_there_is_not_made_again_unless_something_changed(mode
     Image.fromarray(picture(50)).save(photos / "a/c0/0.png")
     second = stamp()
     assert second > first
-    found = reid.load_embedder(model).embed([picture(50)])
+    found = reid_done_right.load_embedder(model).embed([picture(50)])
     np.testing.assert_allclose(read_gallery(Path("g.safetensors")).embeddings[0], found[0], atol=1e-6)
     write_model(Path("other.safetensors"), seed=1)
     embed_photos(photos, Path("other.safetensors"), Path("g.safetensors"))
@@ -285,7 +285,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(model: Path, tmp_path
     embed_photos(tmp_path / "photos", model, tmp_path / "whole.safetensors", threads=1, shard=4)
     out = tmp_path / "g.safetensors"
     code = (
-        "import sys, time; from pathlib import Path; from reid.stages import embed_photos as stage\n"
+        "import sys, time; from pathlib import Path; from reid_done_right.stages import embed_photos as stage\n"
         "real = stage._embed_shard\n"
         "stage._embed_shard = lambda *given: (real(*given), time.sleep(0.2))\n"
         "stage.embed_photos(*map(Path, sys.argv[1:]), threads=1, shard=4)"
@@ -378,7 +378,7 @@ def test_a_mistake_is_told_and_writes_nothing(model: Path, photos: Path, argumen
 
 
 def test_the_module_is_one_of_torchs(model: Path) -> None:
-    embedder = reid.load_embedder(model)
+    embedder = reid_done_right.load_embedder(model)
     assert isinstance(embedder.module, torch.nn.Module) and not embedder.module.training
     assert embedder.about["backbone"] == NARROW and embedder.provenance["stage"] == "train"
     assert embedder.largest_side == 64 and len(embedder.digest) == 64
@@ -387,18 +387,18 @@ def test_the_module_is_one_of_torchs(model: Path) -> None:
 def test_a_bar_is_shown_for_long_work_only(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reid.load_embedder(model).embed([picture(0)])
+    reid_done_right.load_embedder(model).embed([picture(0)])
     assert "embed" not in capsys.readouterr().err
-    monkeypatch.setattr(reid.photos, "PATIENCE", 0)
-    reid.load_embedder(model).embed([picture(0)])
+    monkeypatch.setattr(reid_done_right.photos, "PATIENCE", 0)
+    reid_done_right.load_embedder(model).embed([picture(0)])
     assert "embed: 100%" in capsys.readouterr().err
-    reid.load_embedder(model).embed([picture(0)], progress=False)
+    reid_done_right.load_embedder(model).embed([picture(0)], progress=False)
     assert capsys.readouterr().err == ""
 
 
 def test_what_pillow_opened_from_memory_is_read(model: Path) -> None:
     written = io.BytesIO()
     Image.fromarray(picture(2)).save(written, "png")
-    embedder = reid.load_embedder(model)
+    embedder = reid_done_right.load_embedder(model)
     found = embedder.embed([Image.open(written), picture(2)])
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid.artifacts import Index, InputError
-from reid.data import images, pixels
-from reid.data.images import load, measure
-from reid.data.pixels import Pixels, ahead
+from reid_done_right.artifacts import Index, InputError
+from reid_done_right.data import images, pixels
+from reid_done_right.data.images import load, measure
+from reid_done_right.data.pixels import Pixels, ahead
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(7)

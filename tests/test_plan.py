@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from reid import plan as planning
-from reid import store
-from reid.artifacts import InputError
-from reid.params import STAGES, Params, load
-from reid.plan import fingerprint, lists, lists_text, plan, write_settings
+from reid_done_right import plan as planning
+from reid_done_right import store
+from reid_done_right.artifacts import InputError
+from reid_done_right.params import STAGES, Params, load
+from reid_done_right.plan import fingerprint, lists, lists_text, plan, write_settings
 from tiny import MISSING, changed
 
 ROOT = Path(__file__).parents[1]
@@ -230,7 +230,7 @@ def test_settings_files_say_whose_they_are_and_vanish_with_their_jobs(tmp_path: 
     write_settings(jobs_of(), tmp_path)
     shard = json.loads((tmp_path / "shard" / "market-deep-seed1-2.json").read_text())
     assert (shard["stage"], shard["job"], shard["parameters"]["shard"]) == ("embed", "market-deep-seed1-2", 2)
-    assert shard["code"] == store.code_digest("reid.stages.embed")
+    assert shard["code"] == store.code_digest("reid_done_right.stages.embed")
     write_settings(jobs_of({"seeds": [0]}), tmp_path)
     assert not list(tmp_path.glob("*/*seed1*"))
 
@@ -245,7 +245,7 @@ def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:
 
 def codes() -> dict[str, str]:
     store._tree.cache_clear()
-    return {stage: store.code_digest(f"reid.stages.{stage}") for stage in STAGES}
+    return {stage: store.code_digest(f"reid_done_right.stages.{stage}") for stage in STAGES}
 
 
 @pytest.fixture(scope="module")
@@ -256,10 +256,10 @@ def original() -> dict[str, str]:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the package whose code may be changed."""
-    copy = tmp_path / "reid"
-    shutil.copytree(store.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(store, "PACKAGE", copy)
-    yield copy
+    for name in store.PACKAGES:
+        shutil.copytree(store.SOURCE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(store, "SOURCE", tmp_path)
+    yield tmp_path / "reid_done_right"
     store._tree.cache_clear()
 
 

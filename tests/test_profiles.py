@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, Checkout
-from reid.params import load
+from reid_done_right.params import load
 
 SMOKE = "experiments/smoke/params.yaml"
 DRY = f"snakemake --dry-run --workflow-profile profiles/slurm --configfile {SMOKE}"

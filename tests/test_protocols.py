@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reid.functional import protocols
-from reid.functional.protocols import Labels, Rule
+from reid_done_right.functional import protocols
+from reid_done_right.functional.protocols import Labels, Rule
 
 
 def labels(*pairs):

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import oracles
-from reid.functional import distractors, protocols, ranking
-from reid.functional.metrics import average_precision
-from reid.functional.processors import processor
-from reid.functional.protocols import Labels, Rule
+from reid_done_right.functional import distractors, protocols, ranking
+from reid_done_right.functional.metrics import average_precision
+from reid_done_right.functional.processors import processor
+from reid_done_right.functional.protocols import Labels, Rule
 
 
 def labels(*pairs):

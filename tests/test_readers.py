@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from reid.artifacts import Index, InputError, read_index, write_index
-from reid.data.readers import COUNTS, READERS, check_counts, count
-from reid.data.readers.layout import load_matrix
-from reid.data.synthetic import releases
-from reid.params import OWN
+from pedestrians import releases
+from reid_done_right.artifacts import Index, InputError, read_index, write_index
+from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
+from reid_done_right.data.readers.layout import load_matrix
+from reid_done_right.params import OWN
 
 COLUMNS = ("path", "person_id", "camera_id", "tracklet_id", "split", "box")
 

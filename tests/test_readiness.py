@@ -16,17 +16,17 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from reid.artifacts import InputError
-from reid.cli import app
-from reid.data.sources import File
-from reid.params import Backbone, Params, Pretrain, Train
-from reid.plan import plan, write_settings
-from reid.readiness import probe as network
-from reid.readiness import weights
-from reid.readiness.datasets import examine, needed
-from reid.readiness.jobs import done, measured, output
-from reid.readiness.page import duration, show
-from reid.readiness.survey import Survey, quick_survey, survey
+from reid_done_right.artifacts import InputError
+from reid_done_right.cli import app
+from reid_done_right.data.sources import File
+from reid_done_right.params import Backbone, Params, Pretrain, Train
+from reid_done_right.plan import plan, write_settings
+from reid_done_right.readiness import probe as network
+from reid_done_right.readiness import weights
+from reid_done_right.readiness.datasets import examine, needed
+from reid_done_right.readiness.jobs import done, measured, output
+from reid_done_right.readiness.page import duration, show
+from reid_done_right.readiness.survey import Survey, quick_survey, survey
 from tiny import MISSING, changed
 
 ONLY_OWN = {
@@ -174,7 +174,7 @@ def test_first_weights_are_there_missing_to_be_fetched_or_damaged(
     file.write_bytes(b"half")
     assert state(True)[0] == "damaged" and "its SHA-256 is" in state(True)[1]
     content = {"path": file, "sha256": hashlib.sha256(b"half").hexdigest()}
-    monkeypatch.setattr("reid.data.fetch.weights_file", lambda *_: File(**content, urls=(url,)))
+    monkeypatch.setattr("reid_done_right.data.fetch.weights_file", lambda *_: File(**content, urls=(url,)))
     assert state(False) == ("ready", f"{file}, verified")
 
 
@@ -429,7 +429,7 @@ def test_published_counts_stand_for_datasets_that_are_not_there() -> None:
     found = survey(params, probe=False)
     with_counts = found.findings["machine"][0].told
     assert not found.ready and "at least" in with_counts
-    from reid.readiness.survey import _tested
+    from reid_done_right.readiness.survey import _tested
 
     assert _tested(params, "market", None) == 19_732 + 3_368
     assert _tested(params, "crowd", None) == 6  # as many as the curves ask for

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from conftest import ROOT, Checkout, copy_of_the_project
 from photos import shrink, write_photos
-from reid.reporting.pipeline import EDGES
+from reid_done_right.reporting.pipeline import EDGES
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -189,8 +189,8 @@ def test_the_rules_are_described() -> None:
 
 @pytest.mark.parametrize("file", ["params.yaml", "experiments/paper/params.yaml"])
 def test_numbers_of_jobs_are_the_plans(file: str) -> None:
-    from reid.params import load
-    from reid.plan import plan
+    from reid_done_right.params import load
+    from reid_done_right.plan import plan
 
     jobs = plan(load(ROOT / file))
     text = f"{sum(map(len, jobs.values()))} jobs, {len(jobs['train'])} of them trainings"
@@ -198,7 +198,7 @@ def test_numbers_of_jobs_are_the_plans(file: str) -> None:
 
 
 def test_every_parameter_is_documented_with_its_values() -> None:
-    from reid.params import Params
+    from reid_done_right.params import Params
 
     lines = [line.split("|") for line in parameters_table().splitlines() if line.startswith("| `")]
     rows = [(key.strip(" `"), paper, embedded) for _, key, _, paper, embedded, _ in lines]
@@ -214,7 +214,7 @@ def test_every_parameter_is_documented_with_its_values() -> None:
 
 
 def test_what_sets_a_choice_is_a_parameter() -> None:
-    from reid.params import Params
+    from reid_done_right.params import Params
 
     page = (ROOT / "docs/choices.md").read_text().replace(parameters_table(), "")
     sections = "|".join(Params.model_fields)
@@ -271,9 +271,9 @@ def test_the_benchmark_is_described_as_it_is_rendered() -> None:
 
 
 def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
-    from reid.params import load
-    from reid.plan import plan
-    from reid.reporting.paper import parse_paper
+    from reid_done_right.params import load
+    from reid_done_right.plan import plan
+    from reid_done_right.reporting.paper import parse_paper
 
     changed: dict[str, str] = {}
     for _, content in blocks(ROOT / "docs/extending.md", "diff"):
@@ -300,7 +300,7 @@ def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
 def test_what_dvc_exp_run_writes_is_read(tmp_path: Path) -> None:
     from dvc.utils.serialize import modify_yaml
 
-    from reid.params import load
+    from reid_done_right.params import load
 
     copy = tmp_path / "params.yaml"
     copy.write_text((ROOT / "params.yaml").read_text())

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from reid.functional import protocols, ranking, reciprocal
-from reid.functional.evaluation import evaluate
-from reid.functional.protocols import Labels
+from reid_done_right.functional import protocols, ranking, reciprocal
+from reid_done_right.functional.evaluation import evaluate
+from reid_done_right.functional.protocols import Labels
 
 HALF = {"matlab": lambda k1: int(np.floor((k1 + 1) / 2 + 0.5)), "python": lambda k1: int(np.around(k1 / 2)) + 1}
 

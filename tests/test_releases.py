@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from conftest import ROOT
-from reid.artifacts import Index, InputError
-from reid.data.readers import COUNTS, READERS, check_counts, count, dukemtmc, market1501, mars, report
-from reid.data.readers.layout import labelled_images
+from reid_done_right.artifacts import Index, InputError
+from reid_done_right.data.readers import COUNTS, READERS, check_counts, count, dukemtmc, market1501, mars, report
+from reid_done_right.data.readers.layout import labelled_images
 
 Pairs = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from reid.artifacts import read_weights
-from reid.stages.train import train
+from reid_done_right.artifacts import read_weights
+from reid_done_right.stages.train import train
 from test_stages import RUN, Chain, chain, settings
 
 __all__ = ["chain"]
@@ -33,7 +33,7 @@ def command(chain: Chain, described: Path, out: Path) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "reid",
+        "reid_done_right",
         "train",
         *(part for name, path in paths.items() for part in (f"--{name}", str(path))),
     ]

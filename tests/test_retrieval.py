@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from reid.functional.heat import enlarge
-from reid.functional.protocols import MARKET1501, PERSON_SEARCH, Labels, normalise
-from reid.functional.ranking import rank
-from reid.functional.retrieval import retrieve
-from reid.functional.showing import extremes, most_seen, spread
+from reid_done_right.functional.heat import enlarge
+from reid_done_right.functional.protocols import MARKET1501, PERSON_SEARCH, Labels, normalise
+from reid_done_right.functional.ranking import rank
+from reid_done_right.functional.retrieval import retrieve
+from reid_done_right.functional.showing import extremes, most_seen, spread
 
 
 def crowd(seed: int, queries: int = 30, gallery: int = 200):

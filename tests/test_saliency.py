@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reid.models.backbone import build
-from reid.models.embedder import Embedder
-from reid.models.saliency import embed_maps, grad_cam, maps_and_embeddings, shared, strongest
-from reid.reporting.figures import house_style, image
-from reid.reporting.pictures import RIGHT, WRONG, List_, figure4, gallery, overlay
-from reid.stages.illustrate import DPI
+from reid_done_right.models.backbone import build
+from reid_done_right.models.embedder import Embedder
+from reid_done_right.models.saliency import embed_maps, grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.reporting.figures import house_style, image
+from reid_done_right.reporting.pictures import RIGHT, WRONG, List_, figure4, gallery, overlay
+from reid_done_right.stages.illustrate import DPI
 
 
 @pytest.fixture(params=["max", "average"])

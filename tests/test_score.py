@@ -6,13 +6,21 @@ import pytest
 from safetensors.numpy import save_file
 
 import oracles
-from reid.artifacts import InputError
-from reid.functional.expansion import expand
-from reid.functional.protocols import MARKET1501, MARS, PERSON_SEARCH, Labels, Rule, pool_queries, pool_tracklets
-from reid.functional.ranking import rank
-from reid.functional.reciprocal import k_reciprocal
-from reid.functional.statistics import mean_interval
-from reid.stages.score import score
+from reid_done_right.artifacts import InputError
+from reid_done_right.functional.expansion import expand
+from reid_done_right.functional.protocols import (
+    MARKET1501,
+    MARS,
+    PERSON_SEARCH,
+    Labels,
+    Rule,
+    pool_queries,
+    pool_tracklets,
+)
+from reid_done_right.functional.ranking import rank
+from reid_done_right.functional.reciprocal import k_reciprocal
+from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.stages.score import score
 
 
 def people(seed, rows, size=8, low=1):
@@ -340,7 +348,7 @@ def test_rows_are_not_left_without_scores(files, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("reid.stages.score.write_json", full)
+    monkeypatch.setattr("reid_done_right.stages.score.write_json", full)
     with pytest.raises(InputError, match=r"scores\.json: cannot be written .*No space left"):
         refused(*files(query=QUERY, gallery=GALLERY), tmp_path)
 

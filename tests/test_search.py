@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-import reid
+import reid_done_right
 from chromium import CHROMIUM, Tab, browse
 from models import write_model
-from reid.artifacts import InputError
-from reid.cli import app
-from reid.data.gallery import read_gallery
-from reid.functional import search as searching
-from reid.functional.approximate import build_graph, open_graph, rank_by_graph
-from reid.functional.expansion import expand
-from reid.functional.protocols import normalise
-from reid.functional.reciprocal import k_reciprocal
-from reid.functional.search import rank
-from reid.stages.embed_photos import embed_photos
-from reid.stages.search import search
+from reid_done_right.artifacts import InputError
+from reid_done_right.cli import app
+from reid_done_right.data.gallery import read_gallery
+from reid_done_right.functional import search as searching
+from reid_done_right.functional.approximate import build_graph, open_graph, rank_by_graph
+from reid_done_right.functional.expansion import expand
+from reid_done_right.functional.protocols import normalise
+from reid_done_right.functional.reciprocal import k_reciprocal
+from reid_done_right.functional.search import rank
+from reid_done_right.stages.embed_photos import embed_photos
+from reid_done_right.stages.search import search
 from test_photos import fill, picture
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not looked at in a browser")
@@ -149,7 +149,7 @@ def run(*arguments: str) -> str:
 def test_a_table_names_the_most_similar_photos() -> None:
     gallery = read_gallery(Path("g.safetensors"))
     query = "photos/a/c0/0.png"
-    scores = gallery.embeddings @ reid.load_embedder("m.safetensors").embed([query])[0]
+    scores = gallery.embeddings @ reid_done_right.load_embedder("m.safetensors").embed([query])[0]
     best = np.argsort(-scores, kind="stable")[:4]
     lines = [line.split() for line in run(query, "photos/b/c1/1.png", "--top", "4").splitlines() if line.strip()]
     assert lines[0] == [query] and lines[1] == ["similarity", "person", "camera", "photo"]

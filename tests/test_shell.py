@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from conftest import ROOT, Checkout, copy_of_the_project
 from photos import shrink, write_photos
-from reid.params import Params
+from reid_done_right.params import Params
 from tiny import PARAMS
 
 ODD = """a b;touch pwned;$(touch pwned)`touch pwned` 'q' "d" &|#*?[!\\é"""

@@ -13,8 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from reid import cli
-from reid.artifacts import (
+from reid_done_right import cli
+from reid_done_right.artifacts import (
     Embeddings,
     Index,
     InputError,
@@ -28,19 +28,19 @@ from reid.artifacts import (
     write_json,
     write_weights,
 )
-from reid.models.resnet import ResNet
-from reid.params import Params
-from reid.plan import plan
-from reid.stages.dataset import dataset
-from reid.stages.distract import distract
-from reid.stages.embed import embed
-from reid.stages.evaluate import evaluate
-from reid.stages.illustrate import illustrate
-from reid.stages.index import index
-from reid.stages.initialise import initialise
-from reid.stages.pretrain import pretrain
-from reid.stages.retrieve import retrieve
-from reid.stages.train import train
+from reid_done_right.models.resnet import ResNet
+from reid_done_right.params import Params
+from reid_done_right.plan import plan
+from reid_done_right.stages.dataset import dataset
+from reid_done_right.stages.distract import distract
+from reid_done_right.stages.embed import embed
+from reid_done_right.stages.evaluate import evaluate
+from reid_done_right.stages.illustrate import illustrate
+from reid_done_right.stages.index import index
+from reid_done_right.stages.initialise import initialise
+from reid_done_right.stages.pretrain import pretrain
+from reid_done_right.stages.retrieve import retrieve
+from reid_done_right.stages.train import train
 from tiny import changed
 
 JOBS = plan(Params.model_validate(changed({})))
@@ -159,7 +159,7 @@ def test_shards_are_the_distractors_dealt_out(chain: Chain, tmp_path: Path) -> N
 
 
 def test_chunks_change_no_embedding(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reid.data.pixels.AHEAD", 3)
+    monkeypatch.setattr("reid_done_right.data.pixels.AHEAD", 3)
     embed(settings={"threads": 1}, index=chain["market.parquet"], embedder=chain["embedder"], out=tmp_path / "chunked")
     whole, chunked = read_embeddings(chain["embedded"]), read_embeddings(tmp_path / "chunked")
     assert np.array_equal(whole.rows, chunked.rows)

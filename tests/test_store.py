@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from reid import store
-from reid.artifacts import HOST, InputError, provenance, read_json, write_json
-from reid.records import digest, file_digest
-from reid.store import code_digest, make
+from reid_done_right import store
+from reid_done_right.artifacts import HOST, InputError, provenance, read_json, write_json
+from reid_done_right.records import digest, file_digest
+from reid_done_right.store import code_digest, make
 
 STAGE = "index"  # any stage: only its name and its code count
 
@@ -234,7 +234,7 @@ def test_what_is_computed_carries_its_provenance() -> None:
     stamp = read_json(Path("out.json"))["provenance"]
     assert stamp["stage"] == STAGE
     assert stamp["parameters"] == digest({"k": 1})[:16]
-    assert stamp["code"] == code_digest(f"reid.stages.{STAGE}")[:16]
+    assert stamp["code"] == code_digest(f"reid_done_right.stages.{STAGE}")[:16]
     assert provenance.get() is None
 
 
@@ -282,7 +282,7 @@ def test_a_missing_input_is_named() -> None:
 PROGRAM = """
     import sys, time
     from pathlib import Path
-    from reid.store import make
+    from reid_done_right.store import make
 
     def compute(folder):
         with Path("calls").open("a") as calls:
@@ -366,11 +366,11 @@ def test_digests_are_of_the_content() -> None:
 STAGE_CODE = '''
 """A stage."""
 import numpy as np
-from reid.data.shapes import corners  # ours
+from reid_done_right.data.shapes import corners  # ours
 RATE = 0.5
 def index(settings):
     """Do it."""
-    from reid.lazy import late
+    from reid_done_right.lazy import late
     return RATE * corners(settings) + late()
 '''
 SHAPES_CODE = "def corners(settings):\n    return 4\n"
@@ -379,7 +379,7 @@ SHAPES_CODE = "def corners(settings):\n    return 4\n"
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of four modules, one of which nothing imports."""
-    root = tmp_path / "reid"
+    root = tmp_path / "reid_done_right"
     for name, code in {
         "stages/index.py": STAGE_CODE,
         "data/__init__.py": "",
@@ -389,7 +389,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(code)
-    monkeypatch.setattr(store, "PACKAGE", root)
+    monkeypatch.setattr(store, "SOURCE", tmp_path)
     store._tree.cache_clear()
     return root
 
@@ -399,7 +399,7 @@ def code_after(package: Path, name: str, old: str, new: str) -> str:
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     store._tree.cache_clear()
-    return code_digest("reid.stages.index")
+    return code_digest("reid_done_right.stages.index")
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def code_after(package: Path, name: str, old: str, new: str) -> str:
     ],
 )
 def test_words_formatting_and_strangers_do_not_change_the_code(package: Path, name: str, old: str, new: str) -> None:
-    assert code_digest("reid.stages.index") == code_after(package, name, old, new)
+    assert code_digest("reid_done_right.stages.index") == code_after(package, name, old, new)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_words_formatting_and_strangers_do_not_change_the_code(package: Path, na
     ],
 )
 def test_a_constant_a_function_or_an_import_changes_the_code(package: Path, name: str, old: str, new: str) -> None:
-    assert code_digest("reid.stages.index") != code_after(package, name, old, new)
+    assert code_digest("reid_done_right.stages.index") != code_after(package, name, old, new)
 
 
 def test_changed_code_computes_again(package: Path) -> None:
@@ -441,10 +441,10 @@ def test_changed_code_computes_again(package: Path) -> None:
 
 
 def test_a_stage_without_code_is_named(package: Path) -> None:
-    with pytest.raises(InputError, match=r"module reid.stages.nothing: no such file in"):
-        code_digest("reid.stages.nothing")
+    with pytest.raises(InputError, match=r"module reid_done_right.stages.nothing: no such file in"):
+        code_digest("reid_done_right.stages.nothing")
 
 
 def test_every_stage_of_ours_has_a_digest_of_its_own() -> None:
-    names = [path.stem for path in (store.PACKAGE / "stages").glob("[a-z]*.py")]
-    assert len({code_digest(f"reid.stages.{name}") for name in names}) == len(names) >= 10
+    names = [path.stem for path in (store.SOURCE / "reid_done_right/stages").glob("[a-z]*.py")]
+    assert len({code_digest(f"reid_done_right.stages.{name}") for name in names}) == len(names) >= 10

@@ -10,20 +10,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from reid.data.synthetic.camera import sample_camera
-from reid.data.synthetic.contact_sheet import market_contact_sheet
-from reid.data.synthetic.drawing import cloth, pick
-from reid.data.synthetic.identity import GROUPS, look_alike, population, sample_identity
-from reid.data.synthetic.objects import object_images
-from reid.data.synthetic.pedestrian import Pose, draw_pedestrian
-from reid.data.synthetic.releases import (
+from pedestrians.camera import sample_camera
+from pedestrians.contact_sheet import market_contact_sheet
+from pedestrians.drawing import cloth, pick
+from pedestrians.identity import GROUPS, look_alike, population, sample_identity
+from pedestrians.objects import object_images
+from pedestrians.pedestrian import Pose, draw_pedestrian
+from pedestrians.releases import (
     write_distractors,
     write_dukemtmc,
     write_market1501,
     write_mars,
     write_person_search,
 )
-from reid.data.synthetic.shots import Framing, Odds, sample_shot, sample_tracklet
+from pedestrians.shots import Framing, Odds, sample_shot, sample_tracklet
 
 MARKET = {"world": 3, "train_ids": 5, "test_ids": 4, "cameras": 6, "distractors": 7, "junk": 6, "hardness": 0.45}
 DUKE = {"world": 3, "train_ids": 4, "test_ids": 4, "cameras": 8, "distractor_ids": 5, "hardness": 0.45}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reid.artifacts import InputError
-from reid.reporting.latex import tex
-from reid.reporting.runs import Cell
-from reid.reporting.tables import cell_text, interval_text, signed
-from reid.stages.tabulate import tabulate
+from reid_done_right.artifacts import InputError
+from reid_done_right.reporting.latex import tex
+from reid_done_right.reporting.runs import Cell
+from reid_done_right.reporting.tables import cell_text, interval_text, signed
+from reid_done_right.stages.tabulate import tabulate
 
 PAPER = Path(__file__).parents[1] / "reports" / "paper.csv"
 NBSP = "\N{NO-BREAK SPACE}"

@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reid.data.pixels import Pixels
-from reid.functional.losses import triplet_loss
-from reid.functional.mining import mine
-from reid.functional.schedules import classification_rate, cutout_limit, halving, warm_up
-from reid.models.backbone import set_up
-from reid.models.embedder import Embedder, embed
-from reid.models.resnet import ResNet
-from reid.params import Pretrain, Ranking
-from reid.training.checkpoints import Checkpoints
-from reid.training.classify import classify
-from reid.training.rank import collapsed, rank
-from reid.training.watching import watching
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.functional.losses import triplet_loss
+from reid_done_right.functional.mining import mine
+from reid_done_right.functional.schedules import classification_rate, cutout_limit, halving, warm_up
+from reid_done_right.models.backbone import set_up
+from reid_done_right.models.embedder import Embedder, embed
+from reid_done_right.models.resnet import ResNet
+from reid_done_right.params import Pretrain, Ranking
+from reid_done_right.training.checkpoints import Checkpoints
+from reid_done_right.training.classify import classify
+from reid_done_right.training.rank import collapsed, rank
+from reid_done_right.training.watching import watching
 from tiny import PARAMS
 
 CPU = torch.device("cpu")
@@ -178,7 +178,7 @@ def test_classification_trains_batch_norm_and_every_layer(images: Pixels) -> Non
 
 
 def test_every_image_is_seen_once_before_any_is_seen_twice(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reid.training import classify as module
+    from reid_done_right.training import classify as module
 
     seen: list[int] = []
     render = module.render
@@ -259,7 +259,7 @@ def test_triplets_are_mined_anew_at_every_refresh(images: Pixels, monkeypatch: p
         assert (len(embeddings), triplets) == (20, 4 * 4)
         return mine(embeddings, people, triplets, *rest)
 
-    monkeypatch.setattr("reid.training.rank.mine", note)
+    monkeypatch.setattr("reid_done_right.training.rank.mine", note)
     rank(embedder(), images, PEOPLE, ranking(updates=9), 0, ignore)
     assert len(pools) == 3
     assert len({embeddings.numpy().tobytes() for embeddings, _ in pools}) == 3

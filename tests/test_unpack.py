@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from reid.artifacts import InputError, read_json
-from reid.data import unpack as module
-from reid.data.fetch import find_release, obtain_release
-from reid.data.sources import File
-from reid.data.unpack import RECEIPT, Bounds, unpack
+from reid_done_right.artifacts import InputError, read_json
+from reid_done_right.data import unpack as module
+from reid_done_right.data.fetch import find_release, obtain_release
+from reid_done_right.data.sources import File
+from reid_done_right.data.unpack import RECEIPT, Bounds, unpack
 
 RELEASE = {"Release/query/1.jpg": b"one", "Release/test/2.jpg": b"two!", "Release/test/Thumbs.db": b"t"}
 
@@ -299,7 +299,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from reid.data.unpack import unpack
+from reid_done_right.data.unpack import unpack
 slowly = lambda entries: (time.sleep(0.02) or entry for entry in entries)
 unpack([Path(sys.argv[1])], Path(sys.argv[2]), lambda root: "{}", slowly)
 """

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torchvision
 
-from reid.artifacts import InputError, Weights, provenance, read_weights, write_weights
-from reid.data.sources import TABLE, weights_file
-from reid.models.backbone import build
-from reid.models.embedder import Embedder
-from reid.stages.initialise import initialise
+from reid_done_right.artifacts import InputError, Weights, provenance, read_weights, write_weights
+from reid_done_right.data.sources import TABLE, weights_file
+from reid_done_right.models.backbone import build
+from reid_done_right.models.embedder import Embedder
+from reid_done_right.stages.initialise import initialise
 
 RESNET18 = {"block": "basic", "blocks": [2, 2, 2, 2], "width": 64, "last_stride": 2}
 

@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from conftest import ROOT, Checkout, copy_of_the_project
-from reid import store
-from reid.params import STAGES
+from reid_done_right import store
+from reid_done_right.params import STAGES
 
 pytestmark = pytest.mark.workflow
 
@@ -200,14 +200,16 @@ def test_a_printed_value_recomputes_the_report(ran: Checkout) -> None:
 
 def test_a_comment_or_docstring_recomputes_nothing(ran: Checkout) -> None:
     ran.run(SNAKEMAKE)
-    ran.edit("src/reid/training/rank.py", "descent.step(rate)\n", "descent.step(rate)  # downhill\n")
-    ran.edit("src/reid/training/rank.py", '"""The ranking loop: ', '"""The loop of the ranking stage: ')
+    ran.edit("src/reid_done_right/training/rank.py", "descent.step(rate)\n", "descent.step(rate)  # downhill\n")
+    ran.edit("src/reid_done_right/training/rank.py", '"""The ranking loop: ', '"""The loop of the ranking stage: ')
     assert "Nothing to be done" in ran.run(SNAKEMAKE)
 
 
 def test_a_caption_in_the_code_recomputes_what_prints_it(ran: Checkout) -> None:
-    ran.edit("src/reid/reporting/tables.py", "left out of every mean, no finding: ", "in no mean, no finding: ")
-    ran.edit("src/reid/reporting/markdown.py", "Training of every run", "How every run trained")
+    ran.edit(
+        "src/reid_done_right/reporting/tables.py", "left out of every mean, no finding: ", "in no mean, no finding: "
+    )
+    ran.edit("src/reid_done_right/reporting/markdown.py", "Training of every run", "How every run trained")
     assert ran.computed(lambda: ran.run(DVC)) == ["publish report", "tabulate"]
     assert "How every run trained" in (ran.folder / "reports/smoke/report.html").read_text()
 
@@ -215,7 +217,7 @@ def test_a_caption_in_the_code_recomputes_what_prints_it(ran: Checkout) -> None:
 def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkout) -> None:
     shrink(ran)
     ran.run(SNAKEMAKE)
-    ran.edit("src/reid/training/rank.py", "descent.step(rate)", "descent.step(1.01 * rate)")
+    ran.edit("src/reid_done_right/training/rank.py", "descent.step(rate)", "descent.step(1.01 * rate)")
     runs = ["market-default-seed0", SIDE_48]
     expected = ["distract market-default-seed0", "draw", "embed 0", "embed 1", "tabulate"]
     expected += ["retrieve market-default-seed0", "illustrate", "publish report"]
@@ -427,14 +429,17 @@ def test_each_environment_names_what_its_stages_import() -> None:
             name for entry in listed["dependencies"] for name in (entry["pip"] if isinstance(entry, dict) else [entry])
         ]
         have = {re.split(r"[=<>]", name)[0] for name in flat}
-        modules = [f"reid.stages.{stage}", *(["reid.stages.fetch"] if stage in ("dataset", "initialise") else [])]
+        modules = [
+            f"reid_done_right.stages.{stage}",
+            *(["reid_done_right.stages.fetch"] if stage in ("dataset", "initialise") else []),
+        ]
         need = {NAMES.get(name, name) for module in modules for name in imported(module)}
         assert need <= have, f"{name} lacks {sorted(need - have)} for {stage}"
 
 
 def imported(module: str) -> set[str]:
     """Give the packages of others that running a stage can import, in functions too."""
-    packages, waiting, seen = set(), [module, "reid.cli", "reid.store"], set()
+    packages, waiting, seen = set(), [module, "reid_done_right.cli", "reid_done_right.store"], set()
     while waiting:
         name = waiting.pop()
         source = store._source(name)
@@ -447,15 +452,28 @@ def imported(module: str) -> set[str]:
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            if name == "reid.cli":  # its other commands, such as plan, are not the stage
+            if name == "reid_done_right.cli":  # its other commands, such as plan, are not the stage
                 stages = ("compare", "embed_photos", "export", "fetch", "score", "search")
-                others = {"reid", "reid.plan", "reid.params", "reid.training.workers", "rich", "rich.console"}
-                others |= {"reid.readiness", "reid.readiness.page", *(f"reid.stages.{stage}" for stage in stages)}
-                others |= {f"reid.lineage.{part}" for part in ("verification", "origin", "tree")}
+                others = {
+                    "reid_done_right",
+                    "reid_done_right.plan",
+                    "reid_done_right.params",
+                    "reid_done_right.training.workers",
+                    "rich",
+                    "rich.console",
+                }
+                others |= {
+                    "reid_done_right.readiness",
+                    "reid_done_right.readiness.page",
+                    *(f"reid_done_right.stages.{stage}" for stage in stages),
+                }
+                others |= {f"reid_done_right.lineage.{part}" for part in ("verification", "origin", "tree")}
                 others |= {"rich.table", "rich.text"}
                 names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
-            if name == "reid.artifacts":  # weights are read and written by stages that import torch themselves
+            if (
+                name == "reid_done_right.artifacts"
+            ):  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]
-            waiting += [each for each in names if each.startswith("reid.")]
+            waiting += [each for each in names if each.startswith("reid_done_right.")]
             packages |= {each.split(".")[0] for each in names[:1]}
-    return packages - set(sys.stdlib_module_names) - {"reid"}
+    return packages - set(sys.stdlib_module_names) - {"reid_done_right"}

@@ -33,14 +33,14 @@ def choose_environment():
         "allow() {{ [ $2 -gt 0 ] || export REID_MEMORY_MB=$1; }}; "
         "trap : TERM; "  # outlive a training that is asked to end, for the job is over when its shell is
         f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
-        f'reid() {{{{ {python} -m reid "$@"; }}}}; '
+        f'reid() {{{{ {python} -m reid_done_right "$@"; }}}}; '
     )
 
 
 def ask_reid(*arguments):
     """Give what a command prints that reads the parameters; where it fails, say what it says and stop."""
     asked = subprocess.run(
-        [sys.executable, "-m", "reid", *arguments],
+        [sys.executable, "-m", "reid_done_right", *arguments],
         input=json.dumps(config),
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,

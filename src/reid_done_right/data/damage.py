@@ -1,0 +1,97 @@
+"""Damaged images: all of a dataset's together, before anything trains, and those that may be left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_done_right.artifacts import Index, InputError
+from reid_done_right.data.images import clip, decode, inspect
+from reid_done_right.data.readers.layout import select
+
+ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")
+"""How a JPEG and a PNG end that were written to their end."""
+
+Progress = Callable[[list[str]], Iterable[str]]
+
+
+def find_damaged(index: Index, threads: int = 1, whole: bool = True, progress: Progress = iter) -> dict[str, str]:
+    """Give the path and the reason of every file of an index that cannot be decoded, or whose box lies outside it.
+
+    whole: decode every pixel; else read headers, and decode only files that do not end as their format does.
+    `progress` wraps the list of files. The result does not depend on `threads`.
+    """
+    first: dict[str, list[int]] = defaultdict(list)
+    for row, path in enumerate(index.path.tolist()):
+        first[path].append(row)
+
+    def reason(path: str) -> str | None:
+        try:
+            content = (index.root / path).read_bytes()
+            size = (0, 0) if whole else inspect(content)[0]
+            if whole or not content.endswith(ENDS):
+                size = decode(content, index.upright).shape[:2]
+            for row in first[path]:
+                clip(size, index.box[row].tolist())
+        except FileNotFoundError:
+            return "there is none"
+        except (OSError, ValueError) as error:
+            return " ".join(str(error).split())
+        return None
+
+    files = list(first)
+    with ThreadPoolExecutor(threads) as pool:
+        reasons = pool.map(reason, progress(files), chunksize=64)
+        return {path: found for path, found in zip(files, reasons, strict=True) if found is not None}
+
+
+def leave_out(index: Index, allowed: Sequence[str], threads: int = 1, progress: Progress = iter) -> Index:
+    """Give the index without the rows of the damaged files that are allowed; every file is decoded.
+
+    Raises InputError naming the damaged files that are not allowed, and the allowed ones that are not damaged.
+    """
+    damaged = find_damaged(index, threads, progress=progress)
+    check_allowed(index, damaged, allowed)
+    return without(index, sorted(damaged)) if damaged else index
+
+
+def check_allowed(index: Index, damaged: Mapping[str, str], allowed: Sequence[str]) -> None:
+    """Compare the damaged files of an index with those that the parameters allow. Raises InputError if they differ."""
+    fine = sorted(set(allowed) - set(damaged))
+    if fine:
+        known = set(index.path.tolist())
+        reasons = [f"{path} {'can be decoded' if path in known else 'is not in the dataset'}" for path in fine]
+        raise InputError(
+            f"{index.root}: allow_damaged lists files that are not damaged: {', '.join(reasons)}; take them off it"
+        )
+    found = sorted(set(damaged) - set(allowed))
+    if found:
+        lines = [f"{path}: {damaged[path]}" for path in found]
+        raise InputError(
+            f"{index.root}: {len(found)} of {len(set(index.path.tolist()))} images are damaged; restore them, or list "
+            "them in the dataset's allow_damaged to leave them out:\n  " + "\n  ".join(lines)
+        )
+
+
+def without(index: Index, paths: Sequence[str]) -> Index:
+    """Give the index without the rows of some files, its gallery lists without them too; they are in `left_out`."""
+    keep = ~np.isin(index.path, paths)
+    lists = index.gallery_lists
+    if lists is not None:
+        queries = keep[index.query]
+        lists = {
+            size: [_renumber(members, keep) for members, kept in zip(galleries, queries, strict=True) if kept]
+            for size, galleries in lists.items()
+        }
+    labels = {name: label[keep] for name in ("person", "camera") if (label := getattr(index, name)) is not None}
+    return replace(select(index, keep), gallery_lists=lists, left_out=list(paths), **labels)
+
+
+def _renumber(members: NDArray[np.int64], keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+    places = np.cumsum(keep) - 1
+    return np.asarray(places[members[keep[members]]], np.int64)

@@ -1,0 +1,88 @@
+"""Photos for a single pass: files, arrays and Pillow images, a bounded number of bytes at a time, the next ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_done_right.data.images import MOST_PIXELS, Image, decode, measure_file, of_pillow
+
+PHOTOS = 1024
+"""Given together at most."""
+BYTES = 3 * MOST_PIXELS
+"""Of decoded photos given together; the largest that is read takes as many alone."""
+
+
+def decoded(photos: Sequence[Any], threads: int = 1) -> Iterator[list[Image | str]]:
+    """Give photos as (h, w, 3) uint8 RGB, upright, in their order, a part at a time; for a damaged one, the reason.
+
+    photos  files (str or Path), arrays (h, w, 3) or grey (h, w) of uint8, images of Pillow
+    At most two parts are in memory, each of `PHOTOS` photos and `BYTES`: the next is decoded while one is used. The
+    parts, and so the batches of a network, do not depend on `threads`.
+    """
+    with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as ahead:
+        coming = None
+        for part in (*_parts(photos, pool), None):
+            current, coming = coming, None if part is None else ahead.submit(_decode_all, part, pool)
+            if current is not None:
+                yield current.result()
+
+
+def _parts(photos: Sequence[Any], pool: ThreadPoolExecutor) -> Iterator[Sequence[Any]]:
+    """Cut photos into parts by the sizes that their headers tell."""
+    for start in range(0, len(photos), PHOTOS):
+        some = photos[start : start + PHOTOS]
+        first = room = 0
+        for place, size in enumerate(pool.map(_bytes, some)):
+            if place > first and room + size > BYTES:
+                yield some[first:place]
+                first, room = place, 0
+            room += size
+        yield some[first:]
+
+
+def _bytes(photo: Any) -> int:
+    """Give what a photo takes once decoded; 0 if it will not be."""
+    if isinstance(photo, str | Path):
+        with suppress(OSError, ValueError):
+            height, width = measure_file(Path(photo))
+            return 3 * height * width
+        return 0
+    if isinstance(photo, np.ndarray):
+        return 3 * photo.size
+    return 3 * getattr(photo, "width", 0) * getattr(photo, "height", 0)
+
+
+def _decode_all(part: Sequence[Any], pool: ThreadPoolExecutor) -> list[Image | str]:
+    return list(pool.map(decode_photo, part))
+
+
+def decode_photo(photo: Any) -> Image | str:
+    """Decode one photo, or say what is wrong with it."""
+    try:
+        if isinstance(photo, str | Path):
+            return decode(Path(photo).read_bytes(), upright=True)
+        if isinstance(photo, np.ndarray):
+            return _of_array(photo)
+        if hasattr(photo, "getexif"):
+            return of_pillow(photo)
+    except FileNotFoundError:
+        return "there is none"
+    except (OSError, ValueError) as error:
+        return " ".join(str(error).split())
+    return f"it is of type {type(photo).__name__}; give a path, an array (h, w, 3) of uint8 or an image of Pillow"
+
+
+def _of_array(pixels: NDArray[Any]) -> Image:
+    """Give (h, w, 3) of an array; grey is repeated. Raises ValueError for anything else."""
+    if pixels.dtype == np.uint8 and pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"it is {pixels.dtype} of shape {pixels.shape}, expected uint8 (h, w, 3) in RGB order")
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,249 @@
+"""From what is known of a release or file from outside to what lies on disk, verified: found, fetched or unpacked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from reid_done_right.artifacts import InputError, read_json, write_text
+from reid_done_right.data.download import PATIENCE, Patience, download
+from reid_done_right.data.manifest import file_digest, file_sizes
+from reid_done_right.data.sources import File, advice, file_of, weights_file
+from reid_done_right.data.unpack import RECEIPT, unpack
+
+UNKNOWN = 1 << 38
+"""Bytes that a download of unknown size may have: a quarter of a terabyte."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What lies on disk of something from outside, and what there is to do.
+
+    path    the file, or the release's folder
+    state   there; to unpack: its archives are there; to fetch: from known addresses; missing: obtain it by hand
+    bytes   to download, None if unknown
+    todo    what will be done, or what you have to do, in one line; "" if it is there
+    """
+
+    path: Path
+    state: Literal["there", "to unpack", "to fetch", "missing"]
+    bytes: int | None
+    todo: str
+
+
+def find(settings: Mapping[str, Any]) -> Finding | None:
+    """Look for what a job needs from outside, by its settings, without reading it; None if it needs nothing.
+
+    settings: the parameters of a job of `dataset`, with its source: {"folder"} and perhaps "archives", or of
+    `initialise`: {"imagenet", "architecture", "folder"} or {"checkpoint"}. Raises InputError if an unpacked folder has
+    lost or changed files.
+    """
+    if release := _release(settings):
+        return find_release(*release)
+    return find_file(*file) if (file := _file(settings)) else None
+
+
+def obtain(settings: Mapping[str, Any], offline: bool = False) -> Path | None:
+    """Make sure that what a job needs from outside is there, by its settings as in `find`; fetch it if need be.
+
+    Returns the file that the job's result depends on: the receipt of an unpacked release, the file of the weights;
+    None if there is none. Raises InputError as `obtain_release` and `obtain_file` do.
+    """
+    if release := _release(settings):
+        return obtain_release(*release, offline)
+    if not (found := _file(settings)):
+        return None
+    file, how = found
+    if "checkpoint" not in settings:
+        obtain_file(file, how, offline)
+    elif not file.path.is_file():
+        raise InputError(f"{file.path}: no such file; {how}")
+    return file.path
+
+
+def _release(settings: Mapping[str, Any]) -> tuple[Path, list[File], str] | None:
+    source = settings.get("source", {})
+    if "folder" not in source:
+        return None
+    archives = [file_of(archive) for archive in source.get("archives", [])]
+    return Path(source["folder"]), archives, advice(settings["format"])
+
+
+def _file(settings: Mapping[str, Any]) -> tuple[File, str] | None:
+    if "imagenet" in settings:
+        file = weights_file(settings["imagenet"], settings["architecture"], Path(settings["folder"]))
+        return file, f"download it from {file.urls[0]}"
+    if "checkpoint" in settings:
+        return File(Path(settings["checkpoint"])), "give the path of your weights in initialise.checkpoints"
+    return None
+
+
+def find_file(file: File, how: str) -> Finding:
+    """Look for a file, without reading it. how: how to obtain it by hand."""
+    if file.path.is_file():
+        return Finding(file.path, "there", 0, "")
+    if file.urls:
+        return Finding(file.path, "to fetch", file.bytes, f"fetch {file.urls[0]}")
+    return Finding(file.path, "missing", None, f"{how}; put it to {file.path}")
+
+
+def find_release(folder: Path, archives: Sequence[File], how: str) -> Finding:
+    """Look for a release's folder, else for what it can be made from, without reading them.
+
+    Raises InputError if the folder was unpacked here and has lost or changed files since.
+    """
+    if folder.is_dir():
+        _check_whole(folder)
+        return Finding(folder, "there", 0, "")
+    absent = [file for file in archives if not file.path.is_file()]
+    if archives and not absent:
+        return Finding(folder, "to unpack", 0, f"unpack {_names(archives)}")
+    if archives and all(file.urls for file in absent):
+        sizes = [file.bytes for file in absent if file.bytes is not None]
+        total = sum(sizes) if len(sizes) == len(absent) else None
+        return Finding(folder, "to fetch", total, f"fetch {', '.join(file.urls[0] for file in absent)} and unpack")
+    put = f"{_names(absent)}, or its folder to {folder}" if absent else f"{folder}"
+    return Finding(folder, "missing", None, f"{how}; put it to {put}")
+
+
+def obtain_file(file: File, how: str, offline: bool = False, patience: Patience = PATIENCE) -> str:
+    """Make sure that a file lies at its path and is what was published or first seen; fetch it if need be.
+
+    Returns its SHA-256. Where none is published, it is recorded beside the file in `<name>.sha256`, as the program
+    sha256sum writes it, and compared from then on. A download goes to `<name>.part` and gets its name once it is
+    verified. Raises InputError if the file is another, or is not there and cannot be fetched: no address, offline, no
+    connection, or what `reid_done_right.data.download.download` raises.
+    """
+    if file.path.is_file():
+        return _verified(file, file.path, f"{file.path}", "obtain it again")
+    if not file.urls:
+        raise InputError(f"{file.path}: no such file; {how}; put it to {file.path}")
+    by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it to {file.path}"
+    if offline:
+        raise InputError(f"{file.path}: no such file, and nothing is fetched offline; {by_hand}")
+    part = file.path.with_name(f"{file.path.name}.part")
+    limit = UNKNOWN if file.bytes is None else file.bytes + file.bytes // 100
+    problems = []
+    with _alone(file.path):
+        if file.path.is_file():  # another process fetched it while this one waited
+            return _verified(file, file.path, f"{file.path}", "obtain it again")
+        for url in file.urls:
+            try:
+                download(url, part, limit, patience)
+                digest = _verified(file, part, url, "what came was discarded; use another address")
+                part.replace(file.path)
+                return digest
+            except InputError as error:
+                problems.append(f"{error}")
+    raise InputError(f"{file.path}: no such file; {'; '.join(problems)}; or {by_hand}")
+
+
+def obtain_release(
+    folder: Path, archives: Sequence[File], how: str, offline: bool = False, patience: Patience = PATIENCE
+) -> Path | None:
+    """Make sure that a release's folder is there: your own, or unpacked from its archives, fetched if need be.
+
+    Returns the receipt that lies in an unpacked folder, None for a folder of your own. Raises InputError as
+    `obtain_file` and `reid_done_right.data.unpack.unpack` do; if there is neither folder nor archive; if the folder has
+    lost or changed files since it was unpacked, or was unpacked from other archives than those that now lie there.
+    """
+    found = find_release(folder, archives, how)
+    if found.state == "missing":
+        raise InputError(f"{folder}: no such folder; {found.todo}")
+    if found.state != "there":
+        with _alone(folder):
+            if not folder.is_dir():  # else another process unpacked it while this one waited
+                digests = {file.path.name: obtain_file(file, how, offline, patience) for file in archives}
+                progress = partial(tqdm, desc=f"unpack {folder.name}", unit="file")
+                unpack([file.path for file in archives], folder, partial(_receipt, digests), progress)
+    if not was_unpacked(folder):
+        return None
+    _check_archives(folder, archives, how)
+    return folder / RECEIPT
+
+
+def was_unpacked(folder: Path) -> bool:
+    """Tell a folder that was unpacked here from one of the user's own."""
+    return (folder / RECEIPT).is_file()
+
+
+def _verified(file: File, path: Path, what: str, remedy: str) -> str:
+    """Give a file's digest if it is the published or recorded one; record it if there is neither.
+
+    A download of another digest is removed, and InputError raised.
+    """
+    digest = file_digest(path)
+    record = file.path.with_name(f"{file.path.name}.sha256")
+    if file.sha256:
+        expected, whose = file.sha256.lower(), f"but {file.sha256} is published"
+    elif record.is_file():
+        expected, _, _ = record.read_text(encoding="utf-8").partition(" ")
+        whose = f"but was {expected} when it was first seen ({record})"
+        remedy += ", or delete that record if you trust the new one"
+    else:
+        _write_record(record, f"{digest}  {file.path.name}\n")
+        return digest
+    if not digest.startswith(expected):
+        if path != file.path:
+            path.unlink()
+        raise InputError(f"{what}: its SHA-256 is {digest}, {whose}; {remedy}")
+    return digest
+
+
+def _write_record(record: Path, text: str) -> None:
+    try:
+        write_text(record, text)
+    except OSError as error:
+        raise InputError(
+            f"{record}: {error.strerror}; make its folder writable, or give the archive's sha256"
+        ) from None
+
+
+def _check_whole(folder: Path) -> None:
+    """Check cheaply that an unpacked folder holds as many files and bytes as it did. Raises InputError if not."""
+    if was_unpacked(folder):
+        known = read_json(folder / RECEIPT)
+        sizes = file_sizes(folder)
+        if (len(sizes), sum(sizes.values())) != (known.get("files"), known.get("bytes")):
+            raise InputError(
+                f"{folder}: holds {len(sizes)} files of {sum(sizes.values())} bytes in all, but {known.get('files')} "
+                f"of {known.get('bytes')} were unpacked; delete the folder and run again, it is then unpacked anew"
+            )
+
+
+def _check_archives(folder: Path, archives: Sequence[File], how: str) -> None:
+    """Check that the archives that still lie there are those that the folder was unpacked from."""
+    known = read_json(folder / RECEIPT).get("archives", {})
+    for file in archives:
+        if file.path.is_file() and obtain_file(file, how) != known.get(file.path.name):
+            raise InputError(
+                f"{folder}: was unpacked from another {file.path.name} than now lies at {file.path}; delete the folder "
+                "to unpack the new one, or restore the archive"
+            )
+
+
+def _receipt(digests: Mapping[str, str], folder: Path) -> str:
+    """Describe an unpacked folder: the digests of its archives, its number of files and bytes."""
+    sizes = file_sizes(folder)
+    return json.dumps({"archives": digests, "files": len(sizes), "bytes": sum(sizes.values())}, indent=1) + "\n"
+
+
+def _alone(path: Path) -> FileLock:
+    """Lock what is to lie at `path` against other processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def _names(files: Sequence[File]) -> str:
+    return ", ".join(str(file.path) for file in files)
+
+
+def _megabytes(file: File) -> str:
+    return f" ({file.bytes / 1e6:.0f} MB)" if file.bytes else ""

@@ -1,0 +1,134 @@
+"""Galleries: embeddings of photos by one model, the photos' paths and what is known of them, in one file.
+
+The file is safetensors, so that its embeddings are mapped, not read: a gallery may be larger than memory.
+
+    embeddings           (N, D) float32 of unit norm
+    path, path_ends      (bytes,) uint8: all paths in UTF-8, one after another; (N,) int64 where each ends
+    person, person_ends  labels, where they are known; camera, camera_ends likewise
+
+Its metadata key `reid` is JSON with `about`: `kind` ("gallery"), `model` (SHA-256 of the model's file), `model_name`,
+`root` (folder that paths are relative to), `largest_side`, `left_out` (path to reason of the damaged photos that were
+allowed) and `key` (digest of all that it was made from).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_done_right.artifacts import InputError, replacing
+from reid_done_right.data.arrays import Arrays, read_arrays
+
+LABELS = ("person", "camera")
+MADE = "give one that `reid embed PHOTOS --model MODEL` wrote"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Photos that can be searched.
+
+    file        where it is from
+    embeddings  (N, D) float32 of unit norm, mapped
+    path        (N,) relative to `root`
+    labels      person and camera of each, as far as known
+    about       see the module
+    """
+
+    file: Path
+    embeddings: NDArray[np.float32]
+    path: Sequence[str]
+    labels: Mapping[str, Sequence[str]]
+    about: Mapping[str, Any]
+
+    @property
+    def root(self) -> Path:
+        """Folder that the paths are relative to, itself relative to the working directory."""
+        return Path(self.about["root"])
+
+
+def write_gallery(
+    file: Path,
+    parts: Iterable[NDArray[np.float32]],
+    dimension: int,
+    path: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
+    about: Mapping[str, Any],
+) -> None:
+    """Write a gallery atomically, its embeddings part by part, so that they never are in memory together.
+
+    parts  (n, D) each, N rows in all. Raises ValueError if they are not as many as paths.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    for name, texts in {"path": path, **labels}.items():
+        encoded = [text.encode(errors="surrogateescape") for text in texts]
+        columns[name] = np.frombuffer(b"".join(encoded), np.uint8)
+        columns[f"{name}_ends"] = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+    header: dict[str, Any] = {"__metadata__": {"reid": json.dumps({"about": {"kind": "gallery", **about}})}}
+    end = 0
+    # the widest kinds first, as the format wants its tensors aligned
+    ends = [(name, "I64", column.shape) for name, column in columns.items() if name.endswith("_ends")]
+    texts_of = [(name, "U8", column.shape) for name, column in columns.items() if not name.endswith("_ends")]
+    for name, kind, shape in (*ends, ("embeddings", "F32", (len(path), dimension)), *texts_of):
+        size = int(np.prod(shape)) * {"I64": 8, "F32": 4, "U8": 1}[kind]
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    written = json.dumps(header).encode()
+    written += b" " * (-len(written) % 8)
+    with replacing(file) as temporary, temporary.open("wb") as out:
+        out.write(len(written).to_bytes(8, "little") + written)
+        for name, *_ in ends:
+            out.write(columns[name].astype("<i8").tobytes())
+        rows = 0
+        for part in parts:
+            out.write(np.ascontiguousarray(part, "<f4").tobytes())
+            rows += len(part)
+        if rows != len(path):
+            raise ValueError(f"{file}: {rows} embeddings of {len(path)} photos")
+        for name, *_ in texts_of:
+            out.write(columns[name].tobytes())
+
+
+def read_gallery(file: Path) -> Gallery:
+    """Map a gallery. Raises InputError if the file is missing, damaged or of another kind."""
+    about = _about(file)
+    names = ("embeddings", *(f"{name}{end}" for name in ("path", *LABELS) for end in ("", "_ends")))
+    arrays = read_arrays(file, names)
+    embeddings = arrays.column("embeddings")
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or 0 in embeddings.shape:
+        raise InputError(
+            f"{file}: embeddings are {embeddings.dtype} {embeddings.shape}, expected float32 (N, D); {MADE}"
+        )
+    labels = {name: _texts(arrays, name, len(embeddings)) for name in LABELS if name in arrays.names}
+    return Gallery(file, embeddings, _texts(arrays, "path", len(embeddings)), labels, about)
+
+
+def _about(file: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as opened:
+            about = json.loads((opened.metadata() or {}).get("reid", "{}")).get("about", {})
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such gallery; {MADE}") from None
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: not a gallery ({error}); {MADE}") from None
+    wanted = {"kind", "model", "model_name", "root", "largest_side", "left_out", "key"}
+    if not isinstance(about, dict) or about.get("kind") != "gallery" or wanted - set(about):
+        raise InputError(f"{file}: not a gallery; {MADE}")
+    return about
+
+
+def _texts(arrays: Arrays, name: str, rows: int) -> list[str]:
+    text, ends = arrays.column(name), arrays.integers(f"{name}_ends", rows)
+    if text.dtype != np.uint8 or text.ndim != 1 or (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(text):
+        raise InputError(f"{arrays.path}: {name} does not have a text for each of {rows} rows; {MADE}")
+    content, starts = text.tobytes(), [0, *ends[:-1].tolist()]
+    return [
+        content[start:end].decode(errors="surrogateescape") for start, end in zip(starts, ends.tolist(), strict=True)
+    ]

@@ -1,0 +1,150 @@
+"""What the readers share: is this the right folder, which images lie in it, and how labels become index rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reid_done_right.artifacts import Index, InputError
+from reid_done_right.data.manifest import readable
+from reid_done_right.data.matlab import load_variable
+
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+COLUMNS = ("path", "person_id", "camera_id", "tracklet_id", "split", "box")
+
+
+def expect_folders(root: Path, folders: Sequence[str], advice: str) -> None:
+    """Check that `root` is the release's own folder, the one that holds all of `folders`.
+
+    Raises InputError that names what was found and, if `root` is a level too high or too low, the right folder, or
+    the archives that lie there still packed; else `advice` says how to obtain the release.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; {advice}")
+    if _holds(root, folders):
+        return
+    near = [*root.resolve().parents[:2], *sorted(child for child in root.iterdir() if child.is_dir())]
+    right = next((folder for folder in near if _holds(folder, folders)), None)
+    packed = [name for name in _names(root) if name.lower().endswith(PACKED)]
+    todo = f"give {right} instead" if right else f"unpack {' and '.join(packed)} here" if packed else advice
+    raise InputError(f"{root}: expected a folder that holds {', '.join(folders)}, found {_content(root)}; {todo}")
+
+
+def expect_files(root: Path, paths: Sequence[str], listed_in: str) -> None:
+    """Check that all `paths` (relative to `root`) exist, by one listing per folder. Raises InputError if not."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    present = {f"{folder}/{name}" for folder in folders if (root / folder).is_dir() for name in _names(root / folder)}
+    missing = [path for path in paths if path not in present]
+    if missing:
+        raise InputError(
+            f"{root / missing[0]}: listed in {listed_in} but not there, with {len(missing)} of {len(paths)} "
+            "missing in all; unpack the release again"
+        )
+
+
+def image_names(folder: Path, suffixes: tuple[str, ...] = (".jpg",)) -> list[str]:
+    """List the images of one folder in plain character order, as the official lists are ("-1_..." comes first).
+
+    Hidden files and files of other kinds (`Thumbs.db`) are ignored. Raises InputError if no image is there.
+    """
+    names = [name for name in _names(folder) if name.lower().endswith(suffixes) and not name.startswith(".")]
+    if not names:
+        raise InputError(
+            f"{folder}: no {' or '.join(suffixes)} image in it, found {_content(folder)}; "
+            "give the folder whose images lie directly in it, or unpack the release again"
+        )
+    return names
+
+
+def labelled_images(root: Path, folder: str, split: str, pattern: re.Pattern[str], grammar: str) -> Index:
+    """Index the images of `root / folder`, person and camera read from their names.
+
+    `pattern` is matched at the start of a name and has two groups, person and camera. Only leading fields count:
+    some official names end in ".jpg.jpg". Raises InputError on a name outside the grammar.
+    """
+    names = image_names(root / folder)
+    fields = [pattern.match(name) for name in names]
+    if None in fields:
+        stray = root / folder / names[fields.index(None)]
+        raise InputError(f"{stray}: name is not of the form {grammar}; move the file out of the folder")
+    persons, cameras = np.array([(int(m[1]), int(m[2])) for m in fields if m], np.int64).T
+    return rows(root, [f"{folder}/{name}" for name in names], persons, cameras, split)
+
+
+def rows(
+    root: Path,
+    paths: Sequence[str],
+    person_id: ArrayLike,
+    camera_id: ArrayLike,
+    split: str | NDArray[np.str_],
+    tracklet_id: ArrayLike = 0,
+    box: ArrayLike = 0,
+) -> Index:
+    """Make index rows, one per path; a single value stands for every row. Box 0 is the whole image."""
+    n = len(paths)
+    return Index(
+        root=root,
+        path=np.array(paths, np.str_),
+        person_id=np.broadcast_to(np.asarray(person_id, np.int64), n).copy(),
+        camera_id=np.broadcast_to(np.asarray(camera_id, np.int64), n).copy(),
+        tracklet_id=np.broadcast_to(np.asarray(tracklet_id, np.int64), n).copy(),
+        split=np.broadcast_to(np.asarray(split, np.str_), n).copy(),
+        box=np.broadcast_to(np.asarray(box, np.int32), (n, 4)).copy(),
+    )
+
+
+def select(index: Index, keep: NDArray[np.bool_]) -> Index:
+    """Give the rows of `index` that the mask (N,) keeps, in order."""
+    return replace(index, **{column: getattr(index, column)[keep] for column in COLUMNS})
+
+
+def join(parts: Sequence[Index]) -> Index:
+    """Stack the rows of several indexes of one root, in order."""
+    stacked: dict[str, Any] = {column: np.concatenate([getattr(part, column) for part in parts]) for column in COLUMNS}
+    return replace(parts[0], **stacked)
+
+
+def load_matrix(path: Path, variable: str) -> NDArray[Any]:
+    """Load one variable of a MATLAB file. Raises InputError if the file is missing, damaged or lacks it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; unpack the release again")
+    try:
+        found = load_variable(path, variable)
+    except (ValueError, IndexError, StopIteration, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "damaged"
+        raise InputError(f"{path}: not a readable MATLAB file ({reason}); unpack the release again") from None
+    if found is None:
+        raise InputError(f"{path}: expected a variable {variable} in it; take the file of the official release")
+    return found
+
+
+@contextmanager
+def as_released(path: Path) -> Iterator[None]:
+    """Tell of the file at `path` what goes wrong where its content is taken apart and is not built as expected."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, StopIteration) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not built as in the official release ({reason}); unpack the release again") from None
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return all((folder / name).is_dir() for name in names)
+
+
+def _content(folder: Path) -> str:
+    names = _names(folder)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "") or "nothing"
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(readable(entry.name, folder) for entry in folder.iterdir())

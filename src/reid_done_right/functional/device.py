@@ -1,0 +1,149 @@
+"""Ranking and neighbour search with PyTorch, on a GPU or wherever else it computes.
+
+Scores are float32 products (TF32 stays off). Score and place of an item make one integer, higher for a higher score
+and then for an earlier place, so that one comparison orders items exactly, ties included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_done_right.functional.neighbours import Neighbours, Progress, blocks, check_available
+
+_LAST = 2**31 - 1
+
+
+class Device:
+    """A `processors.Processor`: blocks are tensors on a device of PyTorch. Raises ValueError if there is none."""
+
+    def __init__(self, device: str) -> None:
+        try:
+            self.device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"device {device!r} cannot be used here ({reason}): try cuda, or none for the CPU"
+            ) from None
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+    def empty(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.float32, device=self.device)
+
+    def held(self, rows: NDArray[np.floating]) -> Tensor:
+        return torch.tensor(np.asarray(rows), device=self.device).float()
+
+    def multiply(self, left: Tensor, right: Tensor, block: Tensor) -> None:
+        torch.mm(left, right.T, out=block)
+
+    def clip(self, block: Tensor) -> None:
+        block.clamp_(min=0)
+
+    def column(self, values: NDArray[np.float32]) -> Tensor:
+        return self._on(values)[:, None]
+
+    def read(self, block: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = block[self._on(rows), self._on(columns)].cpu().numpy()
+        return found
+
+    def add(self, block: Tensor, rows: NDArray[Any], columns: NDArray[Any], values: NDArray[np.float32]) -> None:
+        block[self._on(rows).long(), self._on(columns).long()] += self._on(values)
+
+    def delete(self, block: Tensor, rows: Any, columns: Any) -> None:
+        places = tuple(self._on(each) if isinstance(each, np.ndarray) else each for each in (rows, columns))
+        block[places] = -torch.inf
+
+    def count(
+        self,
+        block: Tensor,
+        items: NDArray[np.int64],
+        pointers: NDArray[np.int64],
+        thresholds: NDArray[np.float32],
+        places: NDArray[np.int64],
+        cells: NDArray[np.uint16],
+        counts: NDArray[np.int32],
+    ) -> None:
+        """Search each item among its query's relevant items, worst first: how many it beats says which the best is."""
+        first, last = int(pointers[0]), int(pointers[-1])
+        sizes = np.diff(pointers)
+        if last == first:
+            return
+        rows, place = np.repeat(np.arange(len(sizes)), sizes), np.arange(first, last) - np.repeat(pointers[:-1], sizes)
+        worst_first = np.repeat(sizes, sizes) - 1 - place
+        table = torch.full((len(sizes), int(sizes.max())), torch.iinfo(torch.int64).max, device=self.device)
+        known = _keys(self._on(thresholds[first:last]), self._on(places[first:last]))
+        table[self._on(rows), self._on(worst_first)] = known
+        beaten = torch.searchsorted(table, _keys(block, self._on(items)))  # (Q, B) in [0, size of the row]
+        best = self._on(pointers[1:] - first)[:, None] - beaten
+        columns = counts.shape[1]
+        row, item = beaten.nonzero(as_tuple=True)
+        best = best[row, item] * columns
+        total = torch.zeros((last - first) * columns, dtype=torch.int64, device=self.device)
+        for draw in self._on(cells.astype(np.int64)).T:
+            total += torch.bincount(best + draw[item], minlength=len(total))
+        counts[first:last] += total.view(-1, columns).cpu().numpy().astype(np.int32)
+
+    def _on(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes free on a GPU; elsewhere 0, as nothing has to travel there."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _keys(scores: Tensor, places: Tensor) -> Tensor:
+    """Integers in the order of scores, and of places backwards where scores are equal (places below 2^31)."""
+    bits = (scores + 0.0).view(torch.int32)  # adding 0 makes -0 the same as 0
+    order = torch.where(bits < 0, bits ^ _LAST, bits).long()
+    return (order << 32) | (_LAST - places)
+
+
+def _scores_and_places(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_keys` were made of."""
+    bits = (keys >> 32).int()
+    return torch.where(bits < 0, bits ^ _LAST, bits).view(torch.float32), _LAST - (keys & 0xFFFFFFFF)
+
+
+def nearest(
+    query: Sequence[NDArray[np.floating]],
+    gallery: Sequence[NDArray[np.floating]],
+    k: int,
+    *,
+    rows: int,
+    device: str,
+    exclude_self: bool = False,
+    progress: Progress = iter,
+) -> Neighbours:
+    """The k items of the gallery closest to each query, both in parts counted in turn; see `neighbours.nearest`.
+
+    `exclude_self` leaves out the item of the query's own number. Holds rows x (rows + k) keys of 8 bytes at a time.
+    """
+    place = Device(device)
+    check_available(k, sum(len(part) for part in gallery) - exclude_self)
+    items, similarity, lowest = [], [], []
+    others = blocks(gallery, rows)
+    fits = 4 * sum(part.size for part in gallery) < _free(place.device) / 2
+    kept = [place.held(load()) for _, load in others] if fits else []
+    for row, load in progress(blocks(query, rows)):
+        left = place.held(load())
+        best = torch.empty((len(left), 0), dtype=torch.int64, device=place.device)
+        least = torch.full((len(left),), torch.inf, device=place.device)
+        for number, (column, load_other) in enumerate(others):
+            right = kept[number] if kept else place.held(load_other())
+            scores = left @ right.T
+            least = torch.minimum(least, scores.amin(1))
+            if exclude_self and column == row:
+                scores.fill_diagonal_(-torch.inf)
+            found = _keys(scores, torch.arange(column, column + len(right), device=place.device))
+            best = torch.cat([best, found], 1).topk(min(k, best.shape[1] + found.shape[1]), dim=1).values
+        score, item = _scores_and_places(best)
+        items.append(item.cpu().numpy())
+        similarity.append(score.cpu().numpy())
+        lowest.append(least.cpu().numpy())
+    return Neighbours(np.concatenate(items), np.concatenate(similarity), np.concatenate(lowest))

@@ -1,0 +1,113 @@
+"""Every gallery size and every random draw of distractors in one pass over them (the paper's Figure 7).
+
+A draw is a permutation of the D distractors, and its galleries are the first s of them for each size s: nested,
+so the curve can only fall. A distractor that beats a relevant item does so in every draw; only the size from
+which on it is there differs. So each distractor is scored once and counted once per draw, at the interval
+between sizes where it enters. Counts of shards add up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_done_right.functional.counting import cumulate
+from reid_done_right.functional.metrics import ApRule
+from reid_done_right.functional.neighbours import Progress
+from reid_done_right.functional.processors import processor
+from reid_done_right.functional.ranking import BLOCK, Ranking, dot_scorer, split
+
+
+def draw_places(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(D, draws) the place of each distractor in each draw: one random permutation a column."""
+    return np.stack([rng.permutation(distractors) for _ in range(draws)], axis=1)
+
+
+def count_beating(
+    query: NDArray[np.floating],
+    ranking: Ranking,
+    shard: NDArray[np.floating],
+    places: NDArray[np.int64],
+    sizes: Sequence[int],
+    *,
+    block: int = BLOCK,
+    threads: int | None = None,
+    device: str | None = None,
+    progress: Progress = iter,
+) -> NDArray[np.int32]:
+    """How many distractors of a shard beat each relevant item: (P, sizes, draws); sum it over the shards.
+
+    Entry [p, s, d] counts those that enter draw d between the size before s and s. Distractors come after the gallery,
+    so an equal score does not beat.
+
+    Args:
+        query: (Q, D) embeddings.
+        ranking: their ranking in the gallery without distractors, with its P relevant items.
+        shard: (N, D) embeddings of some of the distractors.
+        places: (N, draws) their rows of `draw_places`.
+        sizes: ascending numbers of distractors, 0 allowed.
+        block: how many scores to hold at a time.
+        threads: how many count at once.
+        device: where PyTorch is to compute instead, such as ``cuda``.
+        progress: wraps the list of blocks, as tqdm does.
+
+    Raises:
+        ValueError: if lengths or dimensions differ, or sizes do not ascend.
+    """
+    if shard.shape != (len(places), query.shape[1]):
+        raise ValueError(
+            f"distractors are {shard.shape}, expected {(len(places), query.shape[1])}: rows of places, D of query"
+        )
+    if list(sizes) != sorted(set(sizes)) or min(sizes, default=-1) < 0:
+        raise ValueError(f"sizes are {list(sizes)}, expected ascending numbers of distractors from 0 on")
+    draws = places.shape[1]
+    if (len(sizes) + 1) * draws >= 2**16:
+        raise ValueError(f"{len(sizes)} sizes x {draws} draws: expected fewer than {2**16 // draws} sizes")
+    interval = np.searchsorted(np.asarray(sizes), places, side="right")
+    cells = (interval * draws + np.arange(draws)).astype(np.uint16)
+    counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * draws), dtype=np.int32)
+    last = np.zeros(len(ranking.ranks), dtype=np.int64)
+    place = processor(threads, device)
+    scorer = dot_scorer(query, shard, place)
+    everyone = slice(0, len(query))
+    buffer = place.empty(max(block, len(query)))
+    for each in progress(split(slice(0, len(shard)), max(1, block // len(query)))):
+        width = each.stop - each.start
+        scores = buffer[: len(query) * width].reshape(len(query), width)
+        scorer(everyone, each, scores)
+        items = np.arange(each.start, each.stop)
+        place.count(scores, items, ranking.pointers, ranking.similarity, last, cells[each], counts)
+    total = cumulate(counts, ranking.pointers).astype(np.int32)
+    return total.reshape(-1, len(sizes) + 1, draws)[:, :-1]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Scores at each gallery size in each draw; all are (sizes, draws) fractions."""
+
+    average_precision: NDArray[np.float64]
+    """mAP by the rule asked for."""
+    average_precision_step: NDArray[np.float64]
+    """mAP by the step rule."""
+    rank1: NDArray[np.float64]
+    of_queries: NDArray[np.float64]
+    """(Q, 2) AP of each query by that rule, with the fewest and with the most distractors, mean of the draws."""
+
+
+def sweep(ranking: Ranking, counts: NDArray[np.int32], ap_rule: ApRule = "trapezoid") -> Curves:
+    """Scores at every size and draw, from the ranking without distractors and the summed counts (P, sizes, draws)."""
+    beaten_by = np.cumsum(counts, axis=1, dtype=np.int64)
+    shape = counts.shape[1:]
+    of_queries = np.zeros((len(ranking.relevant), 2))
+    curves = Curves(np.empty(shape), np.empty(shape), np.empty(shape), of_queries)
+    for cell in np.ndindex(*shape):
+        grown = replace(ranking, ranks=ranking.ranks + beaten_by[:, *cell])
+        precision = grown.average_precision(ap_rule)
+        for end, size in enumerate((0, shape[0] - 1)):
+            if cell[0] == size:
+                of_queries[:, end] += precision / shape[1]
+        curves.average_precision[cell] = precision.mean()
+        curves.average_precision_step[cell] = grown.average_precision("step").mean()
+        curves.rank1[cell] = grown.cmc([1])[0]
+    return curves

@@ -1,0 +1,299 @@
+"""Stored images on their way into a network: window, resize, flip, noise, normalisation, a batch at a time.
+
+First `Views` says in integers what of each image is shown, at what size, mirrored or not, under which noise; it is
+drawn from (seed, update, image) alone. Then `render` computes the pixels on the device that holds them.
+
+Resizing is the fixed-point bilinear filter with antialiasing of torch and torchvision for uint8 images: horizontally,
+then vertically, integer weights, grey levels after each pass. On a CPU that is torch's own kernel, same sizes together:
+from 128 x 64 to 64 x 32 it takes a quarter of the time of float32 matrix products, to 416 x 208 a sixth. It has no
+counterpart for CUDA; there the same integers are put into one matrix an axis and image, and multiplied in float64,
+where sums of integers are exact whatever their order and padding, TF32 or autocast. So an image's pixels depend
+neither on the batch nor on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from reid_done_right.functional.randomness import bits, noise, uniform
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Of ImageNet's training images on [0, 1], RGB: what torchvision's V1 weights expect."""
+
+CHUNK = {"cpu": 2**22, "cuda": 2**25}
+"""Values that `render` works on at a time: bounds memory, and measured to be fast on a CPU."""
+
+_FLIP, _SCALE, _ASPECT, _TOP, _LEFT, _NOISE_HEIGHT, _NOISE_WIDTH, _NOISE_TOP, _NOISE_LEFT, _NOISE = range(10)
+_DRAWS = np.arange(_NOISE)[:, None]  # (k, 1): a row of draws each for (B,) images
+
+
+class Images(Protocol):
+    """N stored images of mixed sizes (`reid_done_right.data.pixels.Pixels`)."""
+
+    sizes: NDArray[np.int64]
+    """(N, 2) height, width."""
+    device: torch.device
+
+    def batch(self, places: NDArray[np.int64]) -> Tensor:
+        """Give images as uint8 (B, 3, H, W), channels last, each at the top left, on `device`."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is shown of each of B images, in pixels.
+
+    window    (B, 4) int64 top, left, height, width in the stored image
+    size      (B, 2) int64 height, width that the window is scaled to
+    mirrored  (B,) bool, left and right exchanged
+    noise     (B, 4) int64 top, left, height, width in the scaled image; height or width 0 = none
+    key       (B,) uint64 of the noise's pixels
+    """
+
+    window: NDArray[np.int64]
+    size: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    noise: NDArray[np.int64]
+    key: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        """Give B."""
+        return len(self.size)
+
+    def __getitem__(self, which: Any) -> Views:
+        """Give some of the views: a slice, places or a mask."""
+        return Views(*(getattr(self, field.name)[which] for field in fields(self)))
+
+
+def resized(sizes: NDArray[np.int64], largest_side: int) -> NDArray[np.int64]:
+    """Give the sizes (N, 2) of images of `sizes` (N, 2) at largest side M: aspect kept, other side rounded, never 0."""
+    scaled = np.rint(sizes * (largest_side / sizes.max(1, keepdims=True)))
+    return np.asarray(np.maximum(1, scaled), np.int64)
+
+
+def whole(sizes: NDArray[np.int64], largest_side: int) -> Views:
+    """Show images of `sizes` (B, 2) as they are, their largest side scaled to M (section 3.2), up or down."""
+    nothing = np.zeros_like(sizes)
+    flat = np.zeros(len(sizes), np.int64)
+    return Views(
+        np.hstack([nothing, sizes]),
+        resized(sizes, largest_side),
+        flat.astype(np.bool_),
+        np.hstack([nothing, nothing]),
+        flat.astype(np.uint64),
+    )
+
+
+def augmented(
+    sizes: NDArray[np.int64],
+    largest_side: int,
+    flip: bool,
+    crop: float,
+    cutout: float,
+    seed: int,
+    update: int,
+    image: NDArray[np.int64],
+    cutout_least: float = 0.0,
+) -> Views:
+    """Augment training images of the ranking stage, `image` (B,) of `sizes` (B, 2), at `update`.
+
+    flip    mirror half of them
+    crop    smallest side of a random window, as a fraction of the image's sides, scaled back; 0 = no crop
+    cutout  largest side of the noise rectangle, as a fraction of the image's sides; 0 = none. Each side is drawn
+            uniformly from [cutout_least * cutout, cutout], the pixels are independent uniform noise (section 3.2,
+            "cut-out")
+    """
+    draw = uniform(seed, update, image, _DRAWS)
+    shown = whole(sizes, largest_side)
+    window = shown.window
+    if crop:
+        scale = crop + (1 - crop) * draw[_SCALE]
+        window = _placed(np.maximum(1, (sizes * scale[:, None]).astype(np.int64)), sizes, draw[_TOP], draw[_LEFT])
+    sides = np.stack([draw[_NOISE_HEIGHT], draw[_NOISE_WIDTH]], 1)
+    sides = (cutout_least + (1 - cutout_least) * sides) * cutout
+    rectangle = _placed((shown.size * sides).astype(np.int64), shown.size, draw[_NOISE_TOP], draw[_NOISE_LEFT])
+    mirrored = (draw[_FLIP] < 0.5) & flip
+    return Views(window, shown.size, mirrored, rectangle, bits(seed, update, image, _NOISE))
+
+
+def random_crops(
+    sizes: NDArray[np.int64],
+    size: tuple[int, int],
+    smallest_area: float,
+    flip: bool,
+    seed: int,
+    update: int,
+    image: NDArray[np.int64],
+) -> Views:
+    """Show a window of random area and aspect of each image, `image` (B,) of `sizes` (B, 2), scaled to `size`.
+
+    "Random-sized crops" of the classification stage (section 4.1): an area in [smallest_area, 1] of the image is drawn,
+    then one side stretched and the other shrunk by exp(+-0.3), each cut at the image's own; mirrored half of the time
+    if `flip`.
+    """
+    draw = uniform(seed, update, image, _DRAWS)
+    area, aspect = smallest_area + (1 - smallest_area) * draw[_SCALE], np.exp(0.6 * draw[_ASPECT] - 0.3)
+    sides = sizes * np.sqrt(area)[:, None] * np.stack([aspect, 1 / aspect], 1)
+    window = np.minimum(sizes, np.maximum([8, 6], sides.astype(np.int64)))
+    nothing = np.zeros((len(sizes), 4), np.int64)
+    return Views(
+        _placed(window, sizes, draw[_TOP], draw[_LEFT]),
+        np.tile(np.array(size, np.int64), (len(sizes), 1)),
+        (draw[_FLIP] < 0.5) & flip,
+        nothing,
+        np.zeros(len(sizes), np.uint64),
+    )
+
+
+def _placed(
+    part: NDArray[np.int64], sizes: NDArray[np.int64], top: NDArray[np.float64], left: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Put rectangles of sides `part` (B, 2) somewhere into `sizes` (B, 2): (B, 4), all places equally likely."""
+    corner = ((sizes - part + 1) * np.stack([top, left], 1)).astype(np.int64)
+    return np.hstack([corner, part])
+
+
+def render(images: Images, places: NDArray[np.int64], views: Views) -> tuple[Tensor, Tensor | None]:
+    """Compute views of the images at `places` (B,): what a network takes.
+
+    Returns float32 (B, 3, H, W), channels last, normalised, each image at the top left and exact zeros beside it, on
+    the device of the images; and their heights and widths (B, 2) int64, or None if all fill (H, W). What an image
+    gets does not depend on the others.
+    Raises ValueError if there is nothing to show, or a view leaves its image or is not of it.
+    """
+    sizes = images.sizes[places]
+    _check(sizes, views)
+    height, width = views.size.max(0).tolist()
+    out = torch.empty((len(views), height, width, 3), device=images.device)
+    step = max(1, CHUNK[images.device.type] // (3 * int(max(height * width, sizes.max(0).prod()))))
+    for start in range(0, len(views), step):
+        some = slice(start, start + step)
+        grey = resample(images.batch(places[some]), views[some], (height, width))
+        cut_out(grey, views[some])
+        normalise(grey, views[some], out[some])
+    full = np.array_equal(views.size.min(0), [height, width])
+    return out.permute(0, 3, 1, 2), None if full else torch.from_numpy(views.size).to(images.device)
+
+
+def _check(sizes: NDArray[np.int64], views: Views) -> None:
+    """Raise ValueError unless every view lies in its image and every rectangle of noise in its view."""
+    if len(views) != len(sizes) or len(sizes) == 0:
+        raise ValueError(f"{len(views)} views of {len(sizes)} images; expected one of each, and one at least")
+    for what, parts, bounds, least in (("window", views.window, sizes, 1), ("noise", views.noise, views.size, 0)):
+        corner, sides = parts[:, :2], parts[:, 2:]
+        bad = ((corner < 0) | (sides < least) | (corner + sides > bounds)).any(1)
+        if bad.any():
+            at = int(bad.argmax())
+            top, left, height, width = parts[at].tolist()
+            within = " x ".join(map(str, bounds[at].tolist()))
+            raise ValueError(f"{what} {at} of {height} x {width} at {top}, {left} leaves its {within} pixels")
+    if (views.size < 1).any():
+        raise ValueError(f"view {int((views.size < 1).any(1).argmax())} has a side below one pixel")
+
+
+def resample(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
+    """Scale windows of uint8 images (B, 3, H, W) to their sizes: uint8 (B, 3, *grid), channels last, at the top left.
+
+    What lies beside an image is undefined.
+    """
+    return (_by_matrices if images.is_cuda else _by_kernel)(images, views, grid)
+
+
+def _by_kernel(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
+    """Scale with torch's kernel for uint8 on CPUs, windows of one size to one size together."""
+    kinds = np.hstack([views.window[:, 2:], views.mirrored[:, None], views.size])
+    shapes, shape = np.unique(kinds, axis=0, return_inverse=True)
+    rows = images.permute(0, 2, 3, 1)
+    out = torch.empty((len(views), *grid, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    for which, (height, width, mirrored, *size) in enumerate(shapes.tolist()):
+        places = np.flatnonzero(shape == which).tolist()
+        corners = views.window[places, :2].tolist()
+        windows = [rows[at, y : y + height, x : x + width] for at, (y, x) in zip(places, corners, strict=True)]
+        scaled = F.interpolate(torch.stack(windows).permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
+        scaled = scaled.flip(3) if mirrored else scaled
+        if len(shapes) == 1 and tuple(size) == grid:
+            return scaled
+        for at, image in zip(places, scaled, strict=True):
+            out[at, :, : size[0], : size[1]] = image
+    return out
+
+
+def _by_matrices(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
+    """Scale with two matrix products of integers in float64: the bits of `_by_kernel` on any device."""
+    window, size, mirrored = (
+        torch.from_numpy(of).to(images.device) for of in (views.window, views.size, views.mirrored)
+    )
+    batch, _, height, width = images.shape
+    down, down_unit = _filters(window[:, 0], window[:, 2], size[:, 0], mirrored & False, height, grid[0])
+    along, along_unit = _filters(window[:, 1], window[:, 3], size[:, 1], mirrored, width, grid[1])
+    rows = images.to(torch.float64, memory_format=torch.contiguous_format).view(batch, 3 * height, width)
+    rows = _grey(rows @ along.transpose(1, 2), along_unit).view(batch, 3, height, grid[1])
+    grey = _grey((down[:, None] @ rows).view(batch, 3 * grid[0], grid[1]), down_unit)
+    return grey.view(batch, 3, *grid).to(torch.uint8, memory_format=torch.channels_last)
+
+
+def _filters(
+    start: Tensor, length: Tensor, size: Tensor, mirrored: Tensor, pixels: int, grid: int
+) -> tuple[Tensor, Tensor]:
+    """Give the integer weights (B, grid, pixels) of one axis, and what a filter's weights sum to (B, 1, 1), about.
+
+    A triangle as wide as two steps of the coarser of the two rasters, cut at the window; then as many bits as an int16
+    has room for, as in ATen's UpSampleKernel (`_compute_index_ranges_int16_weights`).
+    """
+    start, length, size, mirrored = (of.view(-1, 1, 1) for of in (start, length, size, mirrored))
+    scale = length.double() / size
+    target = torch.arange(grid, device=start.device).view(1, -1, 1)
+    target = torch.where(mirrored, size - 1 - target, target)
+    source = torch.arange(pixels, device=start.device) - start
+    distance = (source - scale * (target + 0.5) + 0.5).abs() * torch.where(scale > 1, 1 / scale, 1.0)
+    weights = (1 - distance).clamp_(min=0) * ((source >= 0) & (source < length) & (target >= 0) & (target < size))
+    weights = weights / weights.sum(2, keepdim=True).clamp_(min=1e-9)
+    largest = weights.amax((1, 2)).view(-1, 1, 1)
+    powers = torch.arange(1, 23, device=start.device).double().exp2()
+    unit = ((0.5 + largest * powers).floor() < 2**15).sum(2, keepdim=True).double().exp2()
+    return (0.5 + weights * unit).floor_(), unit
+
+
+def _grey(sums: Tensor, unit: Tensor) -> Tensor:
+    """Round sums of weighted grey levels, in place, to grey levels."""
+    return sums.add_(unit / 2).div_(unit).floor_().clamp_(max=255)
+
+
+def cut_out(grey: Tensor, views: Views) -> None:
+    """Put each view's rectangle of noise onto its grey levels, uint8 (B, 3, H, W) channels last, in place."""
+    count = views.noise[:, 2:].prod(1)
+    total = int(count.sum())
+    described = np.column_stack([np.arange(len(views)), count.cumsum() - count, views.noise, views.key.view(np.int64)])
+    of_pixel = (
+        torch.from_numpy(described)
+        .to(grey.device)
+        .repeat_interleave(torch.from_numpy(count).to(grey.device), 0, output_size=total)
+    )
+    image, first, top, left, _, width, key = of_pixel.unbind(1)
+    place = torch.arange(total, device=grey.device) - first
+    row, column = top + place // width, left + place % width
+    grey.permute(0, 2, 3, 1)[image, row, column] = noise(key, row, column)
+
+
+def normalise(grey: Tensor, views: Views, out: Tensor) -> None:
+    """Write uint8 views (B, 3, H, W), channels last, with ImageNet's mean and deviation, to float32 (B, H, W, 3).
+
+    What lies beside a view becomes zero.
+    """
+    batch, _, height, width = grey.shape
+    mean, std = (torch.tensor(of, dtype=torch.float64).repeat(width) for of in (MEAN, STD))
+    slope, start = (of.to(out.device, torch.float32) for of in (1 / (255 * std), -mean / std))
+    rows = out.view(batch, height, 3 * width)  # a colour innermost would be a loop of three
+    rows.copy_(grey.permute(0, 2, 3, 1).reshape(rows.shape))
+    torch.addcmul(start, rows, slope, out=rows)
+    if (views.size != (height, width)).any():
+        size = torch.from_numpy(views.size).to(out.device).view(batch, 2, 1, 1)
+        rows.mul_((torch.arange(height, device=out.device).view(-1, 1) < size[:, 0]).float())
+        rows.mul_((torch.arange(3 * width, device=out.device) < 3 * size[:, 1]).float())

@@ -1,0 +1,163 @@
+"""What all backbones share: their interface, loading and freezing; and which network a description means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reid_done_right.artifacts import InputError
+from reid_done_right.models.padding import too_small
+
+
+class Backbone(nn.Module):
+    """The convolutional part of a network under torchvision's names, without its classifier.
+
+    channels  F, of its feature maps
+    pads      whether it takes images of mixed sizes in one padded batch
+    smallest  side of an image that it can take, pixels
+    """
+
+    channels: int
+    pads = True
+    smallest = 1
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps.
+
+        mask is as in `reid_done_right.models.padding`; the padding of the images is zero, that of the maps anything.
+        """
+        raise NotImplementedError
+
+    def check_size(self, images: Tensor) -> None:
+        """Raise ValueError if images (B, 3, H, W) are too small."""
+        height, width = images.shape[2:]
+        if min(height, width) < self.smallest:
+            raise ValueError(too_small(height, width, self.smallest))
+
+    def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
+        """Load the tensors of a network that holds this backbone: torchvision's, or anybody's checkpoint.
+
+        What comes before all its names (`module.`, `backbone.` as in our embedders, ...) is taken away; classifiers and
+        whatever else the backbone has not are left out. Raises InputError listing what is missing or misshapen.
+        """
+        own = self.state_dict()
+        first, parts = next(iter(own)), {name for name, _ in self.named_children()}
+        prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
+        if not prefixes:
+            raise InputError(f"{what}: no tensor in it is called {first}; give weights of the same kind of network")
+        prefix = max(prefixes, key=lambda prefix: sum(f"{prefix}{name}" in state for name in own))
+        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        # files from before PyTorch 0.4.1 do not count batches; nothing here reads the count
+        counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
+        kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
+        load_state(self, counts | kept, what)
+
+
+def build(description: Mapping[str, Any]) -> Backbone:
+    """Build a backbone, with random weights, as `reid_done_right.params.Backbone.described` or weights say."""
+    from reid_done_right.models.resnet import ResNet
+
+    if "family" not in description:
+        return ResNet(**description)
+    from torchvision.models import get_model  # costs a second that residual networks need not pay
+
+    from reid_done_right.models.densenet import DenseNet
+    from reid_done_right.models.inception import Inception
+
+    if description["family"] == "inception_v3":
+        return Inception(get_model("inception_v3", aux_logits=False, init_weights=True))
+    return DenseNet(get_model(description["family"]))
+
+
+NARROW = 16
+"""Channels below which oneDNN in PyTorch 2.11 corrupts memory: in the backward pass of a strided 1 x 1 convolution,
+channels last, on two threads or more, of an odd number of images."""
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+    """Convolve and batch-normalise (B, C, H, W); frozen statistics are folded into the kernel, a fifth faster."""
+    stride = conv.stride
+    if conv.kernel_size == (1, 1) and stride != (1, 1) and maps.shape[1] < NARROW:
+        maps, stride = maps[:, :, :: stride[0], :: stride[1]], (1, 1)  # the same, without the strided kernel
+    if torch.is_autocast_enabled("cpu") and maps.device.type == "cpu" and stride != (1, 1) and maps.shape[3] == 1:
+        # the same, one column of zeros more: of width 1, oneDNN's gradient of a strided kernel in bfloat16 is garbage
+        maps = F.pad(maps, (0, 1))
+    if norm.training:
+        return norm(F.conv2d(maps, conv.weight, None, stride, conv.padding, groups=conv.groups))  # type: ignore[no-any-return]
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    kernel = conv.weight * scale.view(-1, 1, 1, 1)
+    return F.conv2d(maps, kernel, shift, stride, conv.padding, groups=conv.groups)
+
+
+def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
+    """Load a state dict whose keys and shapes must be the module's own.
+
+    Raises InputError that lists every missing, unexpected and misshapen key.
+    """
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in state]
+    problems += [f"unexpected {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        raise InputError(f"{what}: weights do not fit the network: {'; '.join(problems)}")
+    module.load_state_dict(dict(state))
+
+
+def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:
+    """Keep batch norm's running statistics as they are: one image at a time has no batch statistics.
+
+    batch_norm  frozen: its scale and bias are kept too; affine: they train
+    """
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for parameter in part.parameters():
+                parameter.requires_grad_(batch_norm == "affine")
+
+
+def set_up(threads: int, precision: str = "float32", deterministic: bool = True) -> torch.device:
+    """Choose the device and its arithmetic; on a CPU a fixed number of threads makes it repeatable.
+
+    precision      tf32 lets a GPU round the factors of float32 products to 10 bits; for bfloat16 see `precise`
+    deterministic  have a GPU use kernels whose sums have one order, where PyTorch has them, and warn where it has not;
+                   else let cuDNN try its kernels at each new shape and keep the fastest
+    Raises InputError if torchrun started more processes than there are GPUs.
+    """
+    torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts, for one order of sums
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= there:
+        raise InputError(f"process {number + 1} finds {there} GPUs: ask for as many in resources as a machine has")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def precise(precision: str, device: torch.device) -> torch.autocast:
+    """Compute products in bfloat16 if `precision` says so; parameters, sums and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
+"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error of PyTorch's means that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -1,0 +1,95 @@
+"""The paper's architecture: backbone -> global pooling -> fully-connected layer -> l2 (section 3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reid_done_right.artifacts import InputError, Weights
+from reid_done_right.functional.transforms import Images, render, whole
+from reid_done_right.models.backbone import Backbone, build, load_state
+from reid_done_right.models.compiling import compile_, enlarged
+from reid_done_right.models.padding import batches, mask_of
+from reid_done_right.models.pooling import Pool
+
+PIXELS = {"cpu": 2**18, "cuda": 2**24}
+"""Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""
+
+
+class Embedder(nn.Module):
+    """Images of any size to unit-norm embeddings: (B, 3, H, W) -> (B, D).
+
+    embedding  D, outputs of the fully-connected layer; 0 = no such layer, D = the backbone's channels
+    pooling    max, average or gem
+    """
+
+    def __init__(self, backbone: Backbone, embedding: int, pooling: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = Pool(pooling)
+        self.fc = nn.Linear(backbone.channels, embedding) if embedding else nn.Identity()
+        self.dimension = embedding or backbone.channels
+        self.execution = "eager"
+
+    def execute(self, execution: str) -> None:
+        """Run the backbone so from now on: eager, or compiled (`reid_done_right.models.compiling.compile_`)."""
+        if execution != self.execution:
+            compile_(self.backbone, execution)
+            self.execution = execution
+
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        """Embed normalised images (B, 3, H, W).
+
+        extent  (B, 2) height and width of each image, which lies in the top-left corner of its grid; what the grid
+                holds beside it has no effect on embeddings and gradients. None: every image fills the grid
+        Raises ValueError for an extent where batch norm learns statistics, or the backbone takes one size at a time.
+        """
+        count = images.shape[0]  # symbolic in an export, where len() would be fixed
+        if self.execution != "eager":
+            images, extent = enlarged(images, extent, self.backbone.pads)
+        mask = None
+        if extent is not None:
+            if self.training or not self.backbone.pads:
+                why = "in training mode" if self.training else "with this backbone"
+                raise ValueError(f"images of mixed sizes cannot share a batch {why}; batch images of one size")
+            mask = mask_of(extent, *images.shape[2:])
+            images = images * mask
+        maps, mask = self.backbone(images, mask)
+        embeddings = self.fc(self.pool(maps, mask))[:count]
+        return F.normalize(embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings, dim=1)
+
+
+def backbone_of(weights: Weights, what: str) -> Backbone:
+    """Build the backbone that the weights describe and load them. Raises InputError listing keys that do not fit."""
+    backbone = build(weights.about["backbone"])
+    load_state(backbone, weights.state, what)
+    return backbone
+
+
+def embedder_of(weights: Weights, what: str) -> Embedder:
+    """Build the embedder that the weights describe and load them. Raises InputError if they are a backbone's only."""
+    about = weights.about
+    if "embedding" not in about:
+        raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
+    embedder = Embedder(build(about["backbone"]), about["embedding"], about["pooling"])
+    load_state(embedder, weights.state, what)
+    return embedder
+
+
+@torch.inference_mode()
+def embed(embedder: Embedder, images: Images, places: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
+    """Embed the images at `places` (B,), clean, at largest side M, in evaluation mode; (B, D) in their order.
+
+    Memory is bounded by `PIXELS`; which images share a batch changes an embedding by rounding only.
+    Raises ValueError if an image is too small for the backbone.
+    """
+    embedder.eval()
+    views = whole(images.sizes[places], largest_side)
+    at_once = max(1, PIXELS[images.device.type] // int(views.size.prod(1).max(initial=1)))
+    rows = torch.empty((len(places), embedder.dimension), device=images.device)
+    for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
+        rows[torch.from_numpy(some)] = embedder(*render(images, places[some], views[some])).float()
+    return rows.cpu().numpy()

@@ -1,0 +1,180 @@
+"""A trained embedder for other programs: as ONNX, or as PyTorch's exported program; any number and size of images.
+
+Either takes pixels as they are, uint8 RGB, and normalises them itself. The images of a call have one size, so that
+nothing is padded. Scaling to the largest side is the caller's: resizing is not the same in any two runtimes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import operator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, Literal
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reid_done_right.artifacts import InputError
+from reid_done_right.functional.transforms import MEAN, STD
+from reid_done_right.models.embedder import Embedder
+
+Form = Literal["onnx", "torch-export"]
+
+OPSETS = range(18, 26)
+"""Of ONNX, that PyTorch 2.11 writes and onnxruntime reads."""
+OPSET = 18
+
+
+class Deployed(nn.Module):
+    """Pixels uint8 (B, 3, H, W) in RGB order to unit-norm embeddings (B, D) float32."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+        mean, std = (torch.tensor(of, dtype=torch.float64).view(3, 1, 1) for of in (MEAN, STD))
+        self.register_buffer("slope", (1 / (255 * std)).float())
+        self.register_buffer("start", (-mean / std).float())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise with ImageNet's mean and deviation, and embed."""
+        return self.embedder(pixels.float() * self.slope + self.start)  # type: ignore[no-any-return, operator]
+
+
+def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int = OPSET) -> bytes:
+    """Give the file of an embedder on the CPU in evaluation mode.
+
+    Input `pixels` uint8 (B, 3, H, W), output `embeddings` float32 (B, D); B, H and W are free from 1 on, or from the
+    smallest side that the backbone takes. about: goes into the file, as JSON under "reid".
+    Raises InputError for an opset that is not among `OPSETS`, or if onnx or onnxscript is not installed.
+    """
+    if form == "onnx":
+        _check_onnx(opset)
+    network = Deployed(embedder).eval()
+    smallest = embedder.backbone.smallest
+    example = torch.zeros((2, 3, max(64, smallest), max(48, smallest)), dtype=torch.uint8)
+    sides = {2: torch.export.Dim("height", min=smallest), 3: torch.export.Dim("width", min=smallest)}
+    shapes = ({0: torch.export.Dim("batch", min=1), **sides},)
+    with _quiet(), _free_sizes(), torch.no_grad():
+        program = torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
+    if form == "onnx":
+        return _onnx(program, about, opset)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names the folders of this machine
+    written = BytesIO()
+    with _quiet():
+        torch.export.save(program, written, extra_files={"reid": json.dumps(dict(about))})
+    return written.getvalue()
+
+
+def _check_onnx(opset: int) -> None:
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset} is not supported: give one from {OPSETS[0]} to {OPSETS[-1]}")
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"ONNX needs {error.name}, which is not installed: pip install onnx onnxscript") from None
+
+
+def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
+    names: dict[str, Any] = {"input_names": ["pixels"], "output_names": ["embeddings"]}
+    with _quiet():
+        made = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False, **names)
+    assert made is not None
+    model = made.model_proto
+    if (found := [each.version for each in model.opset_import if not each.domain]) != [opset]:
+        raise InputError(f"opset {opset} cannot be written for this network (it needs {found[0]}); give another")
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]  # names the folders of this machine
+    del model.graph.value_info[:]  # of sizes by the names that PyTorch gave them
+    (pixels,), (embeddings,) = model.graph.input, model.graph.output
+    for value, place, name in (
+        (pixels, 0, "batch"),
+        (pixels, 2, "height"),
+        (pixels, 3, "width"),
+        (embeddings, 0, "batch"),
+    ):
+        value.type.tensor_type.shape.dim[place].dim_param = name
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "reid", json.dumps(dict(about))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def largest_difference(embedder: Embedder, content: bytes, form: Form, sizes: Sequence[tuple[int, int, int]]) -> float:
+    """Run an exported file on random images and give how far a value is from the module's, at most.
+
+    sizes  batch, height, width of each trial. Raises InputError if onnxruntime is not installed.
+    """
+    run, rng, network = runner(content, form), np.random.default_rng(0), Deployed(embedder).eval()
+    furthest = 0.0
+    for batch, height, width in sizes:
+        pixels = rng.integers(0, 256, (batch, 3, height, width), np.uint8)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(pixels)).numpy()
+        furthest = max(furthest, float(np.abs(run(pixels) - expected).max()))
+    return furthest
+
+
+def runner(content: bytes, form: Form) -> Any:
+    """Give a function that runs an exported file: pixels uint8 (B, 3, H, W) to embeddings (B, D), arrays of numpy.
+
+    Raises InputError if onnxruntime is not installed.
+    """
+    if form == "onnx":
+        try:
+            import onnxruntime
+        except ImportError:
+            raise InputError(
+                "running ONNX needs onnxruntime, which is not installed: pip install onnxruntime"
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return lambda pixels: session.run(["embeddings"], {"pixels": pixels})[0]
+    with _quiet():
+        module = torch.export.load(BytesIO(content)).module()
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = module(torch.from_numpy(pixels)).numpy()
+        return found
+
+    return run
+
+
+@contextmanager
+def _free_sizes() -> Iterator[None]:
+    """Let sizes be any in the exported program.
+
+    PyTorch takes a side that happens not to be 1, or to be even, for one that never is: where it looks whether a
+    tensor of one pixel is contiguous, and where it rounds the sides of a pooled map (`div_rtn`, which for whole numbers
+    is what // is in Python).
+    """
+    from torch import _meta_registrations
+    from torch.fx.experimental import _config
+
+    rounding = mock.patch.object(_meta_registrations, "div_rtn", operator.floordiv)
+    with rounding, _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what PyTorch's exporters say of themselves; what they made is checked."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,113 @@
+"""Datasets before a run: is the folder there, is it what its reader expects, are the counts and the images whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from reid_done_right.artifacts import Index, InputError, read_index
+from reid_done_right.data.damage import Progress, check_allowed, find_damaged
+from reid_done_right.data.fetch import find
+from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
+from reid_done_right.data.readers.own import unmatched
+from reid_done_right.params import OWN, Dataset, Params
+from reid_done_right.readiness.findings import Finding
+
+Depth = Literal["names", "headers", "pixels"]
+"""How far images are looked at: not at all, their headers and ends, or every pixel."""
+
+
+def needed(params: Params) -> list[str]:
+    """Give the datasets that a run of the whole experiment reads."""
+    distract = params.distract
+    curves = {distract.dataset, distract.distractors} if distract is not None and distract.variants else set()
+    return [name for name in params.datasets if params.variants_of(name) or name in curves]
+
+
+def examine(
+    name: str,
+    dataset: Dataset,
+    settings: Mapping[str, Any],
+    made: Path,
+    depth: Depth = "headers",
+    threads: int = 1,
+    progress: Progress = iter,
+) -> tuple[Finding, Index | None]:
+    """Look at one dataset; give what was found, and its index where it can be read.
+
+    settings: of its job, which say where it comes from. made: where the run writes the index, which stands for a
+    rendered dataset that is there already.
+    """
+    if dataset.source.folder is None:
+        if not made.is_file():
+            return Finding(name, "ready", "rendered by the run"), None
+        index = read_index(made)
+        return Finding(name, "ready", f"rendered; {_counted(index, {})}"), index
+    root = Path(dataset.source.folder)
+    try:
+        outside = find(settings)
+    except InputError as error:
+        return Finding(name, "damaged", str(error)), None
+    if outside is not None and outside.state in ("to unpack", "to fetch"):
+        size = f" ({outside.bytes / 1e9:.1f} GB)" if outside.bytes else ""
+        return Finding(name, "note", f"{root}: not there yet; the run will {outside.todo}{size}"), None
+    if outside is not None and outside.state == "missing":
+        return Finding(name, "missing", f"{root}: no such folder; {outside.todo}"), None
+    try:
+        index = READERS[dataset.format](root, **dataset.reading)
+    except (InputError, OSError) as error:
+        return Finding(name, "wrong" if root.is_dir() and any(root.iterdir()) else "missing", str(error)), None
+    expected = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts or {}
+    try:
+        check_counts(index, expected)
+    except InputError as error:
+        return Finding(name, "wrong", str(error)), index
+    told = f"{root}: {_counted(index, expected)}"
+    if depth != "names":
+        damaged = find_damaged(index, threads, depth == "pixels", progress)
+        if depth == "pixels":
+            told += f"; {len(set(index.path.tolist()))} images decoded"
+        lines = tuple(f"{path}: {reason}" for path, reason in damaged.items() if path not in dataset.allow_damaged)
+        try:
+            check_allowed(index, damaged, dataset.allow_damaged if depth == "pixels" else list(damaged))
+        except InputError as error:
+            return Finding(name, "damaged", str(error).split("\n")[0], lines), index
+        if lines:
+            return Finding(name, "damaged", f"{told}; {len(lines)} damaged images: {MEND}", lines), index
+        if dataset.allow_damaged:
+            told += f"; {len(dataset.allow_damaged)} damaged images left out, as allow_damaged says"
+    notes = _notes(index, dataset) if dataset.format in OWN else ""
+    return Finding(name, "note" if notes else "ready", told + notes), index
+
+
+MEND = "restore them, or list them in allow_damaged to leave them out"
+
+
+def _counted(index: Index, expected: Mapping[str, int]) -> str:
+    """Say how many images and persons each split has, as published where that was checked."""
+    found = count(index)
+    parts = []
+    for split in ("train", "query", "gallery"):
+        persons = found.get(f"{split}_persons")
+        parts.append(f"{split} {found[split]}" + (f" of {persons} persons" if persons else "") if found[split] else "")
+    agree = f"; {len(expected)} counts as expected" if expected else ""
+    return ", ".join(part for part in parts if part) + agree
+
+
+def _notes(index: Index, dataset: Dataset) -> str:
+    """Say what a user should know of splits of their own making."""
+    notes = ""
+    lost = unmatched(index, dataset.rule.same_camera_is_junk)
+    if len(lost):
+        notes += (
+            f"; {len(lost)} of {len(index.query)} queries have nothing to find and score 0, first {index.path[lost[0]]}"
+        )
+    tested = np.concatenate([index.query, index.gallery])
+    both = np.intersect1d(index.person_id[index.train], index.person_id[tested])
+    if len(both) and index.person is not None:
+        names = sorted(set(index.person[np.isin(index.person_id, both)].tolist()))
+        notes += f"; {len(both)} persons are both trained and tested on, first {names[0]!r}: scores will flatter"
+    return notes

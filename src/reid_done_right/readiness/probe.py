@@ -1,0 +1,242 @@
+"""The networks before a run: how large, how much arithmetic, how much memory, and how fast on this device.
+
+Size, arithmetic and memory are counted on tensors without data; a few updates of the default network measure the
+device, and everything else is scaled by its arithmetic.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.functional.transforms import augmented
+from reid_done_right.models import backbone as models
+from reid_done_right.models.embedder import Embedder, embed
+from reid_done_right.models.pooling import Pool
+from reid_done_right.params import SMALLEST, Backbone, Pretrain, Train
+from reid_done_right.training.classify import classify
+from reid_done_right.training.descent import Descent
+from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
+
+BUDGET = 40 * 10**9
+"""Floating-point operations on a CPU of the forward passes of an update or of an embedding: about a second."""
+
+TIMES = 3
+"""Updates that are measured, the fastest counts; a single one where the budget holds less than the real update."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds an image, measured: classification and ranking updates (forward and backward), and embedding."""
+
+    classify: float
+    rank: float
+    embed: float
+
+
+@cache
+def _flops(description: str, height: int, width: int) -> int:
+    with torch.device("meta"):
+        backbone = models.build(json.loads(description))
+        image = torch.empty(1, 3, height, width)
+    models.freeze_statistics(backbone)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone(image)
+    return int(counter.get_total_flops())
+
+
+def arithmetic(layers: Backbone, height: int, width: int) -> int:
+    """Count the floating-point operations of a backbone's forward pass over one image."""
+    return _flops(json.dumps(layers.described()), height, width)
+
+
+def weights_bytes(layers: Backbone, embedding: int | None = None) -> int:
+    """Give the bytes of a backbone's weights or, with an embedding size, of an embedder's."""
+    with torch.device("meta"):
+        network: torch.nn.Module = models.build(layers.described())
+        if embedding is not None:
+            network = Embedder(models.build(layers.described()), embedding, "max")
+    return 4 * sum(int(tensor.numel()) for tensor in network.state_dict().values())
+
+
+def dimension(layers: Backbone, embedding: int) -> int:
+    """Give the size of an embedding: that of the fully-connected layer, or, with 0, the backbone's channels."""
+    with torch.device("meta"):
+        return embedding or models.build(layers.described()).channels
+
+
+def ranking_memory(layers: Backbone, settings: Train, workers: int = 1) -> int:
+    """Count the bytes that an update of the ranking stage keeps: weights, gradients, momentum, activations."""
+    share = 3 * -(-settings.batch // workers)
+    count = 3 if settings.batching == "sequential" else min(settings.at_once, share)
+    with torch.device("meta"):
+        embedder = Embedder(models.build(layers.described()), settings.embedding, settings.pooling)
+        images = torch.empty(count, 3, *sides(layers, settings.largest_side))
+    models.freeze_statistics(embedder, settings.batch_norm)
+    if settings.precision == "bfloat16":  # autocast keeps activations so
+        embedder, images = embedder.bfloat16(), images.bfloat16()
+    return _kept(embedder, images, lambda network, batch: network(batch).sum())
+
+
+def classification_memory(layers: Backbone, settings: Pretrain) -> int:
+    """Count the same of an update of the classification stage; the classifier's own few weights are left out."""
+    with torch.device("meta"):
+        backbone = models.build(layers.described())
+        crops = torch.empty(settings.batch, 3, settings.crop_height, settings.crop_width)
+    pool = Pool(settings.pooling)
+    return _kept(backbone.train(), crops, lambda network, batch: pool(network(batch)[0]).sum())
+
+
+def sides(layers: Backbone, largest: int) -> tuple[int, int]:
+    """Give height and width of a person's image of a largest side: half as wide as high, as in Market-1501.
+
+    A backbone that takes no such image is asked for the smallest that it takes.
+    """
+    return largest, max(SMALLEST.get(layers.family or "", 1), largest // 2)
+
+
+def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> Speed:
+    """Measure updates and embeddings of a network on random images on the device at hand, in seconds an image.
+
+    On a GPU at their real size, `at_once` images together. On a CPU with as many images as `BUDGET` pays, and, where
+    that is less than the smallest update, smaller ones: their seconds are scaled by the arithmetic.
+    """
+    device = models.set_up(threads, train.precision, train.deterministic)
+    embedder = Embedder(models.build(layers.described()), train.embedding, train.pooling).to(device)
+    crop = (pretrain.crop_height, pretrain.crop_width)
+    person = sides(layers, train.largest_side)
+    together = min(3 * train.batch, train.at_once if train.batching == "padded" else 3 * train.batch)
+
+    def measure(
+        wanted: int, least: int, size: tuple[int, int], action: Callable[[int, tuple[int, int], int], float]
+    ) -> float:
+        count, shown, times = wanted, size, TIMES
+        if device.type == "cpu":
+            count, shown = affordable(layers, wanted, least, size)
+            times = TIMES if (count, shown) == (wanted, size) else 1
+        share = arithmetic(layers, *size) / arithmetic(layers, *shown)
+        return action(count, shown, times) / count * share
+
+    return Speed(
+        measure(pretrain.batch, 2, crop, lambda *asked: _classify(embedder.backbone, pretrain, device, *asked)),
+        measure(max(3, together - together % 3), 3, person, lambda *asked: _rank(embedder, train, device, *asked)),
+        measure(together, 1, person, lambda *asked: _embed(embedder, device, *asked)),
+    )
+
+
+def affordable(layers: Backbone, wanted: int, least: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """Give how many images, of what height and width, `BUDGET` pays the forward pass of.
+
+    As many as wanted; else fewer, a multiple of `least`; else `least` smaller ones.
+    """
+    count = min(wanted, BUDGET // arithmetic(layers, *size) // least * least)
+    if count >= min(wanted, least):
+        return count, size
+    scale = (BUDGET / (least * arithmetic(layers, *size))) ** 0.5
+    smallest = SMALLEST.get(layers.family or "", 16)
+    height, width = (max(min(side, smallest), int(side * scale)) for side in size)
+    return least, (height, width)
+
+
+def device_memory() -> tuple[str, int, int, int] | None:
+    """Give the GPU's name, its free and its whole memory in bytes, and the number of GPUs; None without CUDA."""
+    if not torch.cuda.is_available():
+        return None
+    free, whole = torch.cuda.mem_get_info()
+    return torch.cuda.get_device_name(), free, whole, torch.cuda.device_count()
+
+
+def _classify(
+    network: models.Backbone,
+    pretrain: Pretrain,
+    device: torch.device,
+    count: int,
+    size: tuple[int, int],
+    times: int,
+) -> float:
+    """Give the seconds of an update of the classification stage."""
+    crops = {"crop_height": size[0], "crop_width": size[1]}
+    settings = pretrain.model_copy(update={"updates": times, "batch": count, "learning_rate": 1e-6, **crops})
+    stamps = [time.perf_counter()]
+    label = np.arange(count) % 4
+    classify(network, _noise(count, size, device), label, settings, 0, lambda *_: stamps.append(time.perf_counter()))
+    return float(np.diff(stamps).min())
+
+
+def _rank(
+    embedder: Embedder, train: Train, device: torch.device, count: int, size: tuple[int, int], times: int
+) -> float:
+    """Give the seconds of an update of the ranking stage all of whose triplets have a loss."""
+    images = _noise(count, size, device)
+    embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    models.freeze_statistics(embedder, train.batch_norm)
+    descent = Descent(embedder.parameters(), train.momentum, train.weight_decay)
+    add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[train.batching]
+
+    def update() -> None:
+        descent.clear()
+        with models.precise(train.precision, device):
+            add(
+                embedder,
+                images,
+                np.arange(count).reshape(-1, 3),
+                lambda places: augmented(
+                    images.sizes[places], max(size), train.flip, train.crop, train.cutout, 0, 0, places
+                ),
+                margin=2.0,  # similarities differ by less
+                scale=3 / count,
+                at_once=count,
+            )
+        descent.gradient_norm()
+        descent.step(1e-6)
+
+    return _fastest(update, times)
+
+
+def _embed(embedder: Embedder, device: torch.device, count: int, size: tuple[int, int], times: int) -> float:
+    """Give the seconds of embedding images."""
+    images = _noise(count, size, device)
+    return _fastest(lambda: embed(embedder, images, np.arange(count), max(size)), times)
+
+
+def _noise(count: int, size: tuple[int, int], device: torch.device) -> Pixels:
+    generator = np.random.default_rng(0)
+    return Pixels.of(generator.integers(0, 256, (count, *size, 3), dtype=np.uint8), device)
+
+
+def _fastest(action: Callable[[], object], times: int) -> float:
+    """Give the seconds of the fastest of a few calls."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _kept(network: torch.nn.Module, images: Tensor, loss: Callable[[Any, Tensor], Tensor]) -> int:
+    """Count the distinct memory that the graph of a loss keeps, and weights, gradients and momentum."""
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in own:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        graph = loss(network, images)
+    activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del graph
+    return activations + 3 * 4 * sum(parameter.numel() for parameter in network.parameters())

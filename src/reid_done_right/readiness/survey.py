@@ -1,0 +1,265 @@
+"""All that a run needs, looked at together: the report of `reid check`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from reid_done_right.artifacts import Index, InputError
+from reid_done_right.data.readers import COUNTS
+from reid_done_right.params import Params
+from reid_done_right.plan import Jobs, plan
+from reid_done_right.readiness.datasets import Depth, examine, needed
+from reid_done_right.readiness.findings import FAILING, Finding
+from reid_done_right.readiness.jobs import done, measured, output
+
+GIB = 2**30
+NETWORKS = ("initialise", "pretrain", "train", "embed", "shard")
+"""Groups whose time is that of a network."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One group of jobs: how many there are, how many are done, and the seconds of those left, None if unknown.
+
+    source   where the time comes from: "probe" of the network here, "ran" (mean of such jobs in this tree) or ""
+    """
+
+    group: str
+    jobs: int
+    done: int
+    seconds: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The report: findings by section, jobs, and what the probe measured (seconds an image; None without it)."""
+
+    experiment: str
+    findings: Mapping[str, list[Finding]]
+    work: list[Work]
+    probed: Mapping[str, float] | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is missing, wrong or damaged."""
+        return not self.failing
+
+    @property
+    def failing(self) -> list[Finding]:
+        """Give what keeps the experiment from running."""
+        return [finding for part in self.findings.values() for finding in part if finding.state in FAILING]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as JSON-able values."""
+        return {
+            "experiment": self.experiment,
+            "ready": self.ready,
+            **{part: [asdict(finding) for finding in found] for part, found in self.findings.items()},
+            "jobs": [asdict(work) for work in self.work],
+            "seconds_an_image": dict(self.probed) if self.probed is not None else None,
+        }
+
+
+def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
+    """Look only at what takes seconds: folders, names and counts of the datasets needed, or of those named."""
+    wanted = needed(params) if datasets is None else datasets
+    unknown = [name for name in wanted if name not in params.datasets]
+    if unknown:
+        raise InputError(f"no dataset is called {unknown[0]}; the parameters have {', '.join(params.datasets)}")
+    jobs = plan(params)["dataset"]
+    found = [
+        examine(name, params.datasets[name], jobs[name]["parameters"], _made(params, name), "names")[0]
+        for name in wanted
+    ]
+    return Survey(params.experiment, {"datasets": found}, [], None)
+
+
+def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Survey:
+    """Look at datasets, weights, disk, GPU and jobs, and estimate the time of those left.
+
+    decode: decode every image, as stage `index` does; else read headers and ends. probe: measure the device.
+    """
+    from reid_done_right.readiness.weights import examine_weights
+
+    jobs = plan(params)
+    depth: Depth = "pixels" if decode else "headers"
+    found, indexes = [], {}
+    for name in needed(params):
+        dataset = params.datasets[name]
+        progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
+        settings, made = jobs["dataset"][name]["parameters"], _made(params, name)
+        finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
+        found.append(finding)
+        indexes[name] = index
+    finished = done(params.experiment, jobs)
+    tested = {name: _tested(params, name, indexes[name]) for name in indexes}
+    findings = {
+        "datasets": found,
+        "weights": examine_weights(jobs),
+        "machine": [_disk(params, jobs, finished, tested), _gpu(params, jobs)],
+    }
+    work, probed = _work(params, jobs, finished, tested, probe)
+    return Survey(params.experiment, findings, work, probed)
+
+
+def _made(params: Params, name: str) -> Path:
+    return output(params.experiment, "index", name, {})
+
+
+def _tested(params: Params, name: str, index: Index | None) -> int | None:
+    """Give the number of images to embed: counted, or published, or asked for by the curves; None if unknown."""
+    dataset, distract = params.datasets[name], params.distract
+    if index is not None:
+        return len(index) - len(index.train)
+    if distract is not None and name == distract.distractors:
+        return distract.sizes[-1]
+    published = COUNTS.get(dataset.format, {})
+    if dataset.source.render is None and "gallery" in published:
+        return published["gallery"] + published.get("query", 0)
+    return None
+
+
+def _embedded(jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], group: str, job: str) -> int | None:
+    """Give the number of images that a job of group embed or shard embeds."""
+    fields = jobs[group][job]
+    count = tested.get(fields["dataset"])
+    return count if count is None or group == "embed" else -(-count // fields["parameters"]["shards"])
+
+
+def _run(params: Params, group: str, job: str) -> tuple[str, str]:
+    """Give dataset and variant of a run's job, or of a shard's."""
+    name = job.rsplit("-", 1)[0] if group == "shard" else job
+    name = name.rsplit("-seed", 1)[0]
+    return next(
+        (dataset, variant)
+        for dataset in params.datasets
+        for variant in params.variants_of(dataset)
+        if name == f"{dataset}-{variant}"
+    )
+
+
+def _disk(
+    params: Params, jobs: Mapping[str, Jobs], finished: Mapping[str, set[str]], tested: Mapping[str, int | None]
+) -> Finding:
+    """Compare what the outputs still to come weigh with what the disk has left."""
+    from reid_done_right.readiness.probe import dimension, weights_bytes
+
+    size = 0
+    for backbone in jobs["initialise"].keys() - finished["initialise"]:
+        size += weights_bytes(params.backbones[backbone])
+    for job in jobs["pretrain"].keys() - finished["pretrain"]:
+        size += weights_bytes(params.backbones[Path(jobs["pretrain"][job]["weights"]).stem])
+    for group in ("train", "embed", "shard"):
+        for job in jobs[group].keys() - finished[group]:
+            variant = params.variant(_run(params, group, job)[1])
+            layers = params.backbones[variant.backbone]
+            if group == "train":
+                size += weights_bytes(layers, variant.embedding)
+            else:
+                size += (_embedded(jobs, tested, group, job) or 0) * (4 * dimension(layers, variant.embedding) + 8)
+    free = shutil.disk_usage(".").free
+    told = f"at least {_gib(size)} for weights and embeddings still to come, {_gib(free)} free in {Path.cwd()}"
+    if size < free:
+        return Finding("disk", "ready", told)
+    return Finding("disk", "short", f"{told}; free some, or run fewer variants or seeds")
+
+
+def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Finding:
+    """Compare the memory of the largest update with the GPU's."""
+    from reid_done_right.readiness.probe import classification_memory, device_memory, ranking_memory
+
+    sizes, asked = {}, max(1, params.resources_of("train").gpu)
+    for name in sorted({_run(params, "train", job)[1] for job in jobs["train"]}):
+        variant = params.variant(name)
+        sizes[f"train, variant {name}"] = ranking_memory(params.backbones[variant.backbone], variant, asked)
+    for backbone in sorted({Path(fields["weights"]).stem for fields in jobs["pretrain"].values()}):
+        sizes[f"pretrain, {backbone}"] = classification_memory(params.backbones[backbone], params.pretrain)
+    most = max(sizes, key=lambda what: sizes[what])
+    told = f"at least {_gib(sizes[most])} of memory for {most}"
+    there = device_memory()
+    if there is None:
+        return Finding("GPU", "note", f"{told}; there is no CUDA device here, so everything runs on the CPU")
+    name, free, whole, count = there
+    told = f"{told}; {name} has {_gib(whole)}, {_gib(free)} of it free"
+    if count < asked:
+        return Finding("GPU", "short", f"{told}; resources.train.gpu asks for {asked}, but there are {count}; lower it")
+    if sizes[most] < free:
+        return Finding("GPU", "ready", told)
+    return Finding("GPU", "short", f"{told}; lower train.at_once or pretrain.batch, or use a larger GPU")
+
+
+def _work(
+    params: Params,
+    jobs: Mapping[str, Jobs],
+    finished: Mapping[str, set[str]],
+    tested: Mapping[str, int | None],
+    probe: bool,
+) -> tuple[list[Work], dict[str, float] | None]:
+    """Estimate what is left: networks by a probe, scaled by their arithmetic, the rest by what it took before."""
+    from reid_done_right.readiness import probe as network
+
+    left = {group: sorted(members.keys() - finished[group]) for group, members in jobs.items()}
+    speed = None
+    if probe and any(left[group] for group in NETWORKS):
+        threads = min(os.cpu_count() or 1, params.resources_of("train").threads)
+        speed = network.probe(params.backbones[params.train.backbone], params.pretrain, params.train, threads)
+    work = []
+    for group, members in jobs.items():
+        seconds: float | None = 0.0
+        source = ""
+        if speed is not None and group in NETWORKS:
+            each = [_seconds(params, jobs, tested, speed, group, job) for job in left[group]]
+            seconds = None if None in each else sum(one for one in each if one is not None)
+            source = "" if seconds is None else "probe"
+        elif left[group]:
+            before = measured(params.experiment, group)
+            seconds = None if before is None else before * len(left[group])
+            source = "" if before is None else "ran"
+        work.append(Work(group, len(members), len(members) - len(left[group]), seconds, source if left[group] else ""))
+    return work, None if speed is None else asdict(speed)
+
+
+def _seconds(
+    params: Params, jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], speed: Any, group: str, job: str
+) -> float | None:
+    """Estimate a job that runs a network: the seconds of its images, by the arithmetic of its network at its size."""
+    from reid_done_right.readiness.probe import arithmetic, sides
+
+    base, crop = params.train, (params.pretrain.crop_height, params.pretrain.crop_width)
+    if group == "pretrain":
+        layers = params.backbones[Path(jobs[group][job]["weights"]).stem]
+        share = arithmetic(layers, *crop) / arithmetic(params.backbones[base.backbone], *crop)
+        return float(params.pretrain.updates * params.pretrain.batch * speed.classify * share)
+    if group == "initialise":
+        objects = params.initialise.objects
+        if objects is None:
+            return 0.0  # read from a file
+        share = arithmetic(params.backbones[job], objects.crop, objects.crop)
+        share /= arithmetic(params.backbones[base.backbone], *crop)
+        return float(objects.updates * objects.batch * speed.classify * share)
+    variant = params.variant(_run(params, group, job)[1])
+    layers, default = params.backbones[variant.backbone], params.backbones[base.backbone]
+    share = arithmetic(layers, *sides(layers, variant.largest_side))
+    share /= arithmetic(default, *sides(default, base.largest_side))
+    if group == "train":
+        images = 3 * variant.batch * variant.updates
+        pools = -(-variant.updates // variant.refresh) * variant.pool
+        workers = jobs[group][job]["parameters"]["workers"]
+        twice = variant.batching == "padded" and variant.at_once < 3 * -(-variant.batch // workers)
+        once = speed.rank + twice * speed.embed  # what does not fit at once is embedded first without activations
+        return float(share * (images * once + pools * speed.embed) / workers)
+    count = _embedded(jobs, tested, group, job)
+    return None if count is None else float(share * count * speed.embed)
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{max(size, 2**20) / 2**20:.0f} MiB"

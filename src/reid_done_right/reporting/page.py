@@ -1,0 +1,126 @@
+"""The report as one page: `page.html` filled, with `page.css` and `page.js` inside; nothing is fetched to show it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image as pillow
+
+from reid_done_right.reporting.claims import Finding
+from reid_done_right.reporting.encoding import data_uri, webp
+from reid_done_right.reporting.html import marked
+from reid_done_right.reporting.markdown import METHOD, finding_texts, lost_runs
+from reid_done_right.reporting.pipeline import picture
+from reid_done_right.reporting.tables import signed
+from reid_done_right.reporting.templates import template
+
+TILE = (40, 80)  # width and height in pixels of a thumbnail
+ACROSS = 40  # thumbnails in a line of the sheet that holds them
+SIZE = "\N{REPLACEMENT CHARACTER}"  # stands for the size of the page until it is known
+VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """The queries of one run to browse.
+
+    queries    a row each: query, row (of the index), ap, relevant, first_hit_rank
+    places     a row each place of their lists: query, place, gallery_row, similarity, relevant
+    of_row     what is told of an index row: file, person and camera
+    variants   AP of these queries (in this order) in the runs of other variants of the same seed
+    sheet      all thumbnails as one picture, in the order of `tiles`; None leaves them out
+    tiles      index rows
+    """
+
+    run: str
+    queries: pd.DataFrame
+    places: pd.DataFrame
+    of_row: Mapping[int, tuple[str, int, int]]
+    variants: Mapping[str, NDArray[np.float64]]
+    sheet: bytes | None
+    tiles: Sequence[int]
+
+
+def page(
+    report: Mapping[str, Any],
+    figures: Sequence[Mapping[str, Any]],
+    browsed: Sequence[Browsed],
+    jobs: Mapping[str, int],
+) -> str:
+    """Write the page.
+
+    report: what `tabulate` wrote as report.json. figures: {"name", "caption", "files", "image", "absent"}, the image as
+    bytes of an SVG or PNG file, None where there is none to embed, which `absent` explains. jobs: how many each rule
+    has.
+    """
+    shown = [{**figure, "source": data_uri(figure["image"]) if figure["image"] else ""} for figure in figures]
+    found = [{**each, **_finding_words(Finding(**each))} for each in report["findings"]]
+    text = template("page.html", marked=marked).render(
+        **{**report, "findings": found},
+        method=METHOD,
+        lost=lost_runs(report["about"]),
+        figures=shown,
+        browsed=[
+            {"run": each.run, "count": len(each.queries), "collapsed": each.run in report["about"]["collapsed"]}
+            for each in browsed
+        ],
+        data=_script_json({each.run: _browsed_json(each) for each in browsed}),
+        pipeline=picture(jobs),
+        signs=VERDICTS,
+        size=SIZE,
+        results=f"../../results/{report['about']['experiment']}",
+    )
+    megabytes = f"{len(text.encode()) / 1e6:.1f} MB"
+    return text.replace(SIZE, megabytes) + "\n"
+
+
+def _finding_words(finding: Finding) -> dict[str, str]:
+    text, p = finding_texts(finding)
+    rows = " ".join(f"runs-{source.replace('/', '-')}" for source in finding.sources)
+    return {"text": text, "p_text": p, "rows": rows, "seeds_text": ", ".join(map(signed, finding.by_seed))}
+
+
+def thumbnails(images: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Put images (h, w, 3) side by side in lines, each into a tile without distortion, as one WebP picture."""
+    wide, tall = TILE
+    lines = -(-len(images) // ACROSS)
+    sheet = pillow.new("RGB", (ACROSS * wide, lines * tall), (128, 128, 128))
+    for i, image in enumerate(images):
+        small = pillow.fromarray(image)
+        scale = min(wide / small.width, tall / small.height)
+        size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
+        left, top = (i % ACROSS) * wide + (wide - size[0]) // 2, (i // ACROSS) * tall + (tall - size[1]) // 2
+        sheet.paste(small.resize(size, pillow.Resampling.LANCZOS), (left, top))
+    return webp(sheet, quality=60)
+
+
+def _browsed_json(each: Browsed) -> dict[str, Any]:
+    tile = {row: place for place, row in enumerate(each.tiles)}
+    lists: dict[int, list[list[float]]] = {}
+    for place in each.places.sort_values(["query", "place"]).to_dict("records"):
+        shown = [tile[place["gallery_row"]], round(place["similarity"], 3), int(place["relevant"])]
+        lists.setdefault(place["query"], []).append(shown)
+    fields = ("ap", "relevant", "first_hit_rank")
+    queries = [
+        [query["query"], tile[query["row"]], *(round(query[name], 4) for name in fields), lists[query["query"]]]
+        for query in each.queries.to_dict("records")
+    ]
+    return {
+        "queries": queries,
+        "tiles": [each.of_row[row] for row in each.tiles],
+        "sheet": data_uri(each.sheet) if each.sheet is not None else None,
+        "tile": [*TILE, ACROSS],
+        "variants": {name: np.round(values, 3).tolist() for name, values in each.variants.items()},
+    }
+
+
+def _script_json(content: Any) -> Markup:
+    """Write JSON that cannot end the script element that holds it."""
+    return Markup(json.dumps(content, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"))

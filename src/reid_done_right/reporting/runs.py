@@ -1,0 +1,179 @@
+"""The scored runs behind a report, looked up by what one cell of a table asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_done_right.artifacts import InputError
+
+MEASURED = ("mAP", "mAP_step", "rank1", "rank5", "rank10")
+NEEDED = (*MEASURED, "queries", "queries_without_match", "ap_rule")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scores file: what was trained, whether training collapsed, and a result per (protocol, rerank)."""
+
+    file: Path
+    dataset: str
+    variant: str
+    seed: int
+    collapsed: bool
+    results: Mapping[tuple[str, str], Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The run's name in file names, `market-default-seed0`."""
+        return run_name(self.dataset, self.variant, self.seed)
+
+
+Runs = Mapping[tuple[str, str, int], Run]
+"""Runs by (dataset, variant, seed)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a table cell is made of: a value per seed, those of collapsed runs apart, fractions in [0, 1]."""
+
+    values: Mapping[int, float]
+    collapsed: Mapping[int, float]
+
+
+def run_stem(dataset: str, variant: str) -> str:
+    """Give what the names of a variant's runs have in common."""
+    return f"{dataset}-{variant}"
+
+
+def run_name(dataset: str, variant: str, seed: int) -> str:
+    """Give the name that the files of a run carry."""
+    return f"{run_stem(dataset, variant)}-seed{seed}"
+
+
+def stem_of(name: str) -> str:
+    """Give a run's name without its seed."""
+    return name.rpartition("-seed")[0]
+
+
+def index_runs(contents: Iterable[tuple[Path, Mapping[str, Any]]]) -> dict[tuple[str, str, int], Run]:
+    """Index the contents of scores files by (dataset, variant, seed), sorted.
+
+    Raises InputError for a file that lacks a field, for a result given twice and for two files of one run.
+    """
+    runs: dict[tuple[str, str, int], Run] = {}
+    for file, content in contents:
+        run = _parse_run(file, content)
+        key = (run.dataset, run.variant, run.seed)
+        if key in runs:
+            raise InputError(f"{file}: run {run.name} is already in {runs[key].file}; keep one of the two files")
+        runs[key] = run
+    return dict(sorted(runs.items()))
+
+
+def _parse_run(file: Path, content: Mapping[str, Any]) -> Run:
+    try:
+        about = content["run"]
+        results = {(result["protocol"], result["rerank"]): result for result in content["results"]}
+        run = Run(file, about["dataset"], about["variant"], about["seed"], content["collapsed"], results)
+        absent = [name for result in results.values() for name in NEEDED if name not in result]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: not a scores file ({error!r}); run `reid evaluate` again") from None
+    if absent:
+        raise InputError(f"{file}: a result lacks {', '.join(absent)}; run `reid evaluate` again")
+    if len(results) != len(content["results"]):
+        raise InputError(f"{file}: a protocol and rerank stand twice in results; run `reid evaluate` again")
+    return run
+
+
+def score_key(metric: str) -> str:
+    """Give the key in scores files of a metric as the paper prints it: rank-1 -> rank1."""
+    return metric.replace("-", "")
+
+
+def gather(
+    runs: Runs,
+    *,
+    dataset: str,
+    variant: str,
+    protocol: str,
+    rerank: str,
+    metric: str,
+    seeds: Sequence[int],
+    allow_missing: bool,
+) -> Cell:
+    """Collect one metric of one variant over the seeds, collapsed runs apart.
+
+    Raises InputError naming the run and its file if a result is missing, unless `allow_missing`.
+    """
+    values: dict[int, float] = {}
+    collapsed: dict[int, float] = {}
+    for seed in seeds:
+        run = runs.get((dataset, variant, seed))
+        result = run.results.get((protocol, rerank)) if run else None
+        if run and result:
+            (collapsed if run.collapsed else values)[seed] = float(result[score_key(metric)])
+        elif not allow_missing:
+            name = run_name(dataset, variant, seed)
+            file = run.file if run else next((r.file.parent for r in runs.values()), Path()) / f"{name}.json"
+            raise InputError(
+                f"{file}: no scores of run {name}, protocol {protocol}, rerank {rerank}; "
+                "run `reid evaluate` for it, or set allow_missing to print an em dash"
+            )
+    return Cell(values, collapsed)
+
+
+def summarise(runs: Runs) -> dict[str, Any]:
+    """Nest the runs' scores as {dataset: {variant: {protocol: {rerank: {metric: statistics}}}}}, fractions.
+
+    The statistics are n, mean, sd (sample standard deviation, two runs or more), min and max over the runs that did
+    not collapse, and the number of those that did; what is undefined is left out.
+    """
+    gathered: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs.values():
+        for protocol, rerank in run.results:
+            gathered.setdefault((run.dataset, run.variant, protocol, rerank), []).append(run)
+    nested: dict[str, Any] = {}
+    for (dataset, variant, protocol, rerank), members in gathered.items():
+        place = nested.setdefault(dataset, {}).setdefault(variant, {}).setdefault(protocol, {})
+        results = [run.results[protocol, rerank] for run in members if not run.collapsed]
+        collapsed = len(members) - len(results)
+        place[rerank] = {
+            metric: {**_statistics([result[metric] for result in results]), "collapsed": collapsed}
+            for metric in MEASURED
+        }
+    return nested
+
+
+def about_run(run: Run) -> dict[str, Any]:
+    """Give a run's name, what it is, and mAP and rank-1 of its first protocol, plainly ranked."""
+    protocol, rerank = next(iter(run.results))
+    about = {"name": run.name, "dataset": run.dataset, "variant": run.variant, "seed": run.seed}
+    scores = {metric: round(float(run.results[protocol, rerank][metric]), 6) for metric in ("mAP", "rank1")}
+    return {**about, "collapsed": run.collapsed, "protocol": protocol, **scores}
+
+
+def headline(runs: Runs, variant: str) -> dict[str, dict[str, float]]:
+    """Give {dataset: {protocol mAP, protocol rank1}} of one variant, plainly ranked, means without collapsed runs."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in runs.values():
+        for (protocol, rerank), result in run.results.items():
+            if run.variant == variant and rerank == "none" and not run.collapsed:
+                for metric in ("mAP", "rank1"):
+                    found.setdefault(run.dataset, {}).setdefault(f"{protocol} {metric}", []).append(result[metric])
+    return {
+        dataset: {name: round(float(np.mean(values)), 4) for name, values in metrics.items()}
+        for dataset, metrics in found.items()
+    }
+
+
+def _statistics(values: Sequence[float]) -> dict[str, float]:
+    statistics: dict[str, float] = {"n": len(values)}
+    if values:
+        statistics |= {"mean": float(np.mean(values)), "min": min(values), "max": max(values)}
+    if len(values) > 1:
+        statistics["sd"] = float(np.std(values, ddof=1))
+    return {name: round(value, 6) for name, value in statistics.items()}

@@ -1,0 +1,59 @@
+"""What a search found as one page: `search.html` filled, with the report's style and all pictures inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+
+from reid_done_right.reporting.encoding import data_uri, webp
+from reid_done_right.reporting.templates import template
+
+BOX = (192, 288)
+"""Width and height in pixels that a picture is scaled down into."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A place of a query.
+
+    path        of the photo; name: its path below the gallery's folder
+    similarity  dot product of the embeddings, in [-1, 1]
+    score       what places are ordered by: the similarity, or what a re-ranking makes of it
+    labels      person and camera of the photo, as far as known
+    """
+
+    path: str
+    name: str
+    similarity: float
+    score: float
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A query by its path, and its places, best first."""
+
+    query: str
+    hits: Sequence[Hit]
+
+
+def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None], about: Mapping[str, Any]) -> str:
+    """Write the page.
+
+    pictures: WebP of every photo by its path, None for one that is gone. about: gallery, root, photos, left_out,
+    model, digest, rerank, approximate, top.
+    """
+    sources = {path: data_uri(content) if content else "" for path, content in pictures.items()}
+    return template("search.html").render(found=found, sources=sources, about=about, box=BOX) + "\n"
+
+
+def thumbnail(image: NDArray[np.uint8]) -> bytes:
+    """Scale a picture (h, w, 3) down into `BOX`, its shape kept, as WebP; a small one stays as it is."""
+    small = pillow.fromarray(image)
+    small.thumbnail(BOX)
+    return webp(small, quality=80, effort=4)

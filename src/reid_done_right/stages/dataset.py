@@ -1,0 +1,79 @@
+"""Dataset: a benchmark's folder, rendered here or the user's own, and its manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pedestrians import releases
+from reid_done_right.artifacts import InputError, beside, sweep, write_text
+from reid_done_right.data.manifest import make_manifest
+from reid_done_right.data.readers import READERS
+
+WRITERS: dict[str, Callable[..., None]] = {
+    "market1501": releases.write_market1501,
+    "dukemtmc": releases.write_dukemtmc,
+    "mars": releases.write_mars,
+    "person-search": releases.write_person_search,
+    "distractors": releases.write_distractors,
+}
+
+
+def dataset(
+    *, settings: Mapping[str, Any], images: Path, out: Path, receipt: Path | None = None, workers: int = 1
+) -> None:
+    """Render a release in its official folder structure, or check the user's own copy, and write its manifest.
+
+    settings   name; format: a key of `READERS`; source: {"render": arguments of the format's writer} or
+               {"folder": path}; read (optional): further arguments of its reader; root (optional): the folder
+               that the manifest is to name, if `images` is a passing one
+    images     folder to render into, whole or not at all; untouched if the source is a folder
+    out        manifest (JSON)
+    receipt    of a folder that `reid_done_right.stages.fetch` unpacked: what it was made from
+    Nothing is downloaded or copied here. Raises InputError if the user's folder is not what its reader expects.
+    """
+    name, layout, source = settings["name"], settings["format"], settings["source"]
+    if "render" in source:
+        root = images
+        with _replacing_folder(images) as temporary:
+            _render(name, layout, temporary, {**source["render"], "workers": workers, "progress": tqdm})
+    else:
+        root = Path(source["folder"])
+        READERS[layout](root, **settings.get("read", {}))
+    progress = partial(tqdm, desc=f"hash {name}", unit="chunk")
+    manifest = make_manifest(name, layout, root, threads=workers, progress=progress)
+    described = {**manifest, "root": settings.get("root", manifest["root"])}
+    # without provenance: a folder whose files were only touched gives the same bytes, and re-runs nothing further
+    write_text(out, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+
+
+def _render(name: str, layout: str, root: Path, arguments: Mapping[str, Any]) -> None:
+    try:
+        signature(WRITERS[layout]).bind(root, **arguments)
+    except TypeError as error:
+        raise InputError(f"dataset {name}: {error} to render {layout}; correct its source.render") from None
+    WRITERS[layout](root, **arguments)
+
+
+@contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`; when the block ends well, put it in the place of `path`."""
+    temporary = beside(path)
+    sweep(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

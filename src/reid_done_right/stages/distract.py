@@ -1,0 +1,69 @@
+"""Figure 7: retrieval among more and more distractors, every size and draw from one pass over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from reid_done_right.artifacts import InputError, read_embeddings, read_index, replacing, write_json
+from reid_done_right.functional.distractors import count_beating, draw_places, sweep
+from reid_done_right.functional.protocols import RULES, Labels
+from reid_done_right.functional.ranking import rank
+
+
+def distract(
+    *, settings: Mapping[str, Any], index: Path, embeddings: Path, shards: list[Path], out: Path, queries: Path
+) -> None:
+    """Write mAP and rank-1 of single queries for every number of added distractors and every random draw.
+
+    And into `queries` the AP of each query with the fewest and with the most distractors.
+
+    settings: {"run", "sizes": numbers of distractors, ascending, "draws", "seed" of the draws, "shards", "threads"}
+    shards: embeddings of every n-th distractor each, in order; each is read, counted and let go.
+    """
+    rows = read_index(index)
+    embedded = read_embeddings(embeddings)
+    labels = [Labels(rows.person_id[part], rows.camera_id[part]) for part in (rows.query, rows.gallery)]
+    query, gallery = embedded.of(rows.query), embedded.of(rows.gallery)
+    rule = RULES["market1501-500k"]
+    threads = settings["threads"]
+    ranking = rank(query, labels[0], gallery, labels[1], rule, threads=threads)
+    total = sum(len(read_embeddings(shard).rows) for shard in shards)
+    if total < settings["sizes"][-1]:
+        raise InputError(
+            f"{shards[0].parent}: {total} distractors, but distract.sizes asks for {settings['sizes'][-1]}"
+        )
+    places = draw_places(total, settings["draws"], np.random.default_rng(settings["seed"]))
+    counts = np.zeros((len(ranking.ranks), len(settings["sizes"]), settings["draws"]), np.int32)
+    for shard in tqdm(shards, desc="distract", unit="shard"):
+        part = read_embeddings(shard)
+        counts += count_beating(query, ranking, part.embeddings, places[part.rows], settings["sizes"], threads=threads)
+    curves = sweep(ranking, counts, rule.ap_rule)
+    curve = {
+        "run": settings["run"],
+        "collapsed": bool(embedded.about.get("collapsed", False)),
+        "protocol": "single-query",
+        "ap_rule": rule.ap_rule,
+        "gallery": len(gallery),
+        "sizes": settings["sizes"],
+        "draws": settings["draws"],
+        "mAP": curves.average_precision.tolist(),
+        "mAP_step": curves.average_precision_step.tolist(),
+        "rank1": curves.rank1.tolist(),
+    }
+    write_json(out, curve)
+    _write_queries(queries, curves.of_queries)
+
+
+def _write_queries(path: Path, precision: NDArray[np.float64]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"query": np.arange(len(precision)), "ap_fewest": precision[:, 0], "ap_most": precision[:, 1]}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")

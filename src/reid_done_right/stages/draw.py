@@ -1,0 +1,150 @@
+"""Distractor curves and training logs in, Figure 7 and the curves of every training run out.
+
+The settings (as YAML):
+
+    experiment: embedded            # named in the subtitles
+    synthetic: true                 # true: say that it is rendered; false: draw the paper's [17] in Figure 7
+    margin: 0.1                     # of the triplet loss
+    runs: [market-default-seed0]    # every run of the design, in the order of the panels
+    curves: [market-default-seed0]  # the runs that Figure 7 is about, in the order of its lines
+    shown: [market-default-seed0]   # the runs whose similarities are drawn
+    allow_missing: false            # true: name what was not run yet in the figures instead of stopping
+    contact_sheet:                  # optional: draw the rendered people of the market dataset
+      {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pedestrians.contact_sheet import market_contact_sheet
+from reid_done_right.artifacts import InputError, read_json, replacing
+from reid_done_right.reporting.curves import Training, distractor_lines, parse_log, training_means
+from reid_done_right.reporting.figures import figure7, house_style, image, in_few_colours, training_curves
+from reid_done_right.reporting.figures import similarities as histograms
+from reid_done_right.reporting.paper import Paper, parse_paper
+from reid_done_right.reporting.runs import Runs, index_runs
+
+TITLE = "Figure 7. Performance in the presence of distractors"
+CURVES = "above the loss, black line: the margin; below the share of triplets with a loss"
+PAIRS = "every pair of a query and a gallery image that counts, each outline of area 1"
+RIVAL = "TriNet [17]"  # section 4.5: the best model with 500K distractors is on par with [17] without any
+
+
+def draw(
+    *,
+    curves: list[Path],
+    logs: list[Path],
+    scores: list[Path],
+    similarities: list[Path],
+    paper: Path,
+    settings: Mapping[str, Any],
+    out: Path,
+) -> list[Path]:
+    """Write training_curves, figure7 and similarities as .svg and .png into `out`; give their paths.
+
+    And figure7.csv, training_curves.csv, and contact_sheet.png, where the settings ask for it. Without curves there is
+    no Figure 7, without runs shown there are no similarities.
+
+    curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
+    `evaluate`, which tell the collapsed runs. similarities: JSON of `retrieve`, one per run shown.
+    paper: reports/paper.csv. settings: see the head of this module.
+    Raises InputError naming the planned run whose scores, curve or log is missing, unless `allow_missing`.
+    """
+    runs = index_runs((path, read_json(path)) for path in scores)
+    where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
+
+    def absent(files: list[Path], wanted: list[str]) -> list[str]:
+        """Name the runs that may be missing, and are."""
+        given = {path.stem for path in files}
+        return [name for name in wanted if name not in given] if settings["allow_missing"] else []
+
+    untrained = sorted({*absent(logs, settings["runs"]), *absent(scores, settings["runs"])})
+    trainings = _trainings(logs, runs, [name for name in settings["runs"] if name not in untrained])
+    figures = {}
+    tables = {
+        "training_curves.csv": training_means(trainings).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    }
+    with house_style():
+        if settings["curves"]:
+            collapsed = [run.name for run in runs.values() if run.collapsed and run.name in settings["curves"]]
+            unscored = [name for name in absent(curves, settings["curves"]) if name not in collapsed]
+            lost = {*collapsed, *unscored}
+            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], lost)
+            rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
+            about = [f"{where}; {_legend(lines, settings)}", _left_out("collapsed", collapsed), _not_run(unscored)]
+            subtitle = "\n".join(filter(None, about))
+            figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
+            tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        figures["training_curves"] = training_curves(
+            trainings,
+            settings["margin"],
+            "Training with the triplet loss, every run",
+            "\n".join(filter(None, [f"{where}; {CURVES}", _not_run(untrained)])),
+        )
+        if settings["shown"]:
+            unseen = absent(similarities, settings["shown"])
+            figures["similarities"] = histograms(
+                [read_json(path) for path in similarities],
+                "Similarities of queries to images of the same and of other people",
+                "\n".join(filter(None, [f"{where}; {PAIRS}", _not_run(unseen)])),
+            )
+        files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
+    files |= {name: text.encode() for name, text in tables.items()}
+    if sheet := settings.get("contact_sheet"):
+        files["contact_sheet.png"] = _contact_sheet(sheet)
+    for name, content in files.items():
+        with replacing(out / name) as temporary:
+            temporary.write_bytes(content)
+    return [out / name for name in files]
+
+
+def _contact_sheet(people: Mapping[str, Any]) -> bytes:
+    written = BytesIO()
+    market_contact_sheet(**people).save(written, format="png")
+    return in_few_colours(written.getvalue())
+
+
+def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """Say what lines and bands are."""
+    text = "no line: no run can be shown"
+    if not lines.empty:
+        runs, values = lines["runs"].max(), lines["values"].max()
+        text = f"line: mean of {runs} seed{'s' if runs > 1 else ''} x {values // runs} draws, band: least to greatest"
+    if not settings["synthetic"]:
+        text += f"; dashed: {RIVAL} without distractors, as the paper prints it"
+    return text
+
+
+def _left_out(why: str, names: list[str]) -> str:
+    return f"{why} and left out: {', '.join(names)}" if names else ""
+
+
+def _not_run(names: list[str]) -> str:
+    return _left_out("not run yet", names)
+
+
+def _rival(paper: Paper) -> dict[str, float]:
+    printed = {"mAP": "mAP", "rank1": "rank-1"}
+    return {key: float(paper.value("4", f"{RIVAL}*", "market-sq", metric)) for key, metric in printed.items()}
+
+
+def _trainings(logs: list[Path], runs: Runs, planned: list[str]) -> list[Training]:
+    """Read the logs of the planned runs, in their order."""
+    files = {path.stem: path for path in logs}
+    named = {run.name: run for run in runs.values()}
+    trainings = []
+    for name in planned:
+        if name not in files:
+            raise InputError(f"{name}.csv: no training log of this planned run; run `reid train` for it")
+        if name not in named:
+            raise InputError(f"{name}.json: no scores of this planned run; run `reid evaluate` for it")
+        run, file = named[name], files[name]
+        log = parse_log(file, file.read_text(encoding="utf-8"))
+        trainings.append(Training(run.dataset, run.variant, run.seed, run.collapsed, log))
+    return trainings

@@ -1,0 +1,172 @@
+"""Embedding of photos of one's own: a folder or a table in, a gallery that can be searched out.
+
+Not part of the graph. Photos are embedded shard by shard; a finished shard is kept in a folder beside the gallery, from
+which the same command goes on after a kill. A shard is known by the model and by path, size and time of change of each
+of its photos. Memory holds two parts of a shard (`reid_done_right.data.decoding`) and the list of paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from reid_done_right.artifacts import Embeddings, InputError, read_embeddings, write_embeddings
+from reid_done_right.data.decoding import decoded
+from reid_done_right.data.gallery import read_gallery, write_gallery
+from reid_done_right.data.listing import Listing, list_photos
+from reid_done_right.data.manifest import portable
+from reid_done_right.models.backbone import set_up
+from reid_done_right.photos import PhotoEmbedder, load_embedder
+
+SHARD = 4096
+"""Photos that a kill costs at most."""
+
+
+def embed_photos(
+    source: Path,
+    model: Path,
+    out: Path,
+    *,
+    pattern: str | None = None,
+    allow_damaged: bool = False,
+    threads: int | None = None,
+    shard: int = SHARD,
+) -> int:
+    """Embed every photo that `source` names and write a gallery; give how many photos it has.
+
+    source         folder, or CSV table (`reid_done_right.data.listing.list_photos`)
+    model          what `reid train` wrote
+    out            gallery (.safetensors, `reid_done_right.data.gallery`); not computed again if nothing changed
+    allow_damaged  leave damaged photos out, listed on stderr and in the gallery; else they are an error
+    shard          photos in a shard
+    Raises InputError naming all damaged photos; what was embedded is kept for the next run.
+    """
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise InputError(f"{out}: expected the name of a file that ends in .safetensors")
+    threads = threads or os.cpu_count() or 1
+    listing = list_photos(source, pattern)
+    set_up(threads)
+    embedder = load_embedder(model)
+    spans = [range(first, min(first + shard, len(listing.path))) for first in range(0, len(listing.path), shard)]
+    keys = [_key(listing, span, embedder) for span in spans]
+    labels = {name: list(texts) for name, texts in listing.labels.items()}
+    key = _digest([keys, labels, portable(listing.root)])
+    if _is_there(out, key, allow_damaged):
+        return len(read_gallery(out).path)
+    folder = out.with_name(f".{out.name}.shards")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            files = [folder / f"{number:06}.safetensors" for number in range(len(spans))]
+            with tqdm(total=len(listing.path), desc="embed", unit="photo") as bar:
+                for file, span, each in zip(files, spans, keys, strict=True):
+                    if _holds(file, each):
+                        bar.update(len(span))
+                    else:
+                        _embed_shard(listing, span, embedder, file, each, threads, bar)
+            kept, damaged = _found(files)
+            _tell(damaged, listing, allow_damaged)
+            about = {
+                "model": embedder.digest,
+                "model_name": model.name,
+                "root": portable(listing.root),
+                "largest_side": embedder.largest_side,
+                "left_out": damaged,
+                "key": key,
+            }
+            write_gallery(
+                out,
+                (read_embeddings(file).embeddings for file in files),
+                embedder.dimension,
+                [listing.path[row] for row in kept],
+                {name: [texts[row] for row in kept] for name, texts in labels.items()},
+                about,
+            )
+    except Timeout:
+        raise InputError(f"{folder}: another run is writing this gallery; wait for it, or end it") from None
+    shutil.rmtree(folder)
+    return len(kept)
+
+
+def _key(listing: Listing, span: range, embedder: PhotoEmbedder) -> str:
+    """Give the digest of what a shard is made from; a photo that is not there has no size and no time."""
+    found = []
+    for row in span:
+        try:
+            stat = (listing.root / listing.path[row]).stat()
+            found.append([listing.path[row], stat.st_size, stat.st_mtime_ns])
+        except OSError:
+            found.append([listing.path[row]])
+    return _digest([embedder.digest, embedder.device.type, found])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _is_there(out: Path, key: str, allow_damaged: bool) -> bool:
+    """Tell whether the gallery is up to date, damaged photos included."""
+    try:
+        about = read_gallery(out).about
+    except InputError:
+        return False
+    return about["key"] == key and (allow_damaged or not about["left_out"])
+
+
+def _holds(file: Path, key: str) -> bool:
+    """Tell whether a shard was finished and is of these photos."""
+    try:
+        return read_embeddings(file).about.get("key") == key
+    except InputError:
+        return False
+
+
+def _embed_shard(
+    listing: Listing, span: range, embedder: PhotoEmbedder, file: Path, key: str, threads: int, bar: Any
+) -> None:
+    rows: list[int] = []
+    damaged: dict[str, str] = {}
+    embeddings = [np.empty((0, embedder.dimension), np.float32)]
+    done = span.start
+    for part in decoded([listing.root / listing.path[row] for row in span], threads):
+        faults = [embedder.fault(image) for image in part]
+        damaged |= {listing.path[done + place]: reason for place, reason in enumerate(faults) if reason}
+        rows += [done + place for place, reason in enumerate(faults) if not reason]
+        images = [image for image, reason in zip(part, faults, strict=True) if not reason]
+        embeddings.append(embedder.embed_images(images))  # type: ignore[arg-type]
+        done += len(part)
+        bar.update(len(part))
+    found = Embeddings(np.array(rows, np.int64), np.concatenate(embeddings), {"key": key, "damaged": damaged})
+    write_embeddings(file, found)
+
+
+def _found(files: Sequence[Path]) -> tuple[list[int], dict[str, str]]:
+    """Give the rows that were embedded, and the reason of every damaged photo by its path."""
+    kept: list[int] = []
+    damaged: dict[str, str] = {}
+    for file in files:
+        shard = read_embeddings(file)
+        kept += shard.rows.tolist()
+        damaged |= shard.about["damaged"]
+    return kept, damaged
+
+
+def _tell(damaged: Mapping[str, str], listing: Listing, allow_damaged: bool) -> None:
+    """List the damaged photos on stderr. Raises InputError listing them, unless they may be left out."""
+    lines = [f"{listing.root / path}: {reason}" for path, reason in damaged.items()]
+    if damaged and (not allow_damaged or len(damaged) == len(listing.path)):
+        told = f"{listing.root}: {len(damaged)} of {len(listing.path)} photos cannot be embedded"
+        advice = "restore them" if allow_damaged else "restore them, or leave them out with --allow-damaged"
+        raise InputError("\n  ".join([f"{told}; {advice}, and run the same again:", *lines]))
+    for line in lines:
+        print(f"left out {line}", file=sys.stderr)

@@ -1,0 +1,163 @@
+"""Export: a trained model for other programs, checked against itself, with its card beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_done_right.artifacts import InputError, read_json, replacing
+from reid_done_right.data.manifest import file_digest
+from reid_done_right.data.sources import TABLE
+from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.models.export import OPSET, Form, largest_difference
+from reid_done_right.models.export import export as to_bytes
+from reid_done_right.photos import load_embedder
+from reid_done_right.reporting.card import Card, write_card
+
+SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+TOLERANCE = 1e-4
+"""Of a value of an embedding: far below what changes a rank, far above what rounding does."""
+
+
+def export(
+    model: Path,
+    out: Path,
+    *,
+    form: Form = "onnx",
+    opset: int = OPSET,
+    tolerance: float = TOLERANCE,
+    scores: Path | None = None,
+    data: str | None = None,
+    licence: str | None = None,
+) -> float:
+    """Write a model for other programs and its card; give how far its values are from the module's, at most.
+
+    model      what `reid train` wrote
+    out        .onnx or .pt2; its card is beside it, .md after its name
+    opset      of ONNX
+    tolerance  a larger difference on random images of three shapes is an error
+    scores     what `reid evaluate` wrote (.json), its queries (.parquet) beside it; those of the model's run if None
+    data, licence  of a model whose run is not beside it
+    Raises InputError, and writes nothing, if the model is of another kind, if the opset is not supported, or if the
+    exported network computes anything else.
+    """
+    if out.suffix != SUFFIXES[form] or out.is_dir():
+        raise InputError(f"{out}: expected the name of a file that ends in {SUFFIXES[form]} for --format {form}")
+    embedder = load_embedder(model, device="cpu")
+    found = scores or _beside(model, "evaluate")
+    results = _scores(found) if found else []
+    told_data, told_licence = _origin(model, results)
+    about = {
+        "input": "pixels: uint8 (B, 3, H, W), RGB, longer side scaled to largest_side; normalised inside",
+        "largest_side": embedder.largest_side,
+        "dimension": embedder.dimension,
+        "model": embedder.digest,
+    }
+    content = to_bytes(embedder.module, form, about, opset)
+    least, side = embedder.module.backbone.smallest, embedder.largest_side
+    sizes = [(1, side, side // 2), (2, 3 * side // 4, side), (3, side + 1, side + 5)]
+    sizes = [(batch, max(least, height), max(least, width)) for batch, height, width in sizes]
+    difference = largest_difference(embedder.module, content, form, sizes)
+    if not difference <= tolerance:
+        raise InputError(
+            f"{out}: not written, as the exported network differs from the module by {difference:.1e}, more than "
+            f"--tolerance {tolerance:.1e}; try another format or opset"
+        )
+    card = Card(
+        file=out.name,
+        form=form,
+        model=model.name,
+        digest=embedder.digest,
+        about=embedder.about,
+        provenance=embedder.provenance,
+        dimension=embedder.dimension,
+        smallest=least,
+        difference=difference,
+        data=[data] if data else told_data,
+        licence=[licence] if licence else told_licence,
+        scores=results,
+        scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:16]}`" if found else "",
+    )
+    with replacing(out) as temporary, replacing(out.with_name(f"{out.name}.md")) as beside:
+        beside.write_text(write_card(card), encoding="utf-8")
+        temporary.write_bytes(content)
+    return difference
+
+
+def _beside(model: Path, stage: str) -> Path | None:
+    """Find the scores of a model's run where the pipeline puts them."""
+    path = model.parent.parent / stage / f"{model.stem}.json"
+    return path if model.parent.name == "train" and path.is_file() else None
+
+
+def _scores(path: Path) -> list[dict[str, Any]]:
+    """Read the scores of a run with their intervals. Raises InputError if a file is missing or of another kind."""
+    content = read_json(path)
+    if "results" not in content or "run" not in content:
+        raise InputError(f"{path}: not the scores of a run; give the .json that `reid evaluate` wrote")
+    queries = _queries(path.with_suffix(".parquet"))
+    found = []
+    for each in content["results"]:
+        mine = (queries["protocol"] == each["protocol"]) & (queries["rerank"] == each["rerank"])
+        precision = queries["ap" if each["ap_rule"] == "trapezoid" else "ap_step"][mine]
+        first = queries["first_hit_rank"][mine] == 1
+        kept = {name: each[name] for name in ("protocol", "rerank", "ap_rule", "queries")}
+        found.append({**kept, "run": content["run"], "mAP": _interval(precision), "rank1": _interval(first)})
+    return found
+
+
+def _queries(path: Path) -> Mapping[str, NDArray[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path).read()
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else "not readable"
+        raise InputError(f"{path}: {reason}, which has the queries of the scores; run `reid evaluate` again") from None
+    return {name: np.asarray(table[name].to_pylist()) for name in table.column_names}
+
+
+def _interval(values: NDArray[Any]) -> tuple[float, float, float]:
+    found = mean_interval(values.astype(float), np.random.default_rng(0))
+    return found.mean, found.low, found.high
+
+
+def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Tell what a model of the pipeline was trained on, and on what terms, from the files beside it."""
+    if not results or model.parent.name != "train":
+        return [], []
+    results_of, run = model.parent.parent, results[0]["run"]
+    manifest = results_of / "dataset" / f"{run['dataset']}.json"
+    made = results_of / "settings" / "dataset" / f"{run['dataset']}.json"
+    first = results_of / "settings" / "initialise" / f"{run['backbone']}.json"
+    if not (manifest.is_file() and made.is_file() and first.is_file()):
+        return [], []
+    held, source = read_json(manifest), read_json(made)["parameters"]["source"]
+    start = read_json(first)["parameters"]
+    counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:16]}`"
+    data, licence = (
+        [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); seed {run['seed']}"],
+        [],
+    )
+    release = TABLE["releases"].get(held["format"])
+    if "render" in source:
+        data.append("**Rendered people**, drawn from random numbers: of no use on photos of real ones")
+        licence.append("MIT, as the rendered images")
+    elif release is not None:
+        data.append(f"{release['title']}: {release['page']}")
+        licence.append(f"{release['title']}: {release['licence']}; the terms bind the model too")
+    else:
+        licence.append("Photos of the trainer's own: their owner's terms, and the rights of those whom they show")
+    if "objects" in start:
+        data.append("First weights: procedural classes of objects")
+    elif "imagenet" in start:
+        data.append("First weights: torchvision's, trained on ImageNet")
+        licence.append("First weights: the terms of ImageNet (research)")
+    else:
+        data.append("First weights: the trainer's own file")
+    return data, licence

@@ -1,0 +1,193 @@
+"""Figures 1, 4, 5 and 6 from one trained run: its ranked lists, and what of an image its embedding comes from.
+
+The settings (as YAML):
+
+    experiment: embedded      # named in the subtitles
+    synthetic: true           # say that it is rendered
+    format: market1501        # of the dataset; with protocol: {...} if it is one's own
+    threads: 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_done_right.artifacts import Index, read_index, read_weights, replacing
+from reid_done_right.data.images import load
+from reid_done_right.data.pixels import ahead
+from reid_done_right.functional.heat import enlarge
+from reid_done_right.functional.protocols import rule_of
+from reid_done_right.functional.showing import extremes, most_seen, spread
+from reid_done_right.functional.transforms import render, whole
+from reid_done_right.models.backbone import set_up
+from reid_done_right.models.embedder import Embedder, embedder_of
+from reid_done_right.models.saliency import grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.reporting.figures import house_style, image
+from reid_done_right.reporting.pictures import List_, Row, figure4, gallery
+
+LISTS, PAIRS, PEOPLE, SHOTS, DIMENSIONS, ATTENTION = 4, 6, 3, 6, 5, 50
+"""Ranked lists of each kind, pairs, people, images of each; dimensions of Figures 1 and 5, and of Figure 6."""
+DPI = 100  # of the PNG: the pictures in it have fewer pixels
+
+
+def illustrate(
+    *, settings: Mapping[str, Any], index: Path, embedder: Path, places: Path, queries: Path, out: Path
+) -> list[Path]:
+    """Write figure1, figure4, figure5 and figure6 as .svg and .png into the folder `out`; give their paths.
+
+    places: Parquet of `retrieve`; queries: Parquet of `evaluate`, both of the run that trained `embedder`.
+    Which queries, pairs and people are shown: rules that the subtitles state (`reid_done_right.functional.showing`).
+    """
+    device = set_up(settings["threads"])
+    rows = read_index(index)
+    weights = read_weights(embedder)
+    network = embedder_of(weights, str(embedder)).to(device).eval()
+    seen = Seen(rows, network, weights.about["largest_side"], device)
+    scored = pd.read_parquet(queries)
+    headline = scored["protocol"].iloc[0]
+    scored = scored[(scored["protocol"] == headline) & (scored["rerank"] == "none")].sort_values("query")
+    lists = pd.read_parquet(places)
+    rule = rule_of(settings["format"], settings.get("protocol")).ap_rule
+    precision = scored["ap" if rule == "trapezoid" else "ap_step"].to_numpy(float)
+    relevant, person = scored["relevant"].to_numpy(), rows.person_id[rows.query]
+    where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}, {places.stem}"
+    where += " (COLLAPSED in training)" if weights.about["collapsed"] else ""
+
+    def chosen(best: bool) -> list[int]:
+        return extremes(precision, relevant, person, LISTS, best)
+
+    def ranked(query: int) -> List_:
+        first = lists[lists["query"] == query].sort_values("place")
+        pictures = load(rows, np.array([rows.query[query], *first["gallery_row"]]))
+        right = first["relevant"].tolist()
+        return List_(pictures[0], precision[query], int(relevant[query]), list(zip(pictures[1:], right, strict=True)))
+
+    first = lists[lists["place"] == 1].set_index("query")
+    right = np.zeros(len(person), bool)
+    right[first.index[first["relevant"]]] = True
+    pairs = [
+        (int(rows.query[query]), int(first.loc[query, "gallery_row"]))  # type: ignore[arg-type]
+        for query in spread(precision, person, right, PAIRS)
+    ]
+    gallery_rows = np.concatenate([rows.query, rows.gallery])
+    people = [
+        [int(gallery_rows[i]) for i in members]
+        for members in most_seen(rows.person_id[gallery_rows], rows.camera_id[gallery_rows], PEOPLE, SHOTS)
+    ]
+    with house_style():
+        figures = {
+            "figure1": gallery(
+                seen.dimensions([int(rows.query[query]) for query in chosen(best=True)]),
+                2,
+                "Figure 1. Dimensions of the embedding respond to regions",
+                f"{where}; the queries of Figure 4's best lists and their {DIMENSIONS} strongest dimensions, by number "
+                "(Grad-CAM, bright where strong)",
+            ),
+            "figure4": figure4(
+                [
+                    ("Highest AP", [ranked(query) for query in chosen(best=True)]),
+                    ("Lowest AP", [ranked(query) for query in chosen(best=False)]),
+                ],
+                "Figure 4. Ranked lists: the query, then its first 10 places",
+                f"{where}; in brackets how many images are relevant. Whole green frame, ✓: same person; broken red "
+                "frame, ✗: another. One query a person, of equal AP those with more to find",
+            ),
+            "figure5": gallery(
+                seen.matches(pairs),
+                2,
+                f"Figure 5. Matching regions: the {DIMENSIONS} dimensions that contribute most to a similarity",
+                f"{where}; queries whose first place is right, evenly from the highest AP to the lowest",
+            ),
+            "figure6": gallery(
+                seen.attention(people),
+                1,
+                "Figure 6. Implicit attention",
+                f"{where}; Grad-CAM of the {ATTENTION} strongest dimensions together; people whom most cameras saw",
+            ),
+        }
+        files = {
+            f"{name}.{kind}": image(figure, kind, DPI) for name, figure in figures.items() for kind in ("svg", "png")
+        }
+    for name, content in files.items():
+        with replacing(out / name) as temporary:
+            temporary.write_bytes(content)
+    return [out / name for name in files]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The images of an index as a network sees them."""
+
+    index: Index
+    network: Embedder
+    largest_side: int
+    device: torch.device
+
+    def _prepared(self, row: int) -> tuple[NDArray[np.uint8], Tensor]:
+        """Give an image as it is, and resized and normalised for the network (1, 3, H, W)."""
+        (images,) = ahead(self.index, np.array([row]), self.device)
+        image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side))
+        return load(self.index, [row])[0], image
+
+    def _heat(
+        self, picture: NDArray[np.uint8], image: Tensor, dimensions: Tensor, accumulate: bool = False
+    ) -> list[NDArray[np.float32]]:
+        heat = grad_cam(self.network, image, dimensions, accumulate)[0].float().cpu().numpy()
+        return [enlarge(each, (image.shape[2], image.shape[3]), picture.shape[:2]) for each in heat]
+
+    def _embedding(self, image: Tensor) -> Tensor:
+        with torch.no_grad():
+            return maps_and_embeddings(self.network, image)[1]
+
+    def dimensions(self, rows: Sequence[int]) -> list[Row]:
+        """Give each image with the heat of its strongest dimensions, one by one."""
+        found: list[Row] = []
+        for row in rows:
+            picture, image = self._prepared(row)
+            which = strongest(self._embedding(image), DIMENSIONS)
+            found.append(("", self._beside(picture, image, which)))
+        return found
+
+    def matches(self, pairs: Sequence[tuple[int, int]]) -> list[Row]:
+        """Give both images of each pair with the heat of the dimensions that make them similar."""
+        found: list[list[Row]] = []
+        for pair in pairs:
+            (left, a), (right, b) = (self._prepared(row) for row in pair)
+            one, other = self._embedding(a), self._embedding(b)
+            which = shared(one, other, DIMENSIONS)
+            name = f"similarity {float((one * other).sum()):.2f}"
+            found.append([(name, self._beside(left, a, which)), ("", self._beside(right, b, which))])
+        columns: list[Row] = []  # two pairs side by side, one image of each below the other
+        for i in range(0, len(found), 2):
+            both = found[i : i + 2]
+            columns += [pair[0] for pair in both] + [pair[1] for pair in both]
+        return columns
+
+    def attention(self, people: Sequence[Sequence[int]]) -> list[Row]:
+        """Give images of each person, each beside the heat of all its strongest dimensions."""
+        found: list[Row] = []
+        for rows in people:
+            pictures: list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]] = []
+            for row in rows:
+                picture, image = self._prepared(row)
+                which = strongest(self._embedding(image), ATTENTION)
+                pictures.append((picture, None, f"camera {self.index.camera_id[row]}"))
+                pictures.append((picture, self._heat(picture, image, which, accumulate=True)[0], ""))
+            found.append((f"person {self.index.person_id[rows[0]]}", pictures))
+        return found
+
+    def _beside(
+        self, picture: NDArray[np.uint8], image: Tensor, which: Tensor
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]]:
+        heat = self._heat(picture, image, which)
+        numbers = [str(number) for number in which[0].tolist()]
+        return [(picture, None, ""), *((picture, each, n) for each, n in zip(heat, numbers, strict=True))]

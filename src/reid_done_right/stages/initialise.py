@@ -1,0 +1,64 @@
+"""First weights of a backbone: procedural object classification, torchvision's ImageNet files, or your own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pedestrians.objects import object_images
+from reid_done_right.artifacts import Weights, provenance, read_state, write_weights
+from reid_done_right.data.manifest import file_digest
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.models.backbone import build, set_up
+from reid_done_right.params import Objects, Pretrain
+from reid_done_right.training.classify import classify
+from reid_done_right.training.watching import watching
+
+
+def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None = None) -> None:
+    """Write initial backbone weights.
+
+    settings   {"backbone": its description, "seed", "threads"} and, without a file, {"objects": ...}: learn procedural
+               object classes, which share nothing with people
+    weights    file to take them from: torchvision's, or the user's own (`reid_done_right.artifacts.read_state`)
+    Raises InputError that lists every tensor that is missing, misshapen or of no use.
+    """
+    device = set_up(settings["threads"])
+    torch.manual_seed(settings["seed"])
+    backbone = build(settings["backbone"])
+    about = {"backbone": settings["backbone"]}
+    if weights is not None:
+        backbone.adopt(read_state(weights), str(weights))
+        provenance.set(None)  # the same weights from another place are the same bytes, and re-run nothing further
+        write_weights(out, Weights(backbone.state_dict(), {**about, "from": file_digest(weights)}))
+        return
+    objects = Objects.model_validate(settings["objects"])
+    images, label = object_images(
+        world=objects.world,
+        classes=objects.classes,
+        per_class=objects.per_class,
+        height=objects.side,
+        width=objects.side,
+        workers=1,
+    )
+    schedule = Pretrain(
+        updates=objects.updates,
+        batch=objects.batch,
+        learning_rate=objects.learning_rate,
+        final_learning_rate=objects.learning_rate / 100,
+        decay="linear",
+        warm_up=0.05,
+        momentum=0.9,
+        weight_decay=5e-5,
+        pooling="max",
+        crop_height=objects.crop,
+        crop_width=objects.crop,
+        crop_area=0.4,
+        flip=True,
+    )
+    with watching("initialise", out.stem, schedule.updates) as watch:
+        classify(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
+    write_weights(out, Weights(backbone.state_dict(), about))

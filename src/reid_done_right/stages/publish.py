@@ -1,0 +1,129 @@
+"""Everything of a report on one page that needs nothing but itself: tables, figures, every query's ranked list.
+
+The settings (as YAML):
+
+    images: true                    # thumbnails of people, as their licence allows; else file names only
+    queries: 150                    # of each run to browse, evenly from the lowest AP to the highest
+    shown:                          # the runs to browse, if any, and for each the runs to compare its queries with
+      market-default-seed0: {dataset: market, format: market1501, variants: {flip: market-flip-seed0}}
+    contact_sheet: true             # is there one?
+    curves: [market-default-seed0]  # the runs of Figure 7; without any it is left out
+    allow_missing: false            # true: say what was not run or drawn yet instead of stopping
+    jobs: {train: 48}               # how many each rule has
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reid_done_right.artifacts import InputError, read_index, read_json, write_text
+from reid_done_right.data.images import load
+from reid_done_right.functional.metrics import ApRule
+from reid_done_right.functional.protocols import rule_of
+from reid_done_right.reporting.markdown import WITH_PEOPLE, captions
+from reid_done_right.reporting.page import Browsed, page, thumbnails
+
+WITHHELD = "It shows people whose images are not to be passed on; it is beside this page, as files."
+NUMBERS = {"figure7.svg": ("figure7.csv",), "training_curves.svg": ("training_curves.csv",)}
+
+
+def publish(
+    *,
+    report: Path,
+    figures: list[Path],
+    indexes: list[Path],
+    places: list[Path],
+    queries: list[Path],
+    settings: Mapping[str, Any],
+    out: Path,
+) -> None:
+    """Write the page.
+
+    report: report.json of `tabulate`. figures: SVG of `draw` and `illustrate`, and the contact sheet. indexes: of the
+    datasets, named as they are. places: Parquet of `retrieve`, named as the runs. queries: of `evaluate`, likewise.
+    Raises InputError naming the file that is missing, unless `allow_missing`.
+    """
+    content = read_json(report)
+    browsed = [
+        _browse(run, indexes, places, queries, settings)
+        for run, about in settings["shown"].items()
+        if not settings["allow_missing"]
+        or (_has(indexes, about["dataset"]) and _has(places, run) and _has(queries, run))
+    ]
+    write_text(out, page(content, list(_figures(figures, settings)), browsed, settings["jobs"]))
+
+
+def _figures(files: list[Path], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    given = {path.name: path for path in files}
+    for name, caption in captions(settings, settings["contact_sheet"]).items():
+        figure: dict[str, Any] = {"name": Path(name).stem, "caption": caption, "files": [], "image": None}
+        if name not in given:
+            if not settings["allow_missing"]:
+                missing = f"{name}: no such figure among those given"
+                raise InputError(f"{missing}; run `reid draw` and `reid illustrate` first")
+            yield figure | {"absent": "Not drawn yet."}
+            continue
+        figure["files"] = [name, *([f"{Path(name).stem}.png"] if name.endswith(".svg") else []), *NUMBERS.get(name, ())]
+        if settings["images"] or name not in WITH_PEOPLE:
+            figure["image"] = given[name].read_bytes()
+        yield figure | {"absent": WITHHELD}
+
+
+def _browse(
+    run: str,
+    indexes: list[Path],
+    places: list[Path],
+    queries: list[Path],
+    settings: Mapping[str, Any],
+) -> Browsed:
+    shown = settings["shown"][run]
+    index = read_index(_named(indexes, shown["dataset"]))
+    lists = pd.read_parquet(_named(places, run))
+    rule = rule_of(shown["format"], shown.get("protocol")).ap_rule
+    scored = _scored(_named(queries, run), rule)
+    order = np.lexsort((scored["query"], scored["ap"]))
+    chosen = np.sort(order[np.unique(np.linspace(0, len(order) - 1, settings["queries"]).round().astype(int))])
+    some = scored.iloc[chosen].assign(row=index.query[scored["query"].to_numpy()[chosen]])
+    lists = lists[lists["query"].isin(some["query"])]
+    tiles = np.unique(np.concatenate([some["row"], lists["gallery_row"]])).tolist()
+    told = {
+        row: (str(index.path[row]), int(index.person_id[row]), int(index.camera_id[row])) for row in tiles
+    }  # what a reader may know of an image without seeing it
+    return Browsed(
+        run,
+        some,
+        lists,
+        told,
+        {
+            variant: _scored(_named(queries, other), rule)["ap"].to_numpy()[chosen]
+            for variant, other in shown["variants"].items()
+            if not settings["allow_missing"] or _has(queries, other)
+        },
+        thumbnails(load(index, np.array(tiles))) if settings["images"] else None,
+        tiles,
+    )
+
+
+def _scored(path: Path, rule: ApRule) -> pd.DataFrame:
+    """Read AP, relevant items and first hit of every query of the first protocol, plainly ranked."""
+    rows = pd.read_parquet(path)
+    rows = rows[(rows["protocol"] == rows["protocol"].iloc[0]) & (rows["rerank"] == "none")].sort_values("query")
+    ap = rows["ap" if rule == "trapezoid" else "ap_step"]
+    scored: pd.DataFrame = rows[["query", "relevant", "first_hit_rank"]].assign(ap=ap).reset_index(drop=True)
+    return scored
+
+
+def _has(files: Sequence[Path], name: str) -> bool:
+    return any(path.stem == name for path in files)
+
+
+def _named(files: Sequence[Path], name: str) -> Path:
+    for path in files:
+        if path.stem == name and path.is_file():
+            return path
+    raise InputError(f"{name}: no such file among {', '.join(map(str, files[:1]))} and so on; run its stage first")

@@ -1,0 +1,171 @@
+"""Scores in, the paper's Tables 1-4 out: our numbers in its rows and columns, its printed values beside them.
+
+The settings (as YAML); captions, headers, columns of the tables are the paper's (`reid_done_right.reporting.shapes`):
+
+    experiment: embedded            # named in every note
+    title: Results of the embedded experiment
+    command: snakemake --cores all  # what makes the report again
+    synthetic: true                 # say under every heading that values do not compare with the paper's
+    commit: null                    # null: ask git
+    parameters_digest: 3f9c41d2     # of the parameters behind the scores
+    seeds: [0, 1]                   # a cell is the mean over these
+    runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
+    curves: [market-default-seed0]  # the runs of Figure 7, for what they tell of its claim; without any it is left out
+    shown: [market-default-seed0]   # the runs whose ranked lists are shown; likewise
+    allow_missing: false            # true: a planned run without scores prints an em dash instead of stopping
+    baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by seed
+    table1:                         # rows: variant of the runs, label printed here, row of the paper beside it
+      - {variant: default, label: "- - ✓", paper: "- - ✓"}      # flip, crop, cut-out
+    table2:
+      - {variant: default, label: "64 pixels (paper: 416)", paper: 416 pixels}
+    table3:                         # group: printed once; differences are to the baseline's row of the same group
+      - {group: a) pooling strategy, variant: default, label: max, paper: max}
+    table4:                         # one row a re-ranking, below all that the paper prints
+      - {variant: default, label: Default, paper: Ours}
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reid_done_right.artifacts import InputError, read_json, write_text
+from reid_done_right.reporting.claims import findings
+from reid_done_right.reporting.comparisons import Queries, check_queries
+from reid_done_right.reporting.html import sheet_html
+from reid_done_right.reporting.latex import sheet_latex
+from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, sheet_markdown
+from reid_done_right.reporting.paper import parse_paper
+from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise
+from reid_done_right.reporting.shapes import TABLES
+from reid_done_right.reporting.tables import MISSING, fill, lay_out, numbers, others
+
+
+def tabulate(
+    *,
+    scores: list[Path],
+    queries: list[Path],
+    curves: list[Path],
+    decays: list[Path],
+    paper: Path,
+    settings: Mapping[str, Any],
+    out: Path,
+) -> list[Path]:
+    """Write tables and findings, README.md, metrics.json and report.json; give their paths.
+
+    Tables are .md, .html, .tex and .csv, findings .md and .html.
+    scores and queries: JSON and Parquet of `evaluate`, one each a run, named as the run; those of runs not planned are
+    passed over. curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see
+    the head of this module. metrics.json holds the baseline's headline, report.json all that the other files print.
+    Raises InputError naming the planned run and its file if its scores are missing, unless `allow_missing`.
+    """
+    given = index_runs((path, read_json(path)) for path in scores)
+    runs = {key: run for key, run in given.items() if run.name in settings["runs"]}
+    printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
+    settings = {**settings, "commit": settings["commit"] or _commit(), "date": _date(scores) if scores else MISSING}
+    by_query = _read_queries(runs, queries)
+    tables = {name: fill(name, runs, by_query, settings) for name in TABLES}
+    sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
+    found = findings(runs, by_query, printed, list(_read_decays(settings, curves, decays)), settings)
+    claims = findings_sheet(found, settings)
+    beside = others(runs, settings)
+    shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
+    kept = ("experiment", "title", "synthetic", "command", "commit", "parameters_digest", "date", "seeds", "runs")
+    lost = {
+        "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
+        "collapsed": [run.name for run in runs.values() if run.collapsed],
+    }
+    report: dict[str, Any] = {
+        "about": {key: settings[key] for key in kept} | lost,
+        "findings": [asdict(finding) for finding in found],
+        "tables": [asdict(sheet) for sheet in shown],
+        "runs": [about_run(run) for run in runs.values()],
+        "scores": summarise(runs),
+    }
+    files = {f"{sheet.name}.md": sheet_markdown(sheet) for sheet in (*sheets, claims)}
+    files |= {f"{sheet.name}.html": sheet_html(sheet) for sheet in (*sheets, claims)}
+    files |= {f"{sheet.name}.tex": sheet_latex(sheet) for sheet in sheets}
+    for name, table in tables.items():
+        frame = numbers(table, printed, settings)
+        files[f"{name}.csv"] = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    files |= {
+        "metrics.json": json.dumps(headline(runs, settings["baseline"]), indent=1) + "\n",
+        "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
+        "README.md": readme_markdown(
+            [sheet_markdown(sheet) for sheet in (*([claims] if found else []), *shown)], report["about"], settings
+        ),
+    }
+    for name, text in files.items():
+        write_text(out / name, text)
+    return [out / name for name in files]
+
+
+def _read_queries(runs: Runs, files: list[Path]) -> Queries:
+    """Read what was measured of every query of the runs. Raises InputError naming the file that is missing."""
+    by_name = {path.stem: path for path in files}
+    found = {}
+    for key, run in runs.items():
+        path = by_name.get(run.name, run.file.with_suffix(".parquet"))
+        found[key] = check_queries(path, _read_rows(path))
+    return found
+
+
+def _read_decays(settings: Mapping[str, Any], curves: list[Path], decays: list[Path]) -> Iterator[dict[str, Any]]:
+    """Read the AP of every query at both ends of the planned distractor curves; say why of a run there is none."""
+    rows_of = {path.stem: path for path in decays}
+    files = {path.stem: path for path in curves}
+    for name in settings["curves"]:
+        if name not in files:
+            if not settings["allow_missing"]:
+                raise InputError(f"{name}.json: no distractor curve of this planned run; run `reid distract` for it")
+            yield {"run": name, "lost": "not run yet"}
+            continue
+        curve = read_json(files[name])
+        about = {"run": name, "dataset": curve["run"]["dataset"], "variant": curve["run"]["variant"]}
+        if curve["collapsed"]:
+            yield {**about, "lost": "collapsed in training"}
+        else:
+            rows = _read_rows(rows_of.get(name, files[name].with_suffix(".parquet")))
+            yield {
+                **about,
+                "gallery": curve["gallery"] + curve["sizes"][0],
+                "distractors": curve["sizes"][-1] - curve["sizes"][0],
+                "fewest": rows["ap_fewest"].to_numpy(),
+                "most": rows["ap_most"].to_numpy(),
+            }
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that writes it first") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not rows of queries ({error}); delete it and run its stage again") from None
+
+
+def _date(files: list[Path]) -> str:
+    """Give the day, in UTC, on which the newest of some files was written."""
+    newest = max(path.stat().st_mtime for path in files)
+    return datetime.fromtimestamp(newest, UTC).date().isoformat()
+
+
+def _commit() -> str:
+    """Name the commit of the working folder, "-dirty" if more than reports differ from it; "unknown" without git."""
+    try:
+        name = _git("rev-parse", "--short", "HEAD").stdout.strip()
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)reports").stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}-dirty" if changed else name
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)

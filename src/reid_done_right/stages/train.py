@@ -1,0 +1,54 @@
+"""Triplet training: from a classifier's backbone to an embedder (sections 3.2, 3.3 and 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from reid_done_right.artifacts import Weights, read_index, read_weights, write_log, write_weights
+from reid_done_right.data.pixels import Pixels
+from reid_done_right.models.backbone import set_up
+from reid_done_right.models.embedder import Embedder, backbone_of
+from reid_done_right.params import Ranking
+from reid_done_right.training.checkpoints import Checkpoints
+from reid_done_right.training.rank import collapsed, rank
+from reid_done_right.training.watching import naming_images, watching
+from reid_done_right.training.workers import Workers
+
+
+def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
+    """Train an embedder on the training images of `index`, its backbone from `weights`; write it and the log.
+
+    settings: {"train": the resolved variant, "seed", "threads"} and "workers", the number of processes that share each
+    batch. State is kept beside `out` in `checkpoint.safetensors` and taken up from there.
+    """
+    workers = Workers()
+    chosen = Ranking.model_validate(settings["train"])
+    device = set_up(settings["threads"], chosen.precision, chosen.deterministic)
+    rows = read_index(index)
+    initial = read_weights(weights)
+    torch.manual_seed(settings["seed"])
+    embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling)
+    first = workers.rank == 0
+    with tqdm(total=len(rows.train), desc="decode", unit="image", disable=not first) as bar:
+        images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
+    checkpoints = Checkpoints(out.with_name("checkpoint.safetensors") if first else None)
+    people = rows.person_id[rows.train]
+    watched = watching("train", out.stem, chosen.updates, silent=not first)
+    with naming_images(rows), checkpoints.catching(), watched as watch:
+        history = rank(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
+    if not first:
+        return
+    write_log(log, history)
+    about = {
+        "backbone": initial.about["backbone"],
+        "embedding": chosen.embedding,
+        "pooling": chosen.pooling,
+        "largest_side": chosen.largest_side,
+        "collapsed": collapsed(history, chosen.margin),
+    }
+    write_weights(out, Weights(embedder.state_dict(), about))

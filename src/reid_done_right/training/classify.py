@@ -1,0 +1,108 @@
+"""The classification loop: identities before ranking (section 4.1), and objects before identities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from reid_done_right.artifacts import InputError
+from reid_done_right.functional.schedules import classification_rate, warm_up
+from reid_done_right.functional.transforms import Images, random_crops, render
+from reid_done_right.models.backbone import Backbone, out_of_memory, precise
+from reid_done_right.models.pooling import Pool
+from reid_done_right.params import Pretrain
+from reid_done_right.training.checkpoints import Checkpoints
+from reid_done_right.training.descent import Descent
+
+Watch = Callable[[Mapping[str, float], int], object]
+
+
+class Diverged(FloatingPointError):
+    """A loss or gradient that is not finite: at which update, over which images, and what can be taken up again.
+
+    images  places among the training images
+    """
+
+    def __init__(self, what: str, update: int, images: NDArray[np.int64], where: str) -> None:
+        super().__init__(f"{what} at update {update}; {where}; lower learning_rate")
+        self.images = np.unique(images)
+
+
+def classify(
+    backbone: Backbone,
+    images: Images,
+    label: NDArray[np.int64],
+    settings: Pretrain,
+    seed: int,
+    watch: Watch,
+    checkpoints: Checkpoints | None = None,
+) -> list[dict[str, float]]:
+    """Train the backbone, in place, under a new linear layer that is thrown away; give the log, a row an update.
+
+    label  (N,) of the images, any integers, one class each distinct value
+    watch  is called with each row of the log and the number of images of the update
+    Batches walk through permutations of the images. Batch norm trains as usual: all crops have one size.
+    Raises Diverged if the loss is not finite, InputError if a batch does not fit the memory.
+    """
+    device, checkpoints = images.device, checkpoints or Checkpoints()
+    generator = np.random.default_rng((seed, 1))
+    torch.manual_seed(seed)
+    classes, target = np.unique(label, return_inverse=True)
+    head = nn.Linear(backbone.channels, len(classes))
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    pool = Pool(settings.pooling)
+    network = nn.ModuleList([backbone, head]).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
+    descent = Descent(network.parameters(), settings.momentum, settings.weight_decay)
+    log: list[dict[str, float]] = []
+    order = np.empty(0, np.int64)
+
+    if kept := checkpoints.load():
+        checkpoints.restore(network, "network.", kept)
+        descent.load(dict(kept.state))
+        generator.bit_generator.state = kept.about["generator"]
+        log, order = kept.about["log"], kept.state["order"].numpy()
+
+    for update in range(len(log), settings.updates):
+        rate = classification_rate(
+            update, settings.updates, settings.learning_rate, settings.final_learning_rate, settings.decay
+        ) * warm_up(update, settings.warm_up * settings.updates)
+        while len(order) < settings.batch:
+            order = np.concatenate([order, generator.permutation(len(label))])
+        rows, order = order[: settings.batch], order[settings.batch :]
+        size = (settings.crop_height, settings.crop_width)
+        views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
+        crops, _ = render(images, rows, views)
+        wanted = torch.from_numpy(target[rows]).to(device)
+        descent.clear()
+        try:
+            with precise(settings.precision, device):
+                scores = head(pool(backbone(crops)[0])).float()
+            loss = F.cross_entropy(scores, wanted)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            why = f"batch norm needs the batch of {settings.batch} together"
+            raise InputError(f"out of memory at update {update}: {why}; lower its batch, crops or precision") from None
+        if not torch.isfinite(loss):
+            raise Diverged(f"classification loss is {loss.item()}", update, rows, checkpoints.where)
+        descent.step(rate)
+        accuracy = (scores.detach().argmax(1) == wanted).float().mean().item()
+        log.append({"update": update, "loss": loss.item(), "accuracy": accuracy, "learning_rate": rate})
+        watch(log[-1], len(rows))
+        done = update + 1
+        if checkpoints.due(done, settings.updates, checkpoints.asked_to_stop):
+            state = {f"network.{name}": value for name, value in network.state_dict().items()} | descent.state()
+            about = {"generator": generator.bit_generator.state, "log": log}
+            checkpoints.save(done, {**state, "order": torch.from_numpy(order)}, about)
+        if checkpoints.asked_to_stop and done < settings.updates:
+            checkpoints.stop()
+    return log

@@ -1,0 +1,91 @@
+"""The gradient of a batch of triplets: the paper's accumulation over single images, at the speed of batches.
+
+Section 3.2 passes the images of a batch through the network one by one, so that they keep their shape, and adds up the
+gradients. With frozen batch norm no image knows of another, so the same sum comes from any batches: each distinct image
+once, mixed sizes padded exactly (`reid_done_right.models.padding`), and only images that a triplet with a loss needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_done_right.functional.losses import triplet_loss
+from reid_done_right.functional.transforms import Images, Views, render
+from reid_done_right.models.embedder import Embedder
+from reid_done_right.models.padding import batches
+
+Show = Callable[[NDArray[np.int64]], Views]
+"""Says how the images at some places (B,) are shown in this update."""
+
+
+def add_gradient(
+    embedder: Embedder,
+    images: Images,
+    triplets: NDArray[np.int64],
+    show: Show,
+    margin: float,
+    scale: float,
+    at_once: int,
+) -> Tensor:
+    """Add the gradient of `scale` times the sum of Eq. 1 over triplets to the parameters; give the losses (T,).
+
+    triplets  (T, 3) places of query, positive, negative
+    at_once   images whose activations are in memory together. If the batch has more, all are embedded without
+              activations first, and then those again, `at_once` at a time, whose embeddings have a gradient
+    Raises torch.OutOfMemoryError, perhaps with part of the gradient added.
+    """
+    distinct, place = np.unique(triplets, return_inverse=True)
+    views = show(distinct)
+    together = len(distinct) <= at_once
+    with torch.set_grad_enabled(together):
+        parts = list(_embedded(embedder, images, distinct, views, at_once))
+    embeddings = torch.empty(len(distinct), embedder.dimension, dtype=parts[0][1].dtype, device=images.device)
+    for rows, part in parts:
+        embeddings[rows] = part.detach()
+    embeddings.requires_grad_()
+    members = torch.from_numpy(place.reshape(-1, 3)).to(images.device)
+    query, positive, negative = embeddings[members].unbind(1)
+    losses = triplet_loss(query, positive, negative, margin)
+    gradient = torch.autograd.grad(losses.sum() * scale, embeddings)[0]
+    needed = (gradient != 0).any(1).cpu().numpy()
+    if together:
+        for rows, part in parts:
+            if needed[rows].any():
+                part.backward(gradient[rows])  # type: ignore[no-untyped-call]
+    else:
+        some = np.flatnonzero(needed)
+        for rows, part in _embedded(embedder, images, distinct[some], views[some], at_once):
+            part.backward(gradient[torch.from_numpy(some)[rows]])  # type: ignore[no-untyped-call]
+    return losses.detach()
+
+
+def add_gradient_one_by_one(
+    embedder: Embedder,
+    images: Images,
+    triplets: NDArray[np.int64],
+    show: Show,
+    margin: float,
+    scale: float,
+    at_once: int,
+) -> Tensor:
+    """Do the same as `add_gradient` as the paper words it: triplet by triplet, each image alone."""
+    losses = []
+    for triplet in triplets:
+        query, positive, negative = (embedder(*render(images, place, show(place))) for place in triplet[:, None])
+        loss = triplet_loss(query, positive, negative, margin)
+        (loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return torch.cat(losses)
+
+
+def _embedded(
+    embedder: Embedder, images: Images, places: NDArray[np.int64], views: Views, at_once: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give embeddings of images in batches, with their rows."""
+    for rows in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
+        yield torch.from_numpy(rows), embedder(*render(images, places[rows], views[rows]))

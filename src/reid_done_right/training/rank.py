@@ -1,0 +1,194 @@
+"""The ranking loop: hard triplets, Eq. 1, one update per batch of triplets (sections 3.2, 3.3 and 4.1)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reid_done_right.functional.mining import draw_pool, mean_similarity, mine
+from reid_done_right.functional.schedules import cutout_limit, halving, warm_up
+from reid_done_right.functional.transforms import Images, Views, augmented
+from reid_done_right.models.backbone import freeze_statistics, out_of_memory, precise
+from reid_done_right.models.embedder import Embedder, embed
+from reid_done_right.params import Ranking
+from reid_done_right.training.checkpoints import Checkpoints
+from reid_done_right.training.classify import Diverged, Watch
+from reid_done_right.training.descent import Descent
+from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one
+from reid_done_right.training.workers import Workers
+
+
+@dataclass
+class Mined:
+    """Triplets for the next updates, and what mining found.
+
+    triplets  (T, 3) places of query, positive, negative among the images
+    hardness  (T,) q'd- - q'd+ when they were mined
+    crowding  mean similarity of the pool
+    """
+
+    triplets: NDArray[np.int64]
+    hardness: NDArray[np.float32]
+    crowding: float
+
+
+def rank(
+    embedder: Embedder,
+    images: Images,
+    person_id: NDArray[np.int64],
+    settings: Ranking,
+    seed: int,
+    watch: Watch,
+    checkpoints: Checkpoints | None = None,
+    workers: Workers | None = None,
+) -> list[dict[str, float]]:
+    """Train the embedder in place; give the log, a row an update.
+
+    person_id  (N,) of the images
+    watch      is called with each row of the log and the number of images of the update
+    Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
+    from the hardest of each query. Batch norm's statistics are frozen, so that a batch has the gradient of the
+    paper's image-by-image accumulation (`reid_done_right.training.gradients`). Each of the workers takes a share of
+    the triplets. Raises Diverged if the loss or its gradient is not finite.
+    """
+    device, workers, checkpoints = images.device, workers or Workers(), checkpoints or Checkpoints()
+    generator = np.random.default_rng((seed, 2))
+    embedder.to(device)
+    embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze_statistics(embedder, settings.batch_norm)
+    embedder.execute(settings.execution)
+    descent = Descent(embedder.parameters(), settings.momentum, settings.weight_decay)
+    log: list[dict[str, float]] = []
+    mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
+    at_once = settings.at_once
+
+    if kept := workers.agree(checkpoints.load()):
+        checkpoints.restore(embedder, "embedder.", kept)
+        descent.load(dict(kept.state))
+        generator.bit_generator.state = kept.about["generator"]
+        mined = Mined(kept.state["triplets"].numpy(), kept.state["hardness"].numpy(), kept.about["crowding"])
+        log, at_once = kept.about["log"], kept.about["at_once"]
+
+    for update in range(len(log), settings.updates):
+        if update % settings.refresh == 0:
+            mined = _mine(embedder, images, person_id, settings, generator, workers)
+        rate = halving(update, settings.learning_rate, settings.halve_every, settings.decay)
+        rate *= warm_up(update, settings.warm_up * settings.updates)
+        cutout = cutout_limit(update, settings.updates, settings.cutout)
+        start = update % settings.refresh * settings.batch
+        batch = mined.triplets[start : start + settings.batch]
+
+        def show(places: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
+            some = images.sizes[places], settings.largest_side, settings.flip, settings.crop, cutout
+            return augmented(*some, seed, update, places, settings.cutout_least)
+
+        losses, at_once = _add_gradients(embedder, images, batch, show, settings, at_once, descent, workers)
+        norm = descent.gradient_norm()
+        if not np.isfinite([*losses, norm]).all():
+            raise Diverged(f"triplet loss {losses.mean():.4g}, gradient {norm:.4g}", update, batch, checkpoints.where)
+        descent.step(rate)
+        log.append(
+            {
+                "update": update,
+                "loss": float(losses.mean()),
+                "active": float((losses > 0).mean()),
+                "gradient": norm,
+                "mined_active": float((mined.hardness + settings.margin > 0).mean()),
+                **_quantiles(mined.hardness + settings.margin),
+                "crowding": mined.crowding,
+                "learning_rate": rate,
+                "cutout": cutout,
+            }
+        )
+        watch(log[-1], 3 * len(batch))
+        done = update + 1
+        stopping = workers.any(checkpoints.asked_to_stop, device)
+        if workers.rank == 0 and checkpoints.due(done, settings.updates, stopping):
+            state = {f"embedder.{name}": value for name, value in embedder.state_dict().items()} | descent.state()
+            state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}
+            about = {"generator": generator.bit_generator.state, "crowding": mined.crowding, "at_once": at_once}
+            checkpoints.save(done, state, {**about, "log": log})
+        if stopping and done < settings.updates:
+            checkpoints.stop()
+    return log
+
+
+def _mine(
+    embedder: Embedder,
+    images: Images,
+    person_id: NDArray[np.int64],
+    settings: Ranking,
+    generator: np.random.Generator,
+    workers: Workers,
+) -> Mined:
+    """Embed a pool, each worker its share, and draw the triplets of the next updates from it."""
+    pool = draw_pool(person_id, settings.pool, settings.pool_of, generator)
+    clean = torch.zeros(len(pool), embedder.dimension, device=images.device)
+    share = workers.share(len(pool))
+    with precise(settings.precision, images.device):
+        clean[share] = torch.from_numpy(embed(embedder, images, pool[share], settings.largest_side)).to(images.device)
+    workers.sum([clean])
+    wanted = settings.batch * settings.refresh
+    margin = settings.margin if settings.satisfied == "redraw" else None
+    triplets, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator, margin)
+    return Mined(pool[triplets], hardness, mean_similarity(clean))
+
+
+def _add_gradients(
+    embedder: Embedder,
+    images: Images,
+    batch: NDArray[np.int64],
+    show: Show,
+    settings: Ranking,
+    at_once: int,
+    descent: Descent,
+    workers: Workers,
+) -> tuple[NDArray[np.float32], int]:
+    """Give the losses (T,) and how many images fit at once; the gradients are in the parameters, those of all workers.
+
+    What does not fit is tried again in halves: the same mathematics, as augmentation depends on the update alone.
+    """
+    add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[settings.batching]
+    scale = 1 / settings.batch if settings.reduction == "mean" else 1.0
+    share = workers.share(len(batch))
+    losses = torch.zeros(len(batch), device=images.device)
+    while True:
+        descent.clear()
+        try:
+            if len(share):
+                with precise(settings.precision, images.device):
+                    found = add(embedder, images, batch[share], show, settings.margin, scale, at_once)
+                losses[torch.from_numpy(share).to(images.device)] = found.float()
+            break
+        except RuntimeError as error:
+            if not out_of_memory(error) or at_once == 1:
+                raise
+            at_once = max(1, at_once // 2)
+            warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
+        torch.cuda.empty_cache()  # out here, where the error no longer holds its activations
+    workers.sum(descent.gradients)
+    workers.sum([losses])
+    return losses.cpu().numpy(), at_once
+
+
+def _quantiles(margins: NDArray[np.float32]) -> dict[str, float]:
+    """Give the first, fifth and ninth decile of the mined triplets' losses before they are clamped."""
+    low, middle, high = np.quantile(margins, [0.1, 0.5, 0.9]).tolist()
+    return {"margin_low": low, "margin_middle": middle, "margin_high": high}
+
+
+def collapsed(log: Sequence[dict[str, float]], margin: float) -> bool:
+    """Tell whether a run ended with its embeddings crowded into one point.
+
+    All similarities are then nearly 1 and the loss of every triplet is nearly the margin, whatever the images. The
+    signs, over the last eighth of the updates: a mean similarity of the pool of at least 0.9 (healthy runs end below
+    0.5) and a mean loss of at least 95 % of the margin.
+    """
+    last = log[-max(1, len(log) // 8) :]
+    crowding, loss = (np.mean([row[name] for row in last]) for name in ("crowding", "loss"))
+    return bool(crowding >= 0.9 and loss >= 0.95 * margin)
