@@ -10,6 +10,10 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from reid_done_right import numerics
+
+numerics.choose()  # before anything loads that computes, so that tests compute as the stages do
+
 settings.register_profile("soak", max_examples=20_000)  # pytest --hypothesis-profile soak tests/test_hostile.py
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

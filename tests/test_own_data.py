@@ -393,10 +393,15 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
         "same_camera_is_junk": False,
     }
     assert jobs["dataset"]["photos"]["parameters"]["read"] == read
-    assert jobs["index"]["photos"]["parameters"] == {"counts": None, "read": read, "allow_damaged": ["x.jpg"]}
+    assert jobs["index"]["photos"]["parameters"] == {
+        "counts": None,
+        "read": read,
+        "allow_damaged": ["x.jpg"],
+        "numerics": "portable",
+    }
     protocol = {"items": "image", "same_camera_is_junk": False, "ap_rule": "trapezoid"}
     assert jobs["evaluate"]["photos-default-seed0"]["parameters"]["protocol"] == protocol
-    assert set(jobs["index"]["market"]["parameters"]) == {"counts"}
+    assert set(jobs["index"]["market"]["parameters"]) == {"counts", "numerics"}
     assert "protocol" not in jobs["evaluate"]["market-default-seed0"]["parameters"]
 
 

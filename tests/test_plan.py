@@ -84,7 +84,7 @@ def test_a_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
 def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
     jobs = jobs_of()
     assert jobs["shard"]["market-deep-seed1-2"] == {
-        "parameters": {"threads": 1, "shard": 2, "shards": 3},
+        "parameters": {"threads": 1, "shard": 2, "shards": 3, "numerics": "portable"},
         "dataset": "crowd",
         "embedder": "results/tiny/train/market-deep-seed1.safetensors",
         "out": "results/tiny/distractors/market-deep-seed1/2.safetensors",
@@ -219,7 +219,7 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
 
 def test_training_settings_hold_nothing_but_what_training_needs() -> None:
     settings = jobs_of()["train"]["market-deep-seed1"]["parameters"]
-    assert set(settings) == {"train", "seed", "threads", "workers"}
+    assert set(settings) == {"train", "seed", "threads", "workers", "numerics"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
 
 

@@ -34,6 +34,9 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for: PyTorch takes seconds, and who ranks or scores needs none."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from reid_done_right import numerics
+
+    numerics.choose()  # before the libraries load, unless the program has loaded them
     module, _, found = _HOMES[name].rpartition(".")
     globals()[name] = getattr(importlib.import_module(f"reid_done_right.{module}"), found)
     return globals()[name]

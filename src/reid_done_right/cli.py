@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from reid_done_right import numerics
 from reid_done_right.artifacts import InputError, read_json, write_json, write_text
 
 HELP = """\
@@ -76,6 +77,24 @@ Offline = Annotated[
 ]
 
 
+def _compute_as(wanted: str) -> str:
+    """Choose the arithmetic before anything loads that computes; say so where it is not what was asked for."""
+    if numerics.choose(wanted) != wanted:
+        typer.echo(f"reid: warning: {numerics.WHY_NATIVE}", err=True)
+    return wanted
+
+
+NumericsSwitch = Annotated[
+    Literal["portable", "native"],
+    typer.Option(
+        "--numerics",
+        envvar=numerics.VARIABLE,
+        callback=_compute_as,
+        help="portable: the same bits on every x86-64 processor with AVX2; native: all that this one has, for speed.",
+    ),
+]
+
+
 MEMORY = "REID_MEMORY_MB"
 M_ARENA_MAX = -8  # of malloc.h
 
@@ -116,7 +135,9 @@ def run(
     described = read_json(settings)
     if described.get("stage") != stage or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {stage!r}")
-    parameters = described["parameters"]
+    wanted = described["parameters"].get("numerics", "portable")
+    _compute_as(wanted)
+    parameters = described["parameters"] | {"numerics": numerics.in_force()}  # what differs has another key
 
     def compute(work: Path) -> None:
         from threadpoolctl import threadpool_limits
@@ -439,6 +460,7 @@ def embed(
     settings: Annotated[Path | None, _file("Stage: this job's settings, written by `reid plan`.")] = None,
     index: Annotated[Path | None, _file("Stage: the dataset's index, written by `reid index` (.parquet).")] = None,
     embedder: Annotated[Path | None, _file("Stage: the embedder, written by `reid train`.")] = None,
+    numerics: NumericsSwitch = "portable",
 ) -> None:
     """Turn images into unit vectors: photos of your own into a gallery, or, as a stage, the images of an index.
 
@@ -496,6 +518,7 @@ def search(
     ] = False,
     html: Annotated[Path | None, _file("Also write a page with the pictures (.html).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [all cores]")] = None,
+    numerics: NumericsSwitch = "portable",
 ) -> None:
     """Find the photos of a gallery that look most like the person on each of yours.
 
@@ -849,6 +872,7 @@ def score(
     device: Annotated[
         str | None, typer.Option(help="Where PyTorch is to compute, such as cuda.  [compiled loops on the CPU]")
     ] = None,
+    numerics: NumericsSwitch = "portable",
 ) -> None:
     """Score embeddings of any framework by a benchmark's official protocol, exactly and in bounded memory.
 
@@ -943,6 +967,7 @@ def _print_scores(found: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; a mistake in the input is one line on stderr and exit status 1."""
+    numerics.choose()
     if "REID_DEBUG" in os.environ:
         app()
     try:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.numerics import Numerics
 
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -405,6 +406,7 @@ class Params(Section):
     """A whole experiment."""
 
     experiment: Name
+    numerics: Numerics = "portable"
     seeds: Annotated[list[Natural], Field(min_length=1)]
     datasets: dict[Name, Dataset]
     backbones: dict[Name, Backbone]

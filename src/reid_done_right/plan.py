@@ -73,6 +73,9 @@ def plan(params: Params) -> dict[str, Jobs]:
     if params.distract is not None:
         _add_curves(params, jobs, params.distract)
     _add_report(params, jobs)
+    for members in jobs.values():
+        for job in members.values():
+            job["parameters"]["numerics"] = params.numerics
     return jobs
 
 

@@ -27,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from reid_done_right import numerics
 from reid_done_right.artifacts import DAMAGED, InputError, read_json, set_aside, write_text
 
 FOLDER = ".records"
@@ -76,12 +77,13 @@ def content_digest(path: Path) -> str:
 
 
 def made_with() -> dict[str, Any]:
-    """Describe this process: versions of Python and of `PACKAGES`, the system, the processor, the device in use."""
+    """Describe this process: versions of Python and of `PACKAGES`, system, processor, its arithmetic, device."""
     return {
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": numerics.processor().get("model name", platform.processor()),
+        "numerics": numerics.in_force(),
         "device": _device(),
     }
 
@@ -92,14 +94,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    """Give the processor's model, which tells where last digits of sums may differ."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 def _device() -> str:

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reid_done_right.functional.products import linear
+
 
 def hardest_triplets(
     embeddings: Tensor, person_id: NDArray[np.int64], queries: NDArray[np.int64], hardest: int
@@ -23,7 +25,7 @@ def hardest_triplets(
     """
     place = torch.from_numpy(queries).to(embeddings.device)
     identity = torch.from_numpy(person_id).to(embeddings.device)
-    similarity = embeddings[place] @ embeddings.T  # (Q, N)
+    similarity = linear(embeddings[place], embeddings)  # (Q, N)
     same = identity[place][:, None] == identity[None, :]
     negative, negatives = _top(similarity.masked_fill(same, -torch.inf), hardest)
     same[torch.arange(len(place), device=same.device), place] = False

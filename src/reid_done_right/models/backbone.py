@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.functional.products import convolve
 from reid_done_right.models.padding import too_small
 
 
@@ -88,12 +89,12 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
         # the same, one column of zeros more: of width 1, oneDNN's gradient of a strided kernel in bfloat16 is garbage
         maps = F.pad(maps, (0, 1))
     if norm.training:
-        return norm(F.conv2d(maps, conv.weight, None, stride, conv.padding, groups=conv.groups))  # type: ignore[no-any-return]
+        return norm(convolve(maps, conv.weight, None, stride, conv.padding, conv.groups))  # type: ignore
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     kernel = conv.weight * scale.view(-1, 1, 1, 1)
-    return F.conv2d(maps, kernel, shift, stride, conv.padding, groups=conv.groups)
+    return convolve(maps, kernel, shift, stride, conv.padding, conv.groups)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError, Weights
+from reid_done_right.functional.products import Linear
 from reid_done_right.functional.transforms import Images, render, whole
 from reid_done_right.models.backbone import Backbone, build, load_state
 from reid_done_right.models.compiling import compile_, enlarged
@@ -30,7 +31,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.pool = Pool(pooling)
-        self.fc = nn.Linear(backbone.channels, embedding) if embedding else nn.Identity()
+        self.fc = Linear(backbone.channels, embedding) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
         self.execution = "eager"
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.functional.products import Linear
 from reid_done_right.functional.schedules import classification_rate, warm_up
 from reid_done_right.functional.transforms import Images, random_crops, render
 from reid_done_right.models.backbone import Backbone, out_of_memory, precise
@@ -53,7 +54,7 @@ def classify(
     generator = np.random.default_rng((seed, 1))
     torch.manual_seed(seed)
     classes, target = np.unique(label, return_inverse=True)
-    head = nn.Linear(backbone.channels, len(classes))
+    head = Linear(backbone.channels, len(classes))
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     pool = Pool(settings.pooling)
