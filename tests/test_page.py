@@ -41,6 +41,7 @@ REPORT = {
         "runs": [RUN],
         "missing": [],
         "collapsed": [],
+        "native": [],
     },
     "findings": [
         {

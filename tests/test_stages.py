@@ -29,6 +29,7 @@ from reid_done_right.artifacts import (
     write_weights,
 )
 from reid_done_right.models.resnet import ResNet
+from reid_done_right.numerics import in_force
 from reid_done_right.params import Params
 from reid_done_right.plan import plan
 from reid_done_right.stages.dataset import dataset
@@ -135,6 +136,7 @@ def test_weights_are_handed_on_and_changed(chain: Chain) -> None:
         "embedding": 8,
         "pooling": "max",
         "largest_side": 32,
+        "numerics": in_force(),
     }
 
 

@@ -64,7 +64,7 @@ def result(protocol: str, rerank: str, value: float) -> dict[str, object]:
     }
 
 
-def write_scores(folder: Path, collapsed: tuple[str, ...] = ()) -> list[Path]:
+def write_scores(folder: Path, collapsed: tuple[str, ...] = (), native: tuple[str, ...] = ()) -> list[Path]:
     files = []
     folder.mkdir(parents=True, exist_ok=True)
     for (dataset, variant), values in MAP.items():
@@ -75,6 +75,7 @@ def write_scores(folder: Path, collapsed: tuple[str, ...] = ()) -> list[Path]:
             content = {
                 "run": {"dataset": dataset, "variant": variant, "seed": seed, "backbone": "resnet10"},
                 "collapsed": name in collapsed,
+                "numerics": "native" if name in native else "portable",
                 "results": [result(p, r, value + gain) for p in protocols for r, gain in reranks.items()],
             }
             files.append(folder / f"{name}.json")
@@ -243,7 +244,7 @@ def test_table_4_leaves_out_what_a_benchmark_does_not_have_and_names_both_ap_rul
     search = scores[0].with_name("person-search-default-seed0.json")
     only = result("gallery-100", "none", 0.8) | {"ap_rule": "step"}
     run = {"dataset": "person-search", "variant": "default", "seed": 0, "backbone": "resnet10"}
-    search.write_text(json.dumps({"run": run, "collapsed": False, "results": [only]}))
+    search.write_text(json.dumps({"run": run, "collapsed": False, "numerics": "portable", "results": [only]}))
     rows = {"protocol": ["gallery-100"], "rerank": ["none"], "query": [0], "ap": [0.8], "ap_step": [0.8]}
     pd.DataFrame(rows | {"first_hit_rank": [1]}).to_parquet(search.with_suffix(".parquet"))
     names = ["market-default-seed0", "person-search-default-seed0"]
@@ -289,6 +290,16 @@ def test_a_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
     assert text.splitlines()[-2] == (
         "- † Collapsed in training (the loss ended at the margin): left out of every mean, no finding: "
         "Market flip seed 1 (mAP 62.0); Duke default seed 0 (mAP 45.0); Duke default seed 1 (mAP 46.0)."
+    )
+
+
+def test_tabulate_names_the_runs_of_native_arithmetic(tmp_path):
+    run = "market-flip-seed1"
+    table(1, write_scores(tmp_path / "scores", native=(run,)), tmp_path / "out")
+    assert json.loads((tmp_path / "out/report.json").read_text())["about"]["native"] == [run]
+    assert (
+        f"1 of 6 runs computed with native arithmetic: run again on another machine, they differ by as much as seeds do:** {run}."
+        in (tmp_path / "out/README.md").read_text(encoding="utf-8")
     )
 
 

@@ -110,6 +110,16 @@ def in_force() -> Numerics:
     return "portable" if wanted and all(os.environ.get(name) == wanted[name] for name in wanted) else "native"
 
 
+def weakest(*links: object) -> Numerics:
+    """Return portable if every link of a chain of computations was, native if one was not or does not say."""
+    return "portable" if all(link == "portable" for link in links) else "native"
+
+
+def computed_on(device: str, precision: str = "float32", execution: str = "eager") -> Numerics:
+    """Return how this process computes on a kind of device: portably in float32 on a CPU, operation by operation."""
+    return in_force() if (device, precision, execution) == ("cpu", "float32", "eager") else "native"
+
+
 def loaded() -> list[str]:
     """Return the libraries that have chosen their kernels already."""
     return [name for name in LIBRARIES if name in sys.modules]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from reid_done_right.numerics import in_force
 
-Pair = tuple[int, int]
+Pair = tuple[int, ...]
 
 FEWEST = 16
 """Images from which on PyTorch's gradient of a 1 x 1 kernel passes through oneDNN; of other kernels, from 2 on."""

@@ -82,19 +82,20 @@ channels last, on two threads or more, of an odd number of images."""
 
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     """Convolve and batch-normalise (B, C, H, W); frozen statistics are folded into the kernel, a fifth faster."""
-    stride = conv.stride
+    stride, padding = conv.stride, conv.padding
+    assert not isinstance(padding, str)
     if conv.kernel_size == (1, 1) and stride != (1, 1) and maps.shape[1] < NARROW:
         maps, stride = maps[:, :, :: stride[0], :: stride[1]], (1, 1)  # the same, without the strided kernel
     if torch.is_autocast_enabled("cpu") and maps.device.type == "cpu" and stride != (1, 1) and maps.shape[3] == 1:
         # the same, one column of zeros more: of width 1, oneDNN's gradient of a strided kernel in bfloat16 is garbage
         maps = F.pad(maps, (0, 1))
     if norm.training:
-        return norm(convolve(maps, conv.weight, None, stride, conv.padding, conv.groups))  # type: ignore
+        return norm(convolve(maps, conv.weight, None, stride, padding, conv.groups))  # type: ignore[no-any-return]
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     kernel = conv.weight * scale.view(-1, 1, 1, 1)
-    return convolve(maps, kernel, shift, stride, conv.padding, conv.groups)
+    return convolve(maps, kernel, shift, stride, padding, conv.groups)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:

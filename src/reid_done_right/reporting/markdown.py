@@ -112,11 +112,15 @@ def finding_texts(finding: Finding) -> tuple[str, str]:
 
 
 def lost_runs(about: Mapping[str, Any]) -> list[str]:
-    """Say which runs a report lacks; nothing where all trained well.
+    """Say which runs a report lacks, or has but not for every machine; nothing where all trained well and portably.
 
-    about: of report.json, {"runs", "missing", "collapsed"}
+    about: of report.json, {"runs", "missing", "collapsed", "native"}
     """
-    words = {"missing": "not run yet", "collapsed": "collapsed in training, so in no mean and no finding"}
+    words = {
+        "missing": "not run yet",
+        "collapsed": "collapsed in training, so in no mean and no finding",
+        "native": "computed with native arithmetic: run again on another machine, they differ by as much as seeds do",
+    }
     return [
         f"**{len(about[kind])} of {len(about['runs'])} runs {told}:** {', '.join(about[kind])}."
         for kind, told in words.items()

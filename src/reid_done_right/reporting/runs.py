@@ -24,6 +24,7 @@ class Run:
     variant: str
     seed: int
     collapsed: bool
+    numerics: str
     results: Mapping[tuple[str, str], Mapping[str, Any]]
 
     @property
@@ -78,7 +79,15 @@ def _parse_run(file: Path, content: Mapping[str, Any]) -> Run:
     try:
         about = content["run"]
         results = {(result["protocol"], result["rerank"]): result for result in content["results"]}
-        run = Run(file, about["dataset"], about["variant"], about["seed"], content["collapsed"], results)
+        run = Run(
+            file,
+            about["dataset"],
+            about["variant"],
+            about["seed"],
+            content["collapsed"],
+            content.get("numerics", "native"),
+            results,
+        )
         absent = [name for result in results.values() for name in NEEDED if name not in result]
     except (KeyError, TypeError) as error:
         raise InputError(f"{file}: not a scores file ({error!r}); run `reid evaluate` again") from None

@@ -14,6 +14,7 @@ from reid_done_right.data.pixels import ahead
 from reid_done_right.models.backbone import set_up
 from reid_done_right.models.embedder import embed as run
 from reid_done_right.models.embedder import embedder_of
+from reid_done_right.numerics import computed_on, weakest
 
 
 def embed(*, settings: Mapping[str, Any], index: Path, embedder: Path, out: Path) -> None:
@@ -33,4 +34,5 @@ def embed(*, settings: Mapping[str, Any], index: Path, embedder: Path, out: Path
             bar.update(len(images))
     empty = np.empty((0, network.dimension), np.float32)
     about = {key: weights.about[key] for key in ("collapsed", "largest_side", "pooling")}
+    about["numerics"] = weakest(weights.about.get("numerics"), computed_on(device.type))
     write_embeddings(out, Embeddings(wanted, np.concatenate([empty, *parts]), about))

@@ -15,6 +15,7 @@ from reid_done_right.functional.evaluation import Rerank
 from reid_done_right.functional.evaluation import evaluate as rank_gallery
 from reid_done_right.functional.protocols import Labels, Pooling, Rule, pool_queries, pool_tracklets, rule_of
 from reid_done_right.functional.ranking import Ranking
+from reid_done_right.numerics import in_force, weakest
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
             results.append({**name, **ranking.scores(task.rule.ap_rule)})
             by_query.append({**name, "ranking": ranking})
     collapsed = bool(embedded.about.get("collapsed", False))
-    write_json(out, {"run": settings["run"], "collapsed": collapsed, "results": results})
+    computed = weakest(embedded.about.get("numerics"), in_force())
+    write_json(out, {"run": settings["run"], "collapsed": collapsed, "numerics": computed, "results": results})
     write_queries(queries, by_query)
 
 

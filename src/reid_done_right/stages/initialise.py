@@ -13,6 +13,7 @@ from reid_done_right.artifacts import Weights, provenance, read_state, write_wei
 from reid_done_right.data.manifest import file_digest
 from reid_done_right.data.pixels import Pixels
 from reid_done_right.models.backbone import build, set_up
+from reid_done_right.numerics import computed_on
 from reid_done_right.params import Objects, Pretrain
 from reid_done_right.training.classify import classify
 from reid_done_right.training.watching import watching
@@ -33,7 +34,9 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
     if weights is not None:
         backbone.adopt(read_state(weights), str(weights))
         provenance.set(None)  # the same weights from another place are the same bytes, and re-run nothing further
-        write_weights(out, Weights(backbone.state_dict(), {**about, "from": file_digest(weights)}))
+        write_weights(
+            out, Weights(backbone.state_dict(), {**about, "numerics": "portable", "from": file_digest(weights)})
+        )
         return
     objects = Objects.model_validate(settings["objects"])
     images, label = object_images(
@@ -61,4 +64,4 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
     )
     with watching("initialise", out.stem, schedule.updates) as watch:
         classify(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
-    write_weights(out, Weights(backbone.state_dict(), about))
+    write_weights(out, Weights(backbone.state_dict(), {**about, "numerics": computed_on(device.type)}))

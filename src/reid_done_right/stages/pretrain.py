@@ -12,6 +12,7 @@ from reid_done_right.artifacts import Weights, read_index, read_weights, write_l
 from reid_done_right.data.pixels import Pixels
 from reid_done_right.models.backbone import set_up
 from reid_done_right.models.embedder import backbone_of
+from reid_done_right.numerics import computed_on, weakest
 from reid_done_right.params import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classify import classify
@@ -36,4 +37,5 @@ def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Pa
     with naming_images(rows), checkpoints.catching(), watching("pretrain", out.stem, chosen.updates) as watch:
         history = classify(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
     write_log(log, history)
-    write_weights(out, Weights(backbone.state_dict(), {"backbone": initial.about["backbone"]}))
+    computed = weakest(initial.about.get("numerics"), computed_on(device.type, chosen.precision))
+    write_weights(out, Weights(backbone.state_dict(), {"backbone": initial.about["backbone"], "numerics": computed}))

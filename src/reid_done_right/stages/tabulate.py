@@ -81,6 +81,7 @@ def tabulate(
     lost = {
         "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
         "collapsed": [run.name for run in runs.values() if run.collapsed],
+        "native": [run.name for run in runs.values() if run.numerics != "portable"],
     }
     report: dict[str, Any] = {
         "about": {key: settings[key] for key in kept} | lost,

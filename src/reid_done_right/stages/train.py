@@ -13,6 +13,7 @@ from reid_done_right.artifacts import Weights, read_index, read_weights, write_l
 from reid_done_right.data.pixels import Pixels
 from reid_done_right.models.backbone import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of
+from reid_done_right.numerics import computed_on, weakest
 from reid_done_right.params import Ranking
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.rank import collapsed, rank
@@ -44,11 +45,13 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     if not first:
         return
     write_log(log, history)
+    computed = computed_on(device.type, chosen.precision, chosen.execution)
     about = {
         "backbone": initial.about["backbone"],
         "embedding": chosen.embedding,
         "pooling": chosen.pooling,
         "largest_side": chosen.largest_side,
         "collapsed": collapsed(history, chosen.margin),
+        "numerics": weakest(initial.about.get("numerics"), computed),
     }
     write_weights(out, Weights(embedder.state_dict(), about))
