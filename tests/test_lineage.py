@@ -126,7 +126,7 @@ def test_a_flipped_bit_is_found_before_use_and_mended_by_running_again(damaged: 
     whole = {path: path.read_bytes() for path in STAGES}
     flip_a_bit(damaged)
     reader = next(path for path, inputs in INPUTS.items() if damaged in (inputs.get("scores") or list(inputs.values())))
-    with pytest.raises(InputError, match=rf"^{damaged}: damaged or changed since a stage wrote it; set aside"):
+    with pytest.raises(InputError, match=rf"^{damaged}: damaged or changed .* the store has no copy; set aside"):
         run(reader)
     assert not damaged.exists()
     assert damaged.with_name(damaged.name + ".damaged").exists()
@@ -142,6 +142,75 @@ def test_a_truncated_artifact_is_found_likewise() -> None:
     os.truncate(INDEX, 2)
     with pytest.raises(InputError, match="damaged or changed"):
         run(SCORES)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "empty", "missing", "directory", "edited"])
+def test_store_input_not_as_recorded_is_restored_with_one_warning(
+    damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_all()
+    whole = {path: path.read_bytes() for path in STAGES}
+    INDEX.unlink()  # from here on, it is not the store's file that is damaged
+    if damage == "directory":
+        INDEX.mkdir()
+        (INDEX / "mine.txt").write_text("mine")
+    elif damage != "missing":
+        INDEX.write_bytes({"flipped": bytes([whole[INDEX][0] ^ 1]) + whole[INDEX][1:], "empty": b""}.get(damage, b"?"))
+    capsys.readouterr()
+    assert run(SCORES) is False
+    warnings = capsys.readouterr().err
+    assert warnings == f"{store.WARNING}{INDEX}: missing or not as a stage wrote it; restored from the store\n"
+    assert {path: path.read_bytes() for path in STAGES} == whole
+    assert states() == {}
+    aside = INDEX.with_name(INDEX.name + ".damaged")
+    assert aside.exists() == (damage == "directory") and (damage != "directory" or (aside / "mine.txt").exists())
+
+
+def test_restore_brings_back_what_the_job_last_wrote_and_all_of_it() -> None:
+    report, table = TABLE.with_name("report.json"), TABLE
+
+    def write(folder: Path, k: int) -> None:
+        for path in (report, table):
+            write_text(folder / path.name, f"{path.stem} {k}")
+
+    def tabulate(k: int) -> bool:
+        return make(
+            "tabulate",
+            parameters={"k": k},
+            inputs={},
+            outputs=[report, table],
+            compute=lambda folder: write(folder, k),
+            copy=True,
+        )
+
+    def publish() -> str:
+        make(
+            "publish",
+            parameters={},
+            inputs={"report": report},
+            outputs=[Path("reports/tiny/report.html")],
+            compute=lambda folder: write_text(folder / "report.html", report.read_text()),
+            copy=True,
+        )
+        return Path("reports/tiny/report.html").read_text()
+
+    assert tabulate(1) and tabulate(2)
+    assert not tabulate(1)  # the last, though not the newest content
+    report.write_text("of another commit")
+    table.write_text("of another commit")
+    assert publish() == "report 1"
+    assert (report.read_text(), table.read_text()) == ("report 1", "table1 1")
+
+
+def test_make_over_a_changed_report_names_it_and_replaces_it(capsys: pytest.CaptureFixture[str]) -> None:
+    run_all()
+    TABLE.write_text("a better score")
+    capsys.readouterr()
+    assert run(TABLE) is False
+    assert capsys.readouterr().err == f"{store.WARNING}{TABLE}: not as a stage wrote it; replaced\n"
+    assert TABLE.read_text() == "made table1"
+    assert run(TABLE) is False
+    assert capsys.readouterr().err == ""
 
 
 def test_all_damaged_inputs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

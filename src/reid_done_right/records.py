@@ -12,16 +12,18 @@ record (JSON) holds
     outputs           name of a file or folder -> sha256; all that the job wrote
     made_with         Python, packages, system, processor and device of the process that computed it
 
-A file that has records but whose content is in none of them is damaged, or was changed by hand: no stage reads it.
+A file that has records but whose content is in none of them is damaged, or was changed by hand: no stage reads it as
+it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -115,6 +117,7 @@ def keep(record: Record, outputs: Iterable[Path]) -> None:
         place = place_of(path, record["outputs"][path.name])
         if not place.is_file() or place.read_text(encoding="utf-8") != text:
             write_text(place, text)
+        os.utime(place)  # `last_record` goes by these times
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -131,36 +134,51 @@ def record_of(path: Path, sha256: str) -> dict[str, Any] | None:
     return read(place) if place.is_file() else None
 
 
+def last_record(path: Path) -> dict[str, Any] | None:
+    """Return the record of what a stage last put at a path; None if no stage is known to have written there."""
+    places = sorted((path.parent / FOLDER / path.name).glob("*.json"), key=lambda place: place.stat().st_mtime_ns)
+    return read(places[-1]) if places else None
+
+
 def is_foreign(path: Path, sha256: str) -> bool:
     """Tell a file that stages wrote, but never with this content."""
     return (path.parent / FOLDER / path.name).is_dir() and not place_of(path, sha256).is_file()
 
 
-def checked(inputs: Mapping[str, Path | list[Path]]) -> dict[str, list[dict[str, str]]]:
-    """Give path and digest of every input, for its name, after checking that stages wrote it as it is.
+def checked(
+    inputs: Mapping[str, Path | list[Path]], restore: Callable[[Path], bool] = lambda path: False
+) -> dict[str, list[dict[str, str]]]:
+    """Return path and digest of every input, by its name, after checking that stages wrote it as it is.
 
-    Files that no stage is known to have written (without records) are the user's own, and taken as they are. Damaged
-    files are set aside as `name.damaged`, so that the same command again makes them anew. Raises InputError naming
-    all of them, or a file that is missing.
+    Files that no stage is known to have written (without records) are the user's own, and taken as they are. A file
+    that a stage wrote, and that is damaged, changed or missing, is restored: `restore(path)` returns whether it could.
+    If not, what lies there is set aside as `name.damaged`, so that its stage writes it again.
+
+    Raises InputError naming all files that were set aside, or one that is missing.
     """
-    found = {
-        name: [{"path": path.as_posix(), "sha256": file_digest(path)} for path in _listed(paths)]
-        for name, paths in inputs.items()
-    }
-    damaged = [
-        Path(entry["path"])
-        for entries in found.values()
-        for entry in entries
-        if is_foreign(Path(entry["path"]), entry["sha256"])
-    ]
+    digests = {path: _digest_as_written(path, restore) for paths in inputs.values() for path in _listed(paths)}
+    damaged = [path for path, sha256 in digests.items() if sha256 is None]
     for path in damaged:
         set_aside(path)
     if damaged:
         raise InputError(
-            f"{', '.join(map(str, damaged))}: damaged or changed since a stage wrote it; set aside with the ending "
-            f"{DAMAGED}: run the same again, and it is made anew"
+            f"{', '.join(map(str, damaged))}: damaged or changed since a stage wrote it, and the store has no copy; "
+            f"set aside with the ending {DAMAGED}: run the same again to regenerate it"
         )
-    return found
+    return {
+        name: [{"path": path.as_posix(), "sha256": str(digests[path])} for path in _listed(paths)]
+        for name, paths in inputs.items()
+    }
+
+
+def _digest_as_written(path: Path, restore: Callable[[Path], bool]) -> str | None:
+    """Return a file's digest; None if it is there, not as a stage wrote it, and cannot be restored."""
+    sha256 = file_digest(path) if path.is_file() else ""
+    if sha256 and not is_foreign(path, sha256):
+        return sha256
+    if (path.parent / FOLDER / path.name).is_dir() and restore(path):
+        return file_digest(path)
+    return None if path.exists() else file_digest(path)
 
 
 def _listed(paths: Path | list[Path]) -> list[Path]:

@@ -15,21 +15,24 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from reid_done_right import records
-from reid_done_right.artifacts import InputError, beside, provenance, read_json, sweep, write_json
-from reid_done_right.records import content_digest, digest
+from reid_done_right.artifacts import InputError, beside, provenance, read_json, set_aside, sweep, write_json
+from reid_done_right.records import content_digest, digest, file_digest
 
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("reid_done_right", "pedestrians")
 DIGITS = 16  # of a digest, where people read it
+WARNING = "reid: warning: "
+"""Begins a line that the workflow shows on the terminal, too."""
 
 
 def code_digest(module: str) -> str:
@@ -103,10 +106,11 @@ def make(
                  other names survives a kill, so that a checkpoint can be taken up again
     copy         copy instead of hard-linking, for files that people may edit
     job          its name, and settings its settings file, for the records beside the outputs
-    Raises InputError if an input is missing, or not as a stage wrote it.
+    Raises InputError if an input is missing, or not as a stage wrote it, and the store has no copy.
     """
     outputs = list(outputs)
-    found = records.checked(inputs)
+    store = os.environ.get("REID_STORE", ".store")
+    found = records.checked(inputs, lambda path: store != "none" and restore(path, Path(store)))
     _bring_back(
         [*(Path(entry["path"]) for entries in found.values() for entry in entries), *([settings] if settings else [])]
     )
@@ -122,14 +126,14 @@ def make(
     key = digest(stamp)
     record: dict[str, Any] = {"stage": stage, "job": job, "key": key, "settings": settings and settings.as_posix()}
     record |= {"parameters": parameters, "code": stamp["code"], "inputs": found}
-    store = os.environ.get("REID_STORE", ".store")
     if store == "none":
         with tempfile.TemporaryDirectory(prefix="reid-") as folder:
             _compute(compute, Path(folder), outputs, stamp)
             records.keep(record | _seen(Path(folder), outputs), outputs)
+            _warn_of_changes(Path(folder), outputs)
             _place(Path(folder), outputs, copy=True)
         return True
-    made, seen = Path(store) / stage / key[:2] / key, Path(store) / "records" / f"{key}.json"
+    made, seen = _object(Path(store), record), Path(store) / "records" / f"{key}.json"
     computed = False
     if not _is_whole(made, seen, outputs):
         partial = Path(store) / "partial" / key
@@ -145,8 +149,52 @@ def make(
                 partial.rename(made)
                 computed = True
     records.keep(record | read_json(seen), outputs)
+    _warn_of_changes(made, outputs)
     _place(made, outputs, copy)
     return computed
+
+
+def restore(path: Path, store: Path) -> bool:
+    """Put back what a job last wrote at a path, with all that it wrote beside it; False if the store cannot.
+
+    One line on stderr names what was put back. These are copies: damage to a file is damage to all hard links to it.
+    """
+    record = records.last_record(path)
+    if record is None:
+        return False
+    made = _object(store, record)
+    lost = {
+        path.with_name(name): sha256
+        for name, sha256 in record["outputs"].items()
+        if records.place_of(path.with_name(name), sha256).is_file() and not _holds(path.parent, {name: sha256})
+    }
+    if not _holds(made, {file.name: sha256 for file, sha256 in lost.items()}):
+        return False
+    _place(made, list(lost), copy=True)
+    _warn(lost, "missing or not as a stage wrote it; restored from the store")
+    return True
+
+
+def _warn_of_changes(made: Path, outputs: Iterable[Path]) -> None:
+    """Name the files that are about to be replaced and that no stage wrote: people or git may have changed them."""
+    changed = [
+        output
+        for output in outputs
+        if output.is_file()
+        and not output.samefile(made / output.name)
+        and not records.place_of(output, file_digest(output)).is_file()
+    ]
+    _warn(changed, "not as a stage wrote it; replaced")
+
+
+def _warn(files: Collection[Path], told: str) -> None:
+    if files:
+        print(f"{WARNING}{', '.join(map(str, files))}: {told}", file=sys.stderr)
+
+
+def _object(store: Path, record: Mapping[str, Any]) -> Path:
+    """Return the store's folder of a job's results."""
+    return Path(store, record["stage"], record["key"][:2], record["key"])
 
 
 def _seen(folder: Path, outputs: list[Path]) -> dict[str, Any]:
@@ -161,9 +209,16 @@ def _is_whole(made: Path, seen: Path, outputs: list[Path]) -> bool:
         return False
     try:
         expected = read_json(seen)["outputs"]
-        return all(content_digest(made / output.name) == expected[output.name] for output in outputs)
+        return _holds(made, {output.name: expected[output.name] for output in outputs})
     except (InputError, KeyError):
         return False
+
+
+def _holds(folder: Path, contents: Mapping[str, str]) -> bool:
+    """Return whether a folder has files and folders of these names and digests."""
+    return all(
+        (folder / name).exists() and content_digest(folder / name) == sha256 for name, sha256 in contents.items()
+    )
 
 
 def _bring_back(paths: Iterable[Path]) -> None:
@@ -222,6 +277,8 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
                 shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
                 _remove(output)
             else:
+                if output.is_dir():
+                    set_aside(output)
                 (_copy if copy else _link)(source, temporary)
             temporary.rename(output)
         finally:
