@@ -34,3 +34,4 @@ rule all:
         rules.illustrate.output,
         rules.draw.output,
         rules.publish.output,
+        artifacts(),

@@ -33,7 +33,11 @@ def choose_environment():
         "allow() {{ [ $2 -gt 0 ] || export REID_MEMORY_MB=$1; }}; "
         "trap : TERM; "  # outlive a training that is asked to end, for the job is over when its shell is
         f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
-        f'reid() {{{{ {python} -m reid_done_right "$@"; }}}}; '
+        # what goes to the job's log: show its warnings and, after a failure, its last line on the terminal, too
+        "exec 3>&2; "
+        f'reid() {{{{ {python} -m reid_done_right "$@" 3>&-; status=$?; [ ! -f /dev/fd/2 ] || '
+        '{{ grep "^reid: warning: " /dev/fd/2; [ $status -eq 0 ] || tail -n 1 /dev/fd/2; }} >&3; '
+        "return $status; }}; "
     )
 
 
@@ -88,6 +92,14 @@ def of_job(group, key):
 def every(group, kind):
     """The files of a kind of all jobs of a group."""
     return expand(f"results/{E}/{group}/{{job}}.{kind}", job=JOBS[group])
+
+
+def artifacts():
+    """All that lies between the datasets and the report, so that what is lost or was set aside is made again."""
+    groups = ("dataset", "index", "initialise", "pretrain", "train", "embed")
+    groups += ("evaluate", "distract", "retrieve")
+    made = [expand(getattr(rules, group).output, job=JOBS[group]) for group in groups]
+    return made + [job["out"] for job in JOBS["shard"].values()]
 
 
 def folder(files, group):
