@@ -114,7 +114,7 @@ def main() -> None:
         seconds, wrong = opened(page, given.repeats)
         figures = {
             "experiment": params.experiment,
-            "commit": read_json(out / "report.json")["about"]["commit"],
+            "parameters_digest": read_json(out / "report.json")["about"]["parameters_digest"],
             "cores": os.cpu_count(),
             "seconds": sum(stage["seconds"] for stage in stages.values()),
             "cpu_seconds": sum(stage["cpu_seconds"] for stage in stages.values()),

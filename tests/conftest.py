@@ -21,10 +21,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    """Copy what git knows of the project, with a repository of its own, so that a test can change it and run it.
-
-    Copies of the same files have the same commit.
-    """
+    """Copy what git knows of the project, with a repository of its own, so that a test can change it and run it."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -36,9 +33,8 @@ def copy_of_the_project(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    dated = {**os.environ, "GIT_AUTHOR_DATE": "2018-01-17T00:00:00Z", "GIT_COMMITTER_DATE": "2018-01-17T00:00:00Z"}
     for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@localhost commit -qm copy"):
-        subprocess.run(["git", *command.split()], cwd=folder, env=dated, check=True)
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
     return folder
 
 

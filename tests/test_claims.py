@@ -18,9 +18,7 @@ PAPER = parse_paper(FILE, FILE.read_text())
 SETTINGS = {
     "experiment": "toy",
     "synthetic": True,
-    "commit": "1a2b3c4",
     "parameters_digest": "3f9c41d2",
-    "date": "2017-07-14",
     "seeds": [0, 1],
     "runs": [f"market-{variant}-seed{seed}" for variant in ("default", "plain", "raw") for seed in (0, 1)],
     "baseline": "default",
@@ -84,7 +82,7 @@ def test_a_claim_is_judged_where_it_was_measured():
     }
     text = sheet_markdown(findings_sheet(found, SETTINGS))
     assert "collapsed in training: `market-raw-seed0`, `market-raw-seed1`" in text
-    assert "is rendered" in text and "scores of 2017-07-14" in text
+    assert "is rendered" in text and "Digest of the parameters: 3f9c41d2" in text
     assert text.count("| **supported**") == 1
 
 

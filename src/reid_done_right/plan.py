@@ -130,7 +130,7 @@ def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
     if params.report.shown is not None:
         _add_shown(params, jobs, params.report.shown)
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
-    report = {"experiment": params.experiment, "seeds": params.seeds, "commit": None, **tables}
+    report = {"experiment": params.experiment, "seeds": params.seeds, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
     report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     jobs["tabulate"]["tables"] = {"parameters": report}

@@ -98,7 +98,7 @@ def findings_sheet(found: Sequence[Finding], settings: Mapping[str, Any]) -> She
         f"**The {settings['experiment']} benchmark is rendered.** What it supports or contradicts is no verdict "
         "on the paper, whose claims are about real images."
     )
-    origin = f"Commit {settings['commit']}, parameters {settings['parameters_digest']}, scores of {settings['date']}."
+    origin = f"Digest of the parameters: {settings['parameters_digest']}."
     grid = Grid("", header, 4, body)
     return Sheet("findings", caption, warning if settings["synthetic"] else "", (grid,), (*METHOD, origin))
 

@@ -381,7 +381,7 @@ def _notes(table: Table, runs: Runs, settings: Settings) -> Iterator[str]:
     )
     yield f"AP: {_rule_note(table, runs)}. {_step_note(table, runs)}".rstrip()
     yield f"Protocol: {_protocol_note(table, runs)}."
-    yield f"Commit {settings['commit']}, parameters {settings['parameters_digest']}, scores of {settings['date']}."
+    yield f"Digest of the parameters: {settings['parameters_digest']}."
     failed = _collapsed_runs(table)
     if failed:
         yield (

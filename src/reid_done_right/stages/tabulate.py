@@ -6,7 +6,6 @@ The settings (as YAML); captions, headers, columns of the tables are the paper's
     title: Results of the embedded experiment
     command: snakemake --cores all  # what makes the report again
     synthetic: true                 # say under every heading that values do not compare with the paper's
-    commit: null                    # null: ask git
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     seeds: [0, 1]                   # a cell is the mean over these
     runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
@@ -27,10 +26,8 @@ The settings (as YAML); captions, headers, columns of the tables are the paper's
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +42,7 @@ from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, 
 from reid_done_right.reporting.paper import parse_paper
 from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid_done_right.reporting.shapes import TABLES
-from reid_done_right.reporting.tables import MISSING, fill, lay_out, numbers, others
+from reid_done_right.reporting.tables import fill, lay_out, numbers, others
 
 
 def tabulate(
@@ -69,7 +66,6 @@ def tabulate(
     given = index_runs((path, read_json(path)) for path in scores)
     runs = {key: run for key, run in given.items() if run.name in settings["runs"]}
     printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
-    settings = {**settings, "commit": settings["commit"] or _commit(), "date": _date(scores) if scores else MISSING}
     by_query = _read_queries(runs, queries)
     tables = {name: fill(name, runs, by_query, settings) for name in TABLES}
     sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
@@ -77,7 +73,7 @@ def tabulate(
     claims = findings_sheet(found, settings)
     beside = others(runs, settings)
     shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
-    kept = ("experiment", "title", "synthetic", "command", "commit", "parameters_digest", "date", "seeds", "runs")
+    kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "seeds", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
         "collapsed": [run.name for run in runs.values() if run.collapsed],
@@ -150,23 +146,3 @@ def _read_rows(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not rows of queries ({error}); delete it and run its stage again") from None
-
-
-def _date(files: list[Path]) -> str:
-    """Give the day, in UTC, on which the newest of some files was written."""
-    newest = max(path.stat().st_mtime for path in files)
-    return datetime.fromtimestamp(newest, UTC).date().isoformat()
-
-
-def _commit() -> str:
-    """Name the commit of the working folder, "-dirty" if more than reports differ from it; "unknown" without git."""
-    try:
-        name = _git("rev-parse", "--short", "HEAD").stdout.strip()
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)reports").stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{name}-dirty" if changed else name
-
-
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
