@@ -35,7 +35,7 @@ ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
 CHANGES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.utime"}
 UNSHARE = (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"])
 SMALLEST = "experiments/smoke/params.yaml"
-SNAKEMAKE = f"snakemake %s --cores 2 --configfile {SMALLEST}"
+SNAKEMAKE = f"snakemake --cores 2 --configfile {SMALLEST}"
 DVC = "dvc repro experiments/smoke/dvc.yaml"
 ENGINES = {"Snakemake": SNAKEMAKE, "DVC": DVC}
 REFUSAL = {"Snakemake": "LockException|cannot be locked|could not be acquired", "DVC": "is busy|Unable to acquire lock"}
@@ -349,20 +349,14 @@ class Engine:
     """Snakemake or DVC over a tree."""
 
     def __init__(self, name: str, tree: Tree) -> None:
-        self.name, self.tree, self.lost = name, tree, ""
+        self.name, self.tree, self.command = name, tree, ENGINES[name]
         self.printed = tree.folder.with_suffix(f".{name}")
-
-    @property
-    def command(self) -> str:
-        """Ask for all, and for what was lost: Snakemake misses no intermediate result while the final ones are there."""
-        return ENGINES[self.name].replace("%s", f"all {self.lost}")
 
     def start(self) -> "subprocess.Popen[str]":
         return self.tree.checkout.start(f"exec {self.command} > {self.printed} 2>&1")
 
     def lose(self, job: Job) -> None:
         """Forget the results of a job, also in DVC's cache, which holds the same files by hard links."""
-        self.lost = " ".join(name for name in job.writes if (self.tree.folder / name).is_file())
         cache = self.tree.folder / ".dvc/cache"
         made = [self.tree.folder / name for name in job.writes]
         same = {file.stat().st_ino for path in made for file in [path, *path.rglob("*")] if file.is_file()}
@@ -430,7 +424,7 @@ def smallest() -> dict[str, Any]:
 
 def planned(checkout: Checkout) -> list[Job]:
     """Give the jobs that Snakemake would run, in an order in which each finds what it reads."""
-    printed = checkout.run(f"{SNAKEMAKE % 'all'} --dry-run --printshellcmds")
+    printed = checkout.run(f"{SNAKEMAKE} --dry-run --printshellcmds")
     pattern = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*?Shell command: .*?(reid .*?) > .*$"
     jobs = []
     for read, written, line in re.findall(pattern, printed, re.MULTILINE):

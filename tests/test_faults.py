@@ -210,7 +210,7 @@ def test_a_damaged_artifact_is_found_before_it_is_used(
 
 
 def damaged(tree: Tree, tally: Tally, chance: random.Random, kind: str) -> None:
-    """The stage that would read it names it and sets it aside; the stage that wrote it makes it anew."""
+    """And in the store, too: the stage that reads it names it and sets it aside; the stage that wrote it repeats it."""
     made = [(job, name) for job in tree.jobs for name in job.writes if re.fullmatch(f"results/smoke/{kind}", name)]
     writer, name = chance.choice(made)
     reader = next(job for job in tree.jobs if name in job.reads)
@@ -402,7 +402,7 @@ def test_a_job_that_needs_more_memory_than_its_rule_states_is_refused_it(
     with tally.trying(f"too little memory, {stage}"):
         tree.lose(job)
         target = next(name for name in job.writes if (tree.folder / name).suffix)
-        stated = f"snakemake {target} --set-resources {stage}:mem_mb={megabytes} {SNAKEMAKE.partition('%s ')[2]}"
+        stated = f"snakemake {target} --set-resources {stage}:mem_mb={megabytes} {SNAKEMAKE.removeprefix('snakemake ')}"
         tree.checkout.run(stated, status=1)
         tree.check_nothing_half_done(job)
         tree.check_again(job)

@@ -23,6 +23,7 @@ import yaml
 from conftest import ROOT, Checkout, copy_of_the_project
 from reid_done_right import store
 from reid_done_right.params import STAGES
+from traces import traces
 
 pytestmark = pytest.mark.workflow
 
@@ -56,6 +57,7 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
     """A smaller smoke experiment, on its way from nothing through DVC beside the other tests."""
     other = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_dvc")))
     shrink(other)
+    other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
     started = other.start(f"{DVC} > stopped.log 2>&1; exec {DVC} > dvc.log 2>&1")
     yield other, started
     if started.poll() is None:
@@ -235,16 +237,69 @@ def test_lost_results_come_back_from_the_store(ran: Checkout, engine: str) -> No
     assert len(list(images.iterdir())) > 16
 
 
+def test_snakemake_over_a_changed_report_restores_it_in_one_go(ran: Checkout) -> None:
+    """As `git checkout` of a former report leaves it."""
+    shrink(ran)
+    ran.run(SNAKEMAKE)
+    before = reports(ran)
+    for name in REPORT:
+        (ran.folder / "reports/smoke" / name).write_text("of another commit")
+    warned = "".join(re.findall(r"^reid: warning: .*; restored from the store\n", ran.run(SNAKEMAKE), re.MULTILINE))
+    assert all(f"reports/smoke/{name}" in warned for name in REPORT if name != "report.html")
+    assert reports(ran) == before
+    assert not list(ran.folder.rglob("*.damaged"))
+
+
+def test_snakemake_over_an_empty_model_restores_it_in_one_go(ran: Checkout) -> None:
+    shrink(ran)
+    ran.run(SNAKEMAKE)
+    before, name = reports(ran), f"results/smoke/train/{SIDE_48}.safetensors"
+    (ran.folder / name).unlink()
+    (ran.folder / name).touch()
+    warning = f"reid: warning: {name}: missing or not as a stage wrote it; restored from the store"
+    assert warning in ran.run(SNAKEMAKE).splitlines()
+    assert reports(ran) == before and (ran.folder / name).stat().st_size
+
+
+def test_snakemake_over_damage_in_the_store_tells_it_and_repairs_it_when_run_again(ran: Checkout) -> None:
+    shrink(ran)
+    ran.run(SNAKEMAKE)
+    before = reports(ran)
+    name = f"results/smoke/embed/{SIDE_48}.safetensors"
+    embeddings = ran.folder / name
+    embeddings.chmod(0o644)
+    with embeddings.open("r+b") as opened:  # the store's file, too
+        opened.truncate(100)
+    printed = ran.run(SNAKEMAKE, status=1)
+    assert f"reid: error: {name}: damaged or changed since a stage wrote it, and the store has no copy" in printed
+    ran.run(SNAKEMAKE)
+    assert reports(ran) == before and embeddings.stat().st_size > 100
+    embeddings.with_name(f"{embeddings.name}.damaged").unlink()
+
+
 def test_two_cold_runs_give_the_same_bytes(
     ran: Checkout, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]
 ) -> None:
     other, started = through_dvc
     assert started.wait(timeout=900) == 0, (other.folder / "dvc.log").read_text()[-6000:]
     ran.run("git checkout --quiet .")
+    remove(ran, "experiments/smoke/dvc.lock")
     shrink(ran)
     ran.run(SNAKEMAKE)
     first, second = reports(ran), reports(other)
     assert [name for name in REPORT if first[name] != second[name]] == []
+    assert ran.run("git rev-parse HEAD") != other.run("git rev-parse HEAD")
+    digest = json.loads(first["report.json"])["about"]["parameters_digest"]
+    assert {name: found for name in REPORT if (found := traces(ran.folder / "reports/smoke" / name, digest))} == {}
+    assert ran.run("git status --porcelain").splitlines() == [f" M {SMOKE}"]  # by this test
+    plan, lock = "experiments/smoke/plan.yaml", "experiments/smoke/dvc.lock"
+    left = [
+        f" M {plan}",
+        "?? dvc.log",
+        f"?? {lock}",
+        "?? stopped.log",
+    ]  # the parameters were changed, the logs are ours
+    assert other.run("git status --porcelain").splitlines() == left
 
 
 def test_dvc_shows_the_experiment(ran: Checkout) -> None:
