@@ -59,7 +59,7 @@ def runs_of(collapsed: tuple[str, ...] = ()) -> tuple[dict, dict]:
             result = {"ap_rule": "trapezoid"}
             results = {("single-query", rerank): result for rerank, _ in kinds}
             key = ("market", variant, seed)
-            runs[key] = Run(Path("x.json"), *key, variant in collapsed, results)
+            runs[key] = Run(Path("x.json"), *key, variant in collapsed, "portable", results)
             ap = value + 0.01 * seed + np.linspace(-0.1, 0.1, 20)
             queries[key] = pd.concat(
                 pd.DataFrame({"protocol": "single-query", "rerank": rerank, "query": range(20), "ap": ap + gain})
