@@ -3,6 +3,7 @@
 # make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
 # make test-kubernetes  set up, run a training through stand-ins for pods and an object store
 # make soak        set up, then inject faults at random for MINUTES=10 (docs/robustness.md)
+# make reproduce   set up, run the smoke experiment and say which artifact differs first from those that are committed
 # make docs        set up, then build the documentation into site/
 # make setup       only set up
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
@@ -16,7 +17,7 @@ OLDEST := params plan artifacts readers own_data matlab unpack download fetch im
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
+.PHONY: run setup test reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -41,6 +42,9 @@ MINUTES ?= 10
 
 soak: setup
 	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak
+
+reproduce: setup
+	$(BIN)/python benchmarks/digests.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

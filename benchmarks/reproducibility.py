@@ -1,16 +1,15 @@
-"""What stays the same to the byte, and how far the rest goes apart.
+"""What stays the same to the byte, whatever the way of running and the machine.
 
-    make && python benchmarks/reproducibility.py --json benchmarks/results/reproducibility.json
+    python benchmarks/reproducibility.py --json benchmarks/results/reproducibility.json
 
-**Same bytes.** The smoke experiment is run in fresh copies of this checkout, each time from nothing: on one and on two
-cores, with its last jobs first, without the store, through DVC. Every artifact, record and file of the report is
-compared with the first run's.
+**Ways of running.** The smoke experiment is run in fresh copies of this checkout, each time from nothing: on one and on
+two cores, with its last jobs first, without the store, through DVC. Every artifact and file of the report is compared
+with the first run's.
 
-**Another machine.** One training, embedding and evaluation of the embedded experiment is repeated as other machines would
-compute it: without AVX-512, without AVX2 (PyTorch and oneDNN are told to do without), with sums in another order (one
-thread instead of two), and on a GPU where there is one. Once from the same embedder (`same_weights`: what embedding
-alone adds), once trained anew (`trained_anew`: what 256 updates make of it). The spread of seeds in the tables is the
-measure for what matters.
+**Machines.** The market baseline of the embedded experiment is computed from its first weights to its scores as other
+machines would compute it, in an environment that asks every library for other kernels, on one core, and with MKL
+told that the processor is an AMD Zen (where there is a C compiler). Portable arithmetic must give the same bytes each
+time. Beside it native arithmetic, with and without AVX-512 where there is any: how far machines go apart without it.
 """
 
 from __future__ import annotations
@@ -26,36 +25,38 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from reid_done_right import numerics
 from reid_done_right.artifacts import read_embeddings, read_json, write_json
-from reid_done_right.records import made_with
+from reid_done_right.store.ledger import made_with
 
 ROOT = Path(__file__).parents[1]
 PARAMS = "experiments/smoke/params.yaml"
-RUN = "market-default-seed0"
+RUN, CLASSIFIER, BACKBONE = "market-default-seed0", "market-resnet10-seed0", "resnet10"
 SNAKEMAKE = f"snakemake --configfile {PARAMS} --quiet all"
 LAST = "results/smoke/embed/person-search-default-seed0.safetensors reports/smoke/training_curves.csv"
-DVC = "dvc repro experiments/smoke/dvc.yaml"
-WAYS: dict[str, tuple[str, dict[str, str]]] = {
-    "one core": (f"{SNAKEMAKE} --cores 1", {}),
-    "two cores": (f"{SNAKEMAKE} --cores 2", {}),
-    "last jobs first": (f"{SNAKEMAKE} --cores 2 --scheduler greedy --prioritize {LAST}", {}),
-    "without the store": (f"{SNAKEMAKE} --cores 2", {"REID_STORE": "none"}),
-    "DVC": (DVC, {}),
+WAYS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "one core": ([f"{SNAKEMAKE} --cores 1"], {}),
+    "two cores": ([f"{SNAKEMAKE} --cores 2"], {}),
+    "last jobs first": ([f"{SNAKEMAKE} --cores 2 --scheduler greedy --prioritize {LAST}"], {}),
+    "without the store": ([f"{SNAKEMAKE} --cores 2"], {"REID_STORE": "none"}),
+    "DVC": ([f"reid plan {PARAMS} --dvc", "dvc repro experiments/smoke/dvc.yaml"], {}),
 }
-NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
-MACHINES: dict[str, tuple[dict[str, str], int]] = {  # environment, threads
-    "as here": (NO_GPU, 2),
-    "another order of sums": (NO_GPU, 1),
-    "without AVX-512": ({**NO_GPU, "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, 2),
-    "without AVX2": ({**NO_GPU, "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}, 2),
-} | ({"on the GPU": ({}, 2)} if torch.cuda.is_available() else {})
+HOSTILE = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OPENBLAS_CORETYPE": "Prescott",
+    "NUMBA_CPU_NAME": "generic",
+    "OPENCV_IPP": "sse42",
+    "OMP_NUM_THREADS": "3",
+}
+AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+NATIVE = {"REID_NUMERICS": "native"}
+ZEN = "int mkl_serv_intel_cpu_true(void) { return 0; } int mkl_serv_cpuiszen(void) { return 1; }"
+"""What MKL asks of the processor, answered as on AMD's Zen: linked in before PyTorch's own copy of it."""
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Give the environment in which a copy of the checkout runs its own code."""
+    """Return the environment in which a copy of the checkout runs its own code."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src"), **more}
 
@@ -77,15 +78,15 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def same_bytes(work: Path) -> dict[str, Any]:
+def ways(work: Path) -> dict[str, Any]:
     """Run the smoke experiment in every way."""
     found: dict[str, Any] = {}
     reference: dict[str, str] = {}
-    for number, (way, (command, more)) in enumerate(WAYS.items()):
+    for number, (way, (commands, more)) in enumerate(WAYS.items()):
         folder = copy(ROOT, work / "first") if number == 0 else copy(work / "first", work / f"other{number}")
-        for again in range(1 + (command == DVC)):  # its first call may only update the list of jobs
+        for command in commands:
             ended = subprocess.run(command.split(), cwd=folder, env=environment(folder, **more), capture_output=True)
-            if ended.returncode and (command != DVC or again):
+            if ended.returncode:
                 sys.exit(ended.stdout.decode() + ended.stderr.decode())
         seen = contents(folder)
         reference = reference or seen
@@ -97,54 +98,75 @@ def same_bytes(work: Path) -> dict[str, Any]:
     return found
 
 
-def another_machine(work: Path) -> dict[str, Any]:
-    """Embed and score as other machines would, from the same embedder and from one trained anew."""
-    results = Path("results/embedded")
-    found: dict[str, Any] = {}
-    for machine, (more, threads) in MACHINES.items():
-        for weights in ("same_weights", "trained_anew"):
-            out = work / machine.replace(" ", "-") / weights
-            embedder = results / f"train/{RUN}.safetensors"
-            if weights == "trained_anew":
-                embedder = out / "embedder.safetensors"
-                start = results / "pretrain/market-resnet10-seed0.safetensors"
-                stage(work, "train", threads, more, weights=start, out=embedder, log=out / "log.csv")
-            stage(work, "embed", threads, more, embedder=embedder, out=out / "embeddings.safetensors")
-            scores = {"out": out / "scores.json", "queries": out / "queries.parquet"}
-            stage(work, "evaluate", threads, more, embeddings=out / "embeddings.safetensors", **scores)
-            here = work / "as-here" / weights
-            rows = [read_embeddings(place / "embeddings.safetensors").embeddings for place in (out, here)]
-            mAP = [read_json(place / "scores.json")["results"][0]["mAP"] for place in (out, here)]
-            change = {"embeddings": float(np.abs(rows[0] - rows[1]).max()), "mAP": mAP[0] - mAP[1]}
-            found.setdefault(machine, {})[weights] = change
-            print(
-                f"{machine:22} {weights:13} embeddings {change['embeddings']:.1e}, mAP {change['mAP']:+.5f}", flush=True
-            )
+def imitations(work: Path) -> dict[str, dict[str, str]]:
+    """Return name -> environment of what can be imitated here."""
+    found = {"as here": {}, "hostile environment, one core": HOSTILE}
+    if (compiler := shutil.which("cc")) and numerics.supported():
+        (work / "zen.c").write_text(ZEN)
+        subprocess.run([compiler, "-shared", "-fPIC", work / "zen.c", "-o", work / "zen.so"], check=True)
+        found["MKL as on AMD Zen"] = {"LD_PRELOAD": str(work / "zen.so")}
+    found["native"] = NATIVE
+    if "avx512f" in numerics.processor().get("flags", "").split():
+        found["native, without AVX-512"] = NATIVE | AVX2_ONLY
     return found
 
 
-def stage(work: Path, name: str, threads: int, more: dict[str, str], **places: Path) -> None:
-    """Call one stage of the run by hand, without the store."""
-    settings = read_json(Path(f"results/embedded/settings/{name}/{RUN}.json"))
-    settings["parameters"] |= {"threads": threads}
-    write_json(work / "settings.json", settings)
-    command = ["reid", name, "--settings", work / "settings.json", "--index", "results/embedded/index/market.parquet"]
-    command += [part for option, place in places.items() for part in (f"--{option}", place)]
-    subprocess.run(command, env=environment(ROOT, REID_STORE="none", **more), check=True, capture_output=True)
+def machines(work: Path) -> dict[str, Any]:
+    """Compute the baseline, every stage from the first weights on, as each imitation; compare it with the first."""
+    command = [sys.executable, "-m", "reid_done_right"]
+    subprocess.run([*command, "plan", "params.yaml", "--quiet"], cwd=work, env=environment(ROOT), check=True)
+    found: dict[str, Any] = {}
+    first: Path | None = None
+    for name, more in imitations(work).items():
+        out = work / name.replace(" ", "-")
+        one_core = ["taskset", "-c", "0"] if more is HOSTILE else []
+        index = ["--index", out / "index.parquet"]
+
+        def stage(stage: str, job: str, *rest: str | Path, more: Any = more, first_core: Any = one_core) -> None:
+            settings = read_json(work / f"results/embedded/settings/{stage}/{job}.json")
+            settings["parameters"]["numerics"] = more.get("REID_NUMERICS", "portable")
+            write_json(work / "settings.json", settings)
+            arguments = [*first_core, *command, stage, "--settings", work / "settings.json", *rest]
+            ended = subprocess.run(
+                arguments, cwd=work, env=environment(ROOT, REID_STORE="none", **more), capture_output=True, text=True
+            )
+            if ended.returncode:
+                sys.exit(ended.stderr)
+
+        stage("dataset", "market", "--images", work / "results/embedded/dataset/market", "--out", out / "market.json")
+        stage("index", "market", "--manifest", out / "market.json", "--out", out / "index.parquet")
+        stage("initialise", BACKBONE, "--out", out / "first.safetensors")
+        weights = ["--weights", out / "first.safetensors", "--log", out / "pretrain.csv"]
+        stage("pretrain", CLASSIFIER, *index, *weights, "--out", out / "classifier.safetensors")
+        weights = ["--weights", out / "classifier.safetensors", "--log", out / "train.csv"]
+        stage("train", RUN, *index, *weights, "--out", out / "embedder.safetensors")
+        model = ["--embedder", out / "embedder.safetensors"]
+        stage("embed", RUN, *index, *model, "--out", out / "embeddings.safetensors")
+        rows = ["--embeddings", out / "embeddings.safetensors", "--queries", out / "queries.parquet"]
+        stage("evaluate", RUN, *index, *rows, "--out", out / "scores.json")
+        first = first or out
+        differing = [file.name for file in sorted(first.iterdir()) if file.read_bytes() != (out / file.name).read_bytes()]
+        ours, theirs = (read_embeddings(folder / "embeddings.safetensors").embeddings for folder in (first, out))
+        mAP = [read_json(folder / "scores.json")["results"][0]["mAP"] for folder in (first, out)]
+        found[name] = {"differing": differing, "embeddings": float(abs(ours - theirs).max()), "mAP": mAP[1] - mAP[0]}
+        print(f"{name:30} {len(differing)} files differ, mAP {100 * found[name]['mAP']:+.2f} points", flush=True)
+    return found
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where to write the figures")
+    parser.add_argument("--only", choices=("ways", "machines"), help="measure one half, and keep what the file has of the other")
     options = parser.parse_args()
-    if not Path("results/embedded/train").is_dir():
-        parser.error("results/embedded: no such results; run make first")
+    found = read_json(options.json) if options.only and options.json.is_file() else {}
+    found |= {"command": "python benchmarks/reproducibility.py", "made_with": made_with()}
     with tempfile.TemporaryDirectory() as work:
-        same = same_bytes(Path(work))
-        apart = another_machine(Path(work))
-    command = "make && python benchmarks/reproducibility.py"
-    found = {"command": command, "made_with": made_with(), "same_bytes": same, "another_machine": apart}
+        if options.only != "machines":
+            found["ways"] = ways(Path(work))
+        if options.only != "ways":
+            shutil.copy(ROOT / "params.yaml", work)
+            found["machines"] = machines(Path(work))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(found, indent=1) + "\n")
 
