@@ -8,14 +8,14 @@ thread, everything in one process and in turn, median of `--repeats`.
 Theirs: each image is decoded by Pillow, resized, made a float tensor, normalised and stacked each time it is used, as
 the loaders of torchreid and layumi's baseline do; without cut-out, in their favour. Ours: decoded once, which is shared
 out over `uses`, what the paper's 4,096 updates of 192 images make of Market-1501's 12,936; then each use is a batch of
-`reid_done_right.functional.transforms.render`, with cut-out at its half-way limit. Batches of one size on both sides: 96 images, the
+`reid_done_right.images.transforms.render`, with cut-out at its half-way limit. Batches of one size on both sides: 96 images, the
 embedded experiment's, at 64; 16 at 416.
 
 | key | what | at |
 |---|---|---|
 | data_speedup | images per core-second of the whole path, ours / theirs | largest side 64, the embedded experiment's |
 | data_speedup_416 | the same | 416, the paper's, which nobody would train on a CPU |
-| decode_speedup | decoding into `reid_done_right.data.pixels.Pixels`, files read twice, / Pillow's decoding | |
+| decode_speedup | decoding into `reid_done_right.images.pixels.Pixels`, files read twice, / Pillow's decoding | |
 | device_speedup | decoding shared out over `uses`, plus taking the batch: what is left to a CPU where a GPU renders / theirs | 416 |
 """
 
@@ -38,9 +38,9 @@ from torchvision import transforms as v1
 
 from pedestrians.releases import write_market1501
 from reid_done_right.artifacts import Index
-from reid_done_right.data.pixels import Pixels
 from reid_done_right.data.readers.market1501 import read
-from reid_done_right.functional.transforms import MEAN, STD, augmented, render
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import MEAN, STD, augmented, render
 
 CPU = torch.device("cpu")
 BATCHES = {64: 96, 416: 16}  # by largest side: the embedded experiment's; what fits a CPU's caches

@@ -9,14 +9,14 @@ process and in turn; peak anonymous memory above what was there before. The embe
 
 | key | what is compared | with |
 |---|---|---|
-| ratio_to_matmul_15k, _116k, _516k | `ranking.rank` | the matrix products over the same undeleted rows, block by block |
+| ratio_to_matmul_15k, _116k, _516k | `ranking.score` | the matrix products over the same undeleted rows, block by block |
 | extra_gib_516k | its memory | |
 | sweep_ratio | six sizes x ten draws, one pass | one evaluation at the largest size |
 | k_reciprocal_speedup, _extra_gib, _difference | `reciprocal.k_reciprocal`, all distances | the dense textbook (`oracles`) |
 | k_reciprocal_ratio_to_matmul | the same | what it must multiply: every pair once, and query x gallery |
 | qe_dba_ratio_to_matmul | `expansion.expand` | the products gallery x gallery and query x gallery |
-| dense_speedup_15k, _difference_15k | `ranking.rank` | sorting the dense Q x G matrix, as torchreid does (written here) |
-| torchreid_speedup_15k, _difference_15k | `ranking.rank` | torchreid's own evaluator in Python, with `--torchreid` only |
+| dense_speedup_15k, _difference_15k | `ranking.score` | sorting the dense Q x G matrix, as torchreid does (written here) |
+| torchreid_speedup_15k, _difference_15k | `ranking.score` | torchreid's own evaluator in Python, with `--torchreid` only |
 | float16_score_error, _mAP_difference | a gallery stored in float16, 15.9K items | the same in float32 |
 
 torchreid 0.2.5 is no wheel and not needed: `pip install --no-deps --target FOLDER torchreid==0.2.5`, then
@@ -40,8 +40,10 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.functional import distractors, expansion, protocols, ranking, reciprocal
-from reid_done_right.functional.protocols import MARKET1501, Labels
+from reid_done_right.evaluation import distractors, expansion, ranking, reciprocal
+from reid_done_right.evaluation.blocks import split
+from reid_done_right.evaluation.embedded import Labels, normalised
+from reid_done_right.evaluation.rules import MARKET1501
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import oracles
@@ -72,7 +74,7 @@ def embed(labels: Labels, seed: int) -> NDArray[np.float32]:
     nobody = labels.person_id <= 0
     person[nobody] = rng.standard_normal((nobody.sum(), LATENT), dtype=np.float32)
     noise = rng.standard_normal(person.shape, dtype=np.float32)
-    return protocols.normalise((person + CAMERA * cameras[labels.camera_id] + NOISE * noise) @ basis)
+    return normalised((person + CAMERA * cameras[labels.camera_id] + NOISE * noise) @ basis)
 
 
 def write_gallery(path: Path, gallery: Labels) -> tuple[NDArray[np.float32], Labels]:
@@ -81,7 +83,7 @@ def write_gallery(path: Path, gallery: Labels) -> tuple[NDArray[np.float32], Lab
     cameras = np.random.default_rng(2).integers(1, 7, DISTRACTORS)
     labels = Labels(np.concatenate([gallery.person_id, nobody]), np.concatenate([gallery.camera_id, cameras]))
     mapped = np.lib.format.open_memmap(path, "w+", np.float32, (len(labels), DIMENSIONS))
-    for seed, rows in enumerate([slice(0, len(gallery)), *ranking.split(slice(len(gallery), len(labels)), 20_000)]):
+    for seed, rows in enumerate([slice(0, len(gallery)), *split(slice(len(gallery), len(labels)), 20_000)]):
         mapped[rows] = embed(labels[rows], seed)
     mapped.flush()
     return np.load(path, mmap_mode="r"), labels
@@ -138,7 +140,7 @@ def in_turn(repeats: int, **work: Callable[[], object]) -> dict[str, float]:
 def products(query: NDArray[np.float32], gallery: NDArray[np.float32], rows: int) -> None:
     """The bare matrix product, `rows` gallery rows at a time into the same memory."""
     out = np.empty(len(query) * rows, dtype=np.float32)
-    for part in ranking.split(slice(0, len(gallery)), rows):
+    for part in split(slice(0, len(gallery)), rows):
         block = gallery[part]
         np.matmul(query, block.T, out=out[: len(query) * len(block)].reshape(len(query), len(block)))
 
@@ -194,15 +196,15 @@ def evaluation(folder: Path, repeats: int, torchreid: Path | None) -> dict[str, 
     gallery, labels = write_gallery(folder / "gallery.npy", market_labels)
     base = len(market_labels)
     rows = ranking.BLOCK // len(query)
-    first = int((market_labels.person_id == protocols.MARKET1501.junk_id).sum())  # junk comes first, as in the release
+    first = int((market_labels.person_id == MARKET1501.junk_id).sum())  # junk comes first, as in the release
     found: dict[str, float] = {}
 
     def evaluate(size: int) -> ranking.Ranking:
-        return ranking.rank(query, query_labels, gallery[:size], labels[:size], MARKET1501)
+        return ranking.score(query, query_labels, gallery[:size], labels[:size], MARKET1501)
 
     def sweep() -> None:
         plain = evaluate(base)
-        places = distractors.draw_places(DISTRACTORS, DRAWS, np.random.default_rng(0))
+        places = distractors.draw_positions(DISTRACTORS, DRAWS, np.random.default_rng(0))
         distractors.sweep(plain, distractors.count_beating(query, plain, gallery[base:], places, SIZES))
 
     for name, size in (("15k", base), ("116k", base + 100_000), ("516k", base + DISTRACTORS)):
@@ -237,7 +239,7 @@ def evaluation(folder: Path, repeats: int, torchreid: Path | None) -> dict[str, 
         found["torchreid_speedup_15k"] = spent["torchreid"] / found["seconds_15k"]
         found["torchreid_difference_15k"] = abs(theirs["mAP"] - found["dense_mAP_step_15k"])
     half = np.asarray(gallery[:base]).astype(np.float16)
-    halved = ranking.rank(query, query_labels, half, market_labels, MARKET1501).scores()
+    halved = ranking.score(query, query_labels, half, market_labels, MARKET1501).scores()
     found["float16_score_error"] = float(np.abs(query @ (half[first:].astype(np.float32) - kept).T).max())
     found["float16_mAP_difference"] = abs(float(halved["mAP"]) - found["mAP_15k"])
     return found | re_ranking(query, kept, repeats)
@@ -249,17 +251,17 @@ def re_ranking(query: NDArray[np.float32], gallery: NDArray[np.float32], repeats
 
     def ours() -> NDArray[np.float32]:
         reranked = reciprocal.k_reciprocal(query, gallery)
-        for rows in ranking.split(queries, 512):  # every final distance, as the textbook gives, but none kept
+        for rows in split(queries, 512):  # every final distance, as the textbook gives, but none kept
             distance = reranked.distance(rows, items)
         return distance
 
     def search() -> None:
         for source in (gallery, query):
-            for rows in ranking.split(slice(0, len(source)), 2048):
+            for rows in split(slice(0, len(source)), 2048):
                 products(source[rows], gallery, 2048)
 
     def pairs() -> None:
-        parts = [source[rows] for source in (query, gallery) for rows in ranking.split(slice(0, len(source)), 2048)]
+        parts = [source[rows] for source in (query, gallery) for rows in split(slice(0, len(source)), 2048)]
         for i, part in enumerate(parts):
             for other in parts[i:]:
                 part @ other.T

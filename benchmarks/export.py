@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from reid_done_right.models.backbone import build
+from reid_done_right.models.build import build
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.export import Deployed, export, runner
 

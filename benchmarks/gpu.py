@@ -47,10 +47,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pedestrians.releases import write_market1501
 from reid_done_right.artifacts import write_json
-from reid_done_right.data.pixels import Pixels
 from reid_done_right.data.readers.market1501 import read
-from reid_done_right.functional.transforms import Views, augmented, render, whole
-from reid_done_right.models.backbone import build, freeze_statistics, out_of_memory, precise, set_up
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import Views, augmented, render, whole
+from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.build import build
+from reid_done_right.models.device import out_of_memory, precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.params import Ranking, load
 from reid_done_right.training.gradients import add_gradient

@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from reid_done_right.artifacts import Index, read_index, read_weights
-from reid_done_right.data.images import load
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional.protocols import MARKET1501, Labels, normalise
-from reid_done_right.functional.ranking import rank
-from reid_done_right.models.backbone import Backbone, build
+from reid_done_right.evaluation import ranking
+from reid_done_right.evaluation.embedded import Labels, normalised
+from reid_done_right.evaluation.rules import MARKET1501
+from reid_done_right.images.decode import load
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.models.backbone import Backbone
+from reid_done_right.models.build import build
 from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
 
 RESULTS = Path("results/embedded")
@@ -45,11 +47,11 @@ def score(
     extract: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]],
 ) -> float:
     """Give the mAP of single queries, trapezoid, of what `extract` makes of the images (query rows, then gallery)."""
-    embeddings = normalise(extract(images))
+    embeddings = normalised(extract(images))
     queries = len(index.query)
     labels = [Labels(index.person_id[rows], index.camera_id[rows]) for rows in (index.query, index.gallery)]
-    ranking = rank(embeddings[:queries], labels[0], embeddings[queries:], labels[1], MARKET1501)
-    return float(ranking.average_precision().mean())
+    ranked = ranking.score(embeddings[:queries], labels[0], embeddings[queries:], labels[1], MARKET1501)
+    return float(ranked.average_precision().mean())
 
 
 def features(backbone: Backbone) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:

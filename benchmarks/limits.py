@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import DISTRACTORS, DRAWS, SIZES, embed, market, write_gallery
-from reid_done_right.functional import distractors, ranking
-from reid_done_right.functional.protocols import MARKET1501
+from reid_done_right.evaluation import distractors, ranking
+from reid_done_right.evaluation.rules import MARKET1501
 
 LIMIT = 256 * 2**20
 
@@ -39,13 +39,13 @@ def main() -> None:
     query, base = embed(query_labels, seed=-1 % 2**32), len(market_labels)
     with tempfile.TemporaryDirectory() as folder:
         gallery, labels = write_gallery(Path(folder) / "gallery.npy", market_labels)
-        ranking.rank(query, query_labels, gallery[:base], labels[:base], MARKET1501)  # what is compiled once
+        ranking.score(query, query_labels, gallery[:base], labels[:base], MARKET1501)  # what is compiled once
         before = used()
         resource.setrlimit(resource.RLIMIT_DATA, (before + LIMIT,) * 2)
-        found = ranking.rank(query, query_labels, gallery, labels, MARKET1501).scores()
-        plain = ranking.rank(query, query_labels, gallery[:base], labels[:base], MARKET1501)
-        places = distractors.draw_places(DISTRACTORS, DRAWS, np.random.default_rng(0))
-        distractors.sweep(plain, distractors.count_beating(query, plain, gallery[base:], places, SIZES))
+        found = ranking.score(query, query_labels, gallery, labels, MARKET1501).scores()
+        plain = ranking.score(query, query_labels, gallery[:base], labels[:base], MARKET1501)
+        positions = distractors.draw_positions(DISTRACTORS, DRAWS, np.random.default_rng(0))
+        distractors.sweep(plain, distractors.count_beating(query, plain, gallery[base:], positions, SIZES))
     told = {
         "command": "python benchmarks/limits.py",
         "gallery": len(labels),

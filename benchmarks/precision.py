@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from reid_done_right.artifacts import read_embeddings, read_index, read_json
-from reid_done_right.functional.protocols import RULES, Labels
-from reid_done_right.functional.ranking import rank
+from reid_done_right.evaluation import ranking
+from reid_done_right.evaluation.embedded import Labels
+from reid_done_right.evaluation.rules import RULES
 from reid_done_right.stages.embed import embed
 from reid_done_right.stages.train import train
 
@@ -42,7 +43,7 @@ def score(dataset: str, seed: int, changes: dict[str, Any], folder: Path) -> dic
     rows, embedded = read_index(index), read_embeddings(folder / "rows")
     labels = [Labels(rows.person_id[part], rows.camera_id[part]) for part in (rows.query, rows.gallery)]
     rule = RULES["market1501" if dataset == "market" else "dukemtmc"]
-    found = rank(embedded.of(rows.query), labels[0], embedded.of(rows.gallery), labels[1], rule)
+    found = ranking.score(embedded.of(rows.query), labels[0], embedded.of(rows.gallery), labels[1], rule)
     return {"mAP": found.scores()["mAP"], "cpu_seconds": seconds}  # type: ignore[dict-item]
 
 

@@ -9,7 +9,7 @@ of three after a first time. Recall is the share of the exact first ten that the
 
 | key | what |
 |---|---|
-| exact_ms, graph_ms | a query, all queries asked together (`reid_done_right.functional.search.rank`, `reid_done_right.functional.approximate`) |
+| exact_ms, graph_ms | a query, all queries asked together (`reid_done_right.evaluation.topk.rank`, `reid_done_right.evaluation.approximate`) |
 | exact_alone_ms | one query asked alone, which passes over the whole gallery; a graph does not care |
 | recall_at_10, recall_at_1 | by width: candidates that the graph's search looks at; `WIDTH` is what `reid search` uses |
 | build_s, build_items_per_s | linking the gallery, once; open_s: making the index of a graph that was kept, each run |
@@ -26,10 +26,10 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from reid_done_right.evaluation.approximate import WIDTH, build_graph, open_graph, rank_by_graph
 from threadpoolctl import threadpool_limits
 
-from reid_done_right.functional.approximate import WIDTH, build_graph, open_graph, rank_by_graph
-from reid_done_right.functional.search import rank
+from reid_done_right.evaluation.topk import rank
 
 WIDTHS = (64, 128, 256, WIDTH, 1024)
 INTRINSIC = (256, 32)

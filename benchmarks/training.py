@@ -34,13 +34,13 @@ from torch.nn import functional as F
 
 import data
 import evaluation
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional.mining import hardest_triplets
-from reid_done_right.functional.transforms import Views, augmented, render, whole
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import Views, augmented, render, whole
 from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one
+from reid_done_right.training.mining import hardest_triplets
 
 CPU = torch.device("cpu")
 LAYERS = {"resnet18": ("basic", [2, 2, 2, 2]), "resnet50": ("bottleneck", [3, 4, 6, 3])}

@@ -40,11 +40,11 @@ from reid_done_right.artifacts import (
 )
 from reid_done_right.data.arrays import read_arrays
 from reid_done_right.data.gallery import read_gallery, write_gallery
-from reid_done_right.data.images import decode, measure
 from reid_done_right.data.manifest import read_manifest
 from reid_done_right.data.readers import READERS
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.unpack import Bounds, unpack
+from reid_done_right.images.decode import decode, measure
 from reid_done_right.params import load
 from reid_done_right.photos import load_embedder
 from reid_done_right.records import FIELDS

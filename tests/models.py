@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from reid_done_right.artifacts import Weights, provenance, write_weights
-from reid_done_right.models.backbone import build
+from reid_done_right.models.build import build
 from reid_done_right.models.embedder import Embedder
 
 NARROW = {"block": "basic", "blocks": [1, 1, 1, 1], "width": 4, "last_stride": 1}

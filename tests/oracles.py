@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from reid_done_right.functional.protocols import Labels, Rule
+from reid_done_right.evaluation.embedded import Labels
+from reid_done_right.evaluation.rules import Rule
 
 
 def ranked_list(scores, person, camera, labels: Labels, rule: Rule, allowed=None):

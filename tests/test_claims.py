@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid_done_right.functional.statistics import Comparison, Interval
+from reid_done_right.evaluation.statistics import Comparison, Interval
 from reid_done_right.reporting.claims import CLAIMS, DOUBLINGS_TO_500K, decay, findings, verdict
 from reid_done_right.reporting.markdown import findings_sheet, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper

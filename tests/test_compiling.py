@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.models import backbone as models
+from reid_done_right.models import device
 from reid_done_right.models.backbone import Backbone, conv_norm
 from reid_done_right.models.compiling import COUNT, SIDE, enlarged
 from reid_done_right.models.embedder import Embedder, embed
@@ -109,8 +109,8 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_switches_of_a_gpu_follow_the_parameters(precision: str, deterministic: bool) -> None:
-    assert models.set_up(1, precision, deterministic) == torch.device("cuda", 0)
+    assert device.set_up(1, precision, deterministic) == torch.device("cuda", 0)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.backends.cudnn.benchmark is not deterministic
     assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
-    assert models.precise(precision, CPU)._enabled is (precision == "bfloat16")
+    assert device.precise(precision, CPU)._enabled is (precision == "bfloat16")

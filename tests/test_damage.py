@@ -15,11 +15,11 @@ from PIL import Image
 
 from pedestrians.releases import write_market1501
 from reid_done_right.artifacts import Index, InputError, read_index, write_index
-from reid_done_right.data import images
 from reid_done_right.data.damage import check_allowed, find_damaged, leave_out, without
-from reid_done_right.data.images import decode, inspect, load, measure
 from reid_done_right.data.manifest import make_manifest
 from reid_done_right.data.readers.layout import join, rows
+from reid_done_right.images import decode as images
+from reid_done_right.images.decode import decode, inspect, load, measure
 from reid_done_right.stages.index import index as index_stage
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reid_done_right.artifacts import InputError, read_index, read_json, write_json
-from reid_done_right.data.images import load
 from reid_done_right.data.manifest import check_unchanged, file_sizes, make_manifest
+from reid_done_right.images.decode import load
 from reid_done_right.stages import dataset as stage
 from reid_done_right.stages.dataset import dataset
 from reid_done_right.stages.index import index

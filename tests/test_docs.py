@@ -100,7 +100,9 @@ def test_formulas_are_drawn_without_a_script(site: Path) -> None:
     assert page.count('display="inline"') == len(re.findall(r"\$[^$]+\$", source))
 
 
-@pytest.mark.parametrize("layer", ["functional", "data", "models", "training", "photos", "stages", "artifacts"])
+@pytest.mark.parametrize(
+    "layer", ["evaluation", "images", "data", "models", "training", "photos", "stages", "artifacts"]
+)
 def test_what_is_public_and_explained_is_on_the_page_of_its_module(site: Path, layer: str) -> None:
     for path in [*(ROOT / "src/reid_done_right" / layer).rglob("*.py"), ROOT / f"src/reid_done_right/{layer}.py"]:
         if not path.exists() or len(ast.parse(path.read_text()).body) == 1:
@@ -120,7 +122,7 @@ def test_what_is_public_and_explained_is_on_the_page_of_its_module(site: Path, l
 def test_arguments_are_lists(site: Path) -> None:
     """Google's sections, and lists of `name  meaning`."""
     evaluate, index = (
-        (site / f"api/reid_done_right.{name}.html").read_text() for name in ("functional.evaluation", "stages.index")
+        (site / f"api/reid_done_right.{name}.html").read_text() for name in ("evaluation.ranking", "stages.index")
     )
     assert "Parameters:" in evaluate and "Raises:" in evaluate
     assert "<li><code>manifest</code>" in " ".join(re.sub(r"<p>|</p>", "", index).split()).replace("<li> ", "<li>")

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from reid_done_right.functional import expansion, neighbours, screening
+from reid_done_right.evaluation import expansion, neighbours
 
 
 def embeddings(seed, *rows, size=8):
@@ -87,38 +87,32 @@ def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self, device):
 def test_a_gallery_kept_on_the_device_is_searched_alike(monkeypatch):
     query, gallery = embeddings(8, 10, 50)
     sent = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
-    monkeypatch.setattr("reid_done_right.functional.device._free", lambda device: 10**9)
+    monkeypatch.setattr("reid_done_right.evaluation.torch_backend._free", lambda device: 10**9)
     kept = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
     assert (kept.items == sent.items).all() and (kept.similarity == sent.similarity).all()
 
 
 @pytest.mark.parametrize("crowded", [False, True])
-def test_rounded_screens_let_nothing_slip_through(monkeypatch, crowded):
-    """Neighbours are the same, bit for bit, whatever the screen, the blocks and the threads."""
+def test_nearest_among_any_blocks_and_threads_returns_the_same_bits(crowded):
     rng = np.random.default_rng(5)
     rows = rng.standard_normal((700, 40)) + (30 if crowded else 0)  # crowded: every pair is close to every other
     gallery = oracles.unit(rows).astype(np.float32)
     gallery[650:] = gallery[:50]
     plain = neighbours.nearest_among([gallery], 9, threads=1)
-    monkeypatch.setattr(screening, "_WORTH_IT", 0)
-    for rounds in (True, False):
-        monkeypatch.setattr(screening, "_faster_rounded", lambda exact, rounds=rounds: rounds)
-        for size, threads in ((64, 1), (300, 2), (2048, 2)):
-            found = neighbours.nearest_among([gallery[:100], gallery[100:]], 9, rows=size, threads=threads)
-            assert (found.items == plain.items).all()
-            assert (found.similarity == plain.similarity).all() and (found.lowest == plain.lowest).all()
-            across = neighbours.nearest(gallery, gallery, 9, rows=size, threads=threads)
-            assert (across.items == plain.items).all() and (across.lowest == plain.lowest).all()
+    for size, threads in ((64, 1), (300, 2), (2048, 2)):
+        found = neighbours.nearest_among([gallery[:100], gallery[100:]], 9, rows=size, threads=threads)
+        assert (found.items == plain.items).all()
+        assert (found.similarity == plain.similarity).all() and (found.lowest == plain.lowest).all()
+        across = neighbours.nearest(gallery, gallery, 9, rows=size, threads=threads)
+        assert (across.items == plain.items).all() and (across.lowest == plain.lowest).all()
     exact = gallery.astype(np.float64) @ gallery.T.astype(np.float64)
     assert plain.similarity == pytest.approx(-np.sort(-exact, axis=1)[:, :9], abs=3e-7)
     assert plain.lowest == pytest.approx(exact.min(axis=1), abs=3e-7)
 
 
-def test_rounded_scores_lie_within_their_bound():
+def test_products_lie_within_their_bound():
     left, right = embeddings(3, 60, 90, size=300)
     right = right * 3
-    screen = screening.Screen(0)
-    screen.rounds = True
-    scores, bound, part = screen.scores(screen.rows(left), screen.rows(right))
-    error = np.abs(left.astype(np.float64) @ right.T.astype(np.float64) - scores)
-    assert error.max() > 0 and (error <= bound + part * np.abs(scores)).all()
+    exact = np.array([[neighbours._dot(a, b) for b in right] for a in left])
+    error = np.abs(exact.astype(np.float64) - left @ right.T)
+    assert error.max() > 0 and error.max() <= neighbours._rounding(left, right)

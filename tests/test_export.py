@@ -17,8 +17,8 @@ import reid_done_right
 from models import NARROW, write_model
 from reid_done_right.artifacts import InputError, Weights, read_weights, write_json, write_weights
 from reid_done_right.cli import app
-from reid_done_right.functional.ranking import Ranking
-from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.evaluation.ranking import Ranking
+from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models import export as exporting
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.export import Deployed, Form, export, largest_difference, runner

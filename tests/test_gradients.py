@@ -14,13 +14,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models import DenseNet as DenseNet121
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional.transforms import Views, augmented
-from reid_done_right.models.backbone import freeze_statistics, set_up
-from reid_done_right.models.densenet import DenseNet
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import Views, augmented
+from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.resnet import ResNet
 from reid_done_right.params import Pretrain, Ranking
@@ -92,14 +91,13 @@ def test_a_batch_has_the_gradient_of_one_image_at_a_time(pooling: str, at_once: 
     assert (ours - oracle).norm() <= 1e-10 * oracle.norm()
 
 
-@pytest.mark.parametrize("family", ["bottleneck", "resnext", "densenet"])
+@pytest.mark.parametrize("family", ["bottleneck", "resnext"])
 def test_every_family_has_the_gradient_of_one_image_at_a_time(family: str) -> None:
-    """Inception takes one size at a time: see test_padding."""
+    """Those of torchvision take one size at a time: see test_padding."""
     torch.manual_seed(0)
     backbone = {
         "bottleneck": lambda: ResNet("bottleneck", [1, 1, 1, 1], width=4),
         "resnext": lambda: ResNet("bottleneck", [1, 1, 1, 1], width=8, groups=2, width_per_group=32),
-        "densenet": lambda: DenseNet(DenseNet121(4, (2, 2, 2, 2), 8)),
     }[family]()
     made, images = network(backbone), pictures()
     margin = 2.5  # every triplet has a loss

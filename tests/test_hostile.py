@@ -34,10 +34,10 @@ from reid_done_right.artifacts import (
     read_weights,
 )
 from reid_done_right.data.arrays import read_arrays
-from reid_done_right.data.images import decode
 from reid_done_right.data.readers import READERS
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.unpack import unpack
+from reid_done_right.images.decode import decode
 from reid_done_right.params import Params, load
 from reid_done_right.stages.score import score
 from tiny import PARAMS

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_done_right.artifacts import Index, InputError
-from reid_done_right.data import images
-from reid_done_right.data.images import content_digests, cut, load
+from reid_done_right.images import decode as images
+from reid_done_right.images.decode import content_digests, cut, load
 
 
 def pixels(height: int = 24, width: int = 16, seed: int = 0) -> NDArray[np.uint8]:

@@ -37,8 +37,9 @@ RANKING = """
     import re, resource, sys
     from pathlib import Path
     import numpy as np
-    from reid_done_right.functional import ranking
-    from reid_done_right.functional.protocols import MARKET1501, Labels
+    from reid_done_right.evaluation import ranking
+    from reid_done_right.evaluation.embedded import Labels
+    from reid_done_right.evaluation.rules import MARKET1501
 
     queries, items = 1000, 150_000
     rng = np.random.default_rng(0)
@@ -48,7 +49,7 @@ RANKING = """
     for embeddings in (query, gallery):
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     person = np.where(np.arange(items) < 2000, np.arange(items) % 500 + 1, 0)  # the rest are distractors
-    asked = lambda size: ranking.rank(query, labels, gallery[:size], Labels(person[:size], np.full(size, 2)), MARKET1501)
+    asked = lambda size: ranking.score(query, labels, gallery[:size], Labels(person[:size], np.full(size, 2)), MARKET1501)
     asked(3000)  # what is compiled and started once
     used = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]) * 2**20,) * 2)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from reid_done_right.functional.metrics import average_precision, cmc
+from reid_done_right.evaluation.metrics import average_precision, cmc
 
 
 @pytest.mark.parametrize(

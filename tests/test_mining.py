@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_done_right.functional.mining import draw_pool, hardest_triplets, mean_similarity, mine
+from reid_done_right.training.mining import draw_pool, hardest_triplets, mean_similarity, mine
 
 torch.set_num_threads(1)
 

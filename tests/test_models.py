@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reid_done_right.artifacts import InputError, Weights
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.models.backbone import build, freeze_statistics, load_state, set_up
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.models.backbone import freeze_statistics, load_state
+from reid_done_right.models.build import build
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
 from reid_done_right.models.pooling import Pool
 from reid_done_right.models.resnet import ResNet

@@ -16,7 +16,7 @@ from reid_done_right.data.readers import READERS, count
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.readers.own import Photos, index_photos, unmatched
 from reid_done_right.data.readers.table import read_table
-from reid_done_right.functional.splits import choose_queries, training_persons
+from reid_done_right.data.splits import choose_queries, training_persons
 from reid_done_right.params import Params
 from reid_done_right.stages.evaluate import tasks
 from tiny import changed

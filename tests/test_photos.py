@@ -29,11 +29,11 @@ from reid_done_right.artifacts import (
     write_weights,
 )
 from reid_done_right.cli import app
-from reid_done_right.data import decoding
-from reid_done_right.data.decoding import decoded
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.readers.layout import rows
-from reid_done_right.models.backbone import build
+from reid_done_right.images import photos as decoding
+from reid_done_right.images.photos import decoded
+from reid_done_right.models.build import build
 from reid_done_right.stages import embed_photos as stage
 from reid_done_right.stages.embed import embed
 from reid_done_right.stages.embed_photos import embed_photos

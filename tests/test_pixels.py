@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_done_right.artifacts import Index, InputError
-from reid_done_right.data import images, pixels
-from reid_done_right.data.images import load, measure
-from reid_done_right.data.pixels import Pixels, ahead
+from reid_done_right.images import decode as images
+from reid_done_right.images import pixels
+from reid_done_right.images.decode import load, measure
+from reid_done_right.images.pixels import Pixels, ahead
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(7)

@@ -265,10 +265,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("modules", "stages"),
     [
-        (["functional/mining.py"], {"train"}),
+        (["training/mining.py"], {"train"}),
         (["models/backbone.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
-        (["models/densenet.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
-        (["functional/reciprocal.py"], {"evaluate"}),
+        (["models/families.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
+        (["evaluation/reciprocal.py"], {"evaluate"}),
         (["reporting/figures.py"], {"draw", "illustrate"}),
         (["reporting/page.html"], {"publish"}),
         (["reporting/latex.py"], {"tabulate"}),

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 
-from reid_done_right.functional.randomness import bits, noise, uniform
+from reid_done_right.images.randomness import bits, noise, uniform
 
 MASK = 2**64 - 1
 

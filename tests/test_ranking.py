@@ -5,17 +5,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import oracles
-from reid_done_right.functional import distractors, protocols, ranking
-from reid_done_right.functional.metrics import average_precision
-from reid_done_right.functional.processors import processor
-from reid_done_right.functional.protocols import Labels, Rule
+from reid_done_right.evaluation import detections, distractors, ranking, rules
+from reid_done_right.evaluation.backend import backend
+from reid_done_right.evaluation.embedded import Embedded, Labels, normalised
+from reid_done_right.evaluation.metrics import average_precision
+from reid_done_right.evaluation.rules import MARKET1501, Rule
+from reid_done_right.evaluation.task import Task
 
 
 def labels(*pairs):
     return Labels(np.array([p for p, _ in pairs]), np.array([c for _, c in pairs]))
 
 
-def by_scores(scores, query, gallery, rule=protocols.MARKET1501, **options):
+def by_scores(scores, query, gallery, rule=MARKET1501, **options):
     """Rank by a matrix of scores written by hand."""
     scores = np.asarray(scores, dtype=np.float32)
 
@@ -23,6 +25,13 @@ def by_scores(scores, query, gallery, rule=protocols.MARKET1501, **options):
         out[:] = scores[rows, columns]
 
     return ranking.rank_by(scorer, query, gallery, rule, **options)
+
+
+def by_products(query, query_labels, gallery, gallery_labels, rule=MARKET1501, threads=None, device=None, **options):
+    """Rank by dot products of embeddings of any norm."""
+    there = backend(threads, device)
+    scorer = ranking.dot_scorer(query, gallery, there)
+    return ranking.rank_by(scorer, query_labels, gallery_labels, rule, backend=there, **options)
 
 
 def ranks(result):
@@ -67,7 +76,7 @@ def test_a_tie_keeps_gallery_order():
         assert ranks(by_scores(scores, labels((1, 1)), gallery)) == [[place + 1]]
 
 
-def test_two_matches_of_equal_score_take_two_places():
+def test_two_matches_of_equal_score_take_two_positions():
     assert ranks(by_scores([[0.5, 0.7, 0.5]], labels((1, 1)), labels((1, 2), (0, 1), (1, 3)))) == [[2, 3]]
 
 
@@ -82,7 +91,7 @@ def test_only_the_same_person_in_the_same_camera_is_deleted():
     assert ranks(by_scores([[0.9, 0.8]], labels((1, 1)), labels((2, 1), (1, 2)))) == [[2]]
 
 
-def test_duke_cut_counts_places_before_deletion_and_keeps_n():
+def test_duke_cut_counts_positions_before_deletion_and_keeps_n():
     gallery = labels((1, 1), (1, 2), (2, 1), (1, 3))  # junk, match, negative, match
     full = by_scores([[0.9, 0.8, 0.7, 0.6]], labels((1, 1)), gallery)
     assert ranks(full) == [[1, 3]]
@@ -98,7 +107,7 @@ def test_duke_cut_counts_places_before_deletion_and_keeps_n():
 def test_gallery_lists_limit_each_query():
     query, gallery = labels((1, 0), (1, 0)), labels((1, 0), (2, 0), (1, 0), (-1, 0))
     scores = [[0.4, 0.5, 0.3, 0.9]] * 2
-    rule = protocols.PERSON_SEARCH
+    rule = rules.PERSON_SEARCH
     lists = [np.array([0, 1]), np.array([3, 2, 1])]
     assert ranks(by_scores(scores, query, gallery, rule, lists=lists)) == [[2], [3]]
 
@@ -106,7 +115,7 @@ def test_gallery_lists_limit_each_query():
 def test_detections_are_scored_by_precision_times_recall():
     """Hits at ranks 1 and 3 of the detections, and a third person box that nobody detected."""
     similarity, hits = np.array([0.2, 0.9, 0.5, 0.7]), np.array([False, True, True, False])
-    result = ranking.rank_detections([similarity, np.empty(0)], [hits, np.empty(0, bool)], [3, 1])
+    result = detections.rank_detections([similarity, np.empty(0)], [hits, np.empty(0, bool)], [3, 1])
     assert ranks(result) == [[1, 3], []]
     assert result.average_precision("step") == pytest.approx([2 / 3 * (1 + 2 / 3) / 2, 0])
     assert result.cmc([1]).tolist() == [1 / 2]
@@ -142,9 +151,9 @@ def test_equals_the_walk_of_the_sorted_list(benchmark, rule, data):
     if data.draw(st.booleans()):
         lists = [data.draw(st.lists(st.integers(0, len(gallery) - 1), unique=True).map(np.array)) for _ in query]
         lists = [each.astype(np.int64) for each in lists]
-    place = processor(threads=1, device=data.draw(st.sampled_from([None, "cpu"])))
-    scorer = ranking.dot_scorer(query, gallery, place)
-    result = ranking.rank_by(scorer, query_labels, gallery_labels, rule, lists=lists, block=block, place=place)
+    device = data.draw(st.sampled_from([None, "cpu"]))
+    options = {"lists": lists, "block": block, "threads": 1, "device": device}
+    result = by_products(query, query_labels, gallery, gallery_labels, rule, **options)
     expected = oracles.evaluate(query @ gallery.T, query_labels, gallery_labels, rule, lists)
     assert ranks(result) == [row["ranks"] for row in expected]
     assert result.first_hit_rank.tolist() == [row["first"] for row in expected]
@@ -163,16 +172,16 @@ def benchmark(seed=0, queries=40, gallery=300, size=16):
 def test_order_of_the_gallery_does_not_matter_without_ties():
     query, query_labels, gallery, gallery_labels = benchmark()
     shuffled = np.random.default_rng(1).permutation(len(gallery))
-    plain = ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
-    other = ranking.rank(query, query_labels, gallery[shuffled], gallery_labels[shuffled], protocols.MARKET1501)
+    plain = by_products(query, query_labels, gallery, gallery_labels, MARKET1501)
+    other = by_products(query, query_labels, gallery[shuffled], gallery_labels[shuffled], MARKET1501)
     assert ranks(plain) == ranks(other)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_blocks_and_threads_do_not_matter(threads):
     query, query_labels, gallery, gallery_labels = benchmark()
-    plain = ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
-    small = ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501, block=400, threads=threads)
+    plain = by_products(query, query_labels, gallery, gallery_labels, MARKET1501)
+    small = by_products(query, query_labels, gallery, gallery_labels, MARKET1501, block=400, threads=threads)
     assert ranks(plain) == ranks(small)
 
 
@@ -186,24 +195,55 @@ def test_long_runs_of_deleted_rows_are_skipped_and_memory_maps_are_read(tmp_path
         for name in ("person_id", "camera_id")
     )
     mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
-    result = ranking.rank(query, query_labels, mapped, Labels(person, camera), protocols.MARKET1501)
-    expected = oracles.evaluate(query @ mapped.T, query_labels, Labels(person, camera), protocols.MARKET1501)
+    result = by_products(query, query_labels, mapped, Labels(person, camera), MARKET1501)
+    expected = oracles.evaluate(query @ mapped.T, query_labels, Labels(person, camera), MARKET1501)
     assert ranks(result) == [row["ranks"] for row in expected]
 
 
 def test_half_precision_storage_changes_little():
     query, query_labels, gallery, gallery_labels = benchmark()
-    gallery = protocols.normalise(gallery)
-    full = ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
-    half = ranking.rank(query, query_labels, gallery.astype(np.float16), gallery_labels, protocols.MARKET1501)
+    gallery = normalised(gallery)
+    full = by_products(query, query_labels, gallery, gallery_labels, MARKET1501)
+    half = by_products(query, query_labels, gallery.astype(np.float16), gallery_labels, MARKET1501)
     assert half.scores()["mAP"] == pytest.approx(full.scores()["mAP"], abs=2e-3)
 
 
-def test_rank_checks_its_input():
+def test_score_checks_its_input_and_ranks_by_dot_products():
     query, query_labels, gallery, gallery_labels = benchmark()
+    query, gallery = normalised(query), normalised(gallery)
+    result = ranking.score(query, query_labels, gallery, gallery_labels, MARKET1501)
+    assert ranks(result) == ranks(by_products(query, query_labels, gallery, gallery_labels))
+    task = Task(Embedded(query, query_labels), Embedded(gallery, gallery_labels), MARKET1501)
+    assert ranks(ranking.rank_gallery(task)) == ranks(result)
+    with pytest.raises(ValueError, match="options k1 belong to a re-ranking, but there is none"):
+        ranking.rank_gallery(task, options={"k1": 3})
     gallery[17] = np.nan
     with pytest.raises(ValueError, match="gallery: embedding of row 17"):
-        ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
+        ranking.score(query, query_labels, gallery, gallery_labels, MARKET1501)
+
+
+def test_rank_gallery_with_lists_refuses_re_ranking():
+    query, query_labels, gallery, gallery_labels = benchmark()
+    pair = normalised(query), query_labels, normalised(gallery), gallery_labels
+    lists = [np.arange(300)] * 40
+    with pytest.raises(ValueError, match="qe-dba would mix the galleries of different queries"):
+        ranking.score(*pair, MARKET1501, lists=lists, rerank="qe-dba")
+    with pytest.raises(ValueError, match="query: 39 lists of gallery rows, expected 40"):
+        ranking.score(*pair, MARKET1501, lists=lists[1:])
+
+
+def test_score_reads_a_mapped_gallery_twice_once_to_check_and_once_to_rank(monkeypatch):
+    query, query_labels, gallery, gallery_labels = benchmark()
+    read = []
+
+    class Counted(np.ndarray):
+        def __getitem__(self, rows):
+            read.append(len(np.arange(len(self))[rows]))
+            return np.asarray(self)[rows]
+
+    counted = normalised(gallery).view(Counted)
+    ranking.score(normalised(query), query_labels, counted, gallery_labels, Rule(junk_id=None))
+    assert sum(read) == 2 * len(gallery)
 
 
 def test_a_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():
@@ -215,14 +255,14 @@ def test_a_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():
     gallery[5:9, 0] = [0.0, -1, 1, -0.0]
     gallery[[5, 8], 1] = 1
     here, there = (
-        ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501, block=3000, device=device)
+        by_products(query, query_labels, gallery, gallery_labels, MARKET1501, block=3000, device=device)
         for device in (None, "cpu")
     )
     assert ranks(here) == ranks(there)
     extra = np.rint(np.random.default_rng(2).standard_normal((90, 16))).astype(np.float32)
-    places = distractors.draw_places(90, DRAWS, np.random.default_rng(3))
+    positions = distractors.draw_positions(90, DRAWS, np.random.default_rng(3))
     one, other = (
-        distractors.count_beating(query, here, extra, places, [0, 30, 90], block=900, device=device)
+        distractors.count_beating(query, here, extra, positions, [0, 30, 90], block=900, device=device)
         for device in (None, "cpu")
     )
     assert (one == other).all() and one.sum() > 0
@@ -236,24 +276,26 @@ def swept(shards):
     query, query_labels, gallery, gallery_labels = benchmark()
     query, gallery = np.rint(2 * query), np.rint(2 * gallery)
     extra = np.rint(2 * np.random.default_rng(2).standard_normal((100, gallery.shape[1]))).astype(np.float32)
-    places = distractors.draw_places(len(extra), DRAWS, np.random.default_rng(3))
-    base = ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
+    positions = distractors.draw_positions(len(extra), DRAWS, np.random.default_rng(3))
+    base = by_products(query, query_labels, gallery, gallery_labels, MARKET1501)
     parts = np.array_split(np.arange(len(extra)), shards)
-    counts = sum(distractors.count_beating(query, base, extra[part], places[part], SIZES, block=900) for part in parts)
-    return base, counts, (query, query_labels, gallery, gallery_labels, extra, places)
+    counts = sum(
+        distractors.count_beating(query, base, extra[part], positions[part], SIZES, block=900) for part in parts
+    )
+    return base, counts, (query, query_labels, gallery, gallery_labels, extra, positions)
 
 
 def test_sweep_equals_an_evaluation_for_each_size_and_draw():
-    base, counts, (query, query_labels, gallery, gallery_labels, extra, places) = swept(shards=1)
+    base, counts, (query, query_labels, gallery, gallery_labels, extra, positions) = swept(shards=1)
     curves = distractors.sweep(base, counts)
     for s, size in enumerate(SIZES):
         for draw in range(DRAWS):
-            chosen = extra[np.argsort(places[:, draw])[:size]]
+            chosen = extra[np.argsort(positions[:, draw])[:size]]
             grown = Labels(
                 np.concatenate([gallery_labels.person_id, np.zeros(size, np.int64)]),
                 np.concatenate([gallery_labels.camera_id, np.zeros(size, np.int64)]),
             )
-            alone = ranking.rank(query, query_labels, np.concatenate([gallery, chosen]), grown, protocols.MARKET1501)
+            alone = by_products(query, query_labels, np.concatenate([gallery, chosen]), grown, MARKET1501)
             assert curves.average_precision[s, draw] == pytest.approx(alone.scores()["mAP"])
             assert curves.average_precision_step[s, draw] == pytest.approx(alone.scores()["mAP_step"])
             assert curves.rank1[s, draw] == alone.scores()["rank1"]
@@ -270,11 +312,11 @@ def test_shards_add_up_and_the_curve_only_falls():
 
 
 def test_sweep_says_what_is_wrong_with_its_input():
-    base, _, (query, _, _, _, extra, places) = swept(shards=1)
+    base, _, (query, _, _, _, extra, positions) = swept(shards=1)
     with pytest.raises(ValueError, match="distractors are"):
-        distractors.count_beating(query, base, extra[:50], places, SIZES)
+        distractors.count_beating(query, base, extra[:50], positions, SIZES)
     with pytest.raises(ValueError, match="expected ascending"):
-        distractors.count_beating(query, base, extra, places, [10, 5])
+        distractors.count_beating(query, base, extra, positions, [10, 5])
 
 
 def test_average_precision_is_the_same_from_ranks_alone():
@@ -285,4 +327,4 @@ def test_average_precision_is_the_same_from_ranks_alone():
 def test_a_device_that_is_not_there_is_named():
     for device in ("cuda:99", "abacus"):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
-            processor(device=device)
+            backend(device=device)

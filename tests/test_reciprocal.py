@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from reid_done_right.functional import protocols, ranking, reciprocal
-from reid_done_right.functional.evaluation import evaluate
-from reid_done_right.functional.protocols import Labels
+from reid_done_right.evaluation import ranking, reciprocal
+from reid_done_right.evaluation.embedded import Labels
+from reid_done_right.evaluation.rules import MARKET1501
 
 HALF = {"matlab": lambda k1: int(np.floor((k1 + 1) / 2 + 0.5)), "python": lambda k1: int(np.around(k1 / 2)) + 1}
 
@@ -56,13 +56,13 @@ def test_halves_differ_only_for_k1_3_mod_4():
 
 def test_lambda_one_keeps_the_ranking_and_blocks_feed_the_evaluator():
     query, gallery, query_labels, gallery_labels = clustered(5)
-    plain = ranking.rank(query, query_labels, gallery, gallery_labels, protocols.MARKET1501)
+    plain = ranking.score(query, query_labels, gallery, gallery_labels, MARKET1501)
     same = reciprocal.k_reciprocal(query, gallery, lambda_value=1.0)
-    again = ranking.rank_by(same.score, query_labels, gallery_labels, protocols.MARKET1501, block=100)
+    again = ranking.rank_by(same.score, query_labels, gallery_labels, MARKET1501, block=100)
     assert (again.ranks == plain.ranks).all()
     better = reciprocal.k_reciprocal(query, gallery, k1=6, k2=2)
-    result = ranking.rank_by(better.score, query_labels, gallery_labels, protocols.MARKET1501, block=100)
-    expected = oracles.evaluate(-whole(better), query_labels, gallery_labels, protocols.MARKET1501)
+    result = ranking.rank_by(better.score, query_labels, gallery_labels, MARKET1501, block=100)
+    expected = oracles.evaluate(-whole(better), query_labels, gallery_labels, MARKET1501)
     assert result.average_precision() == pytest.approx([row["trapezoid"] for row in expected])
     assert result.average_precision().mean() > plain.average_precision().mean()
 
@@ -75,7 +75,7 @@ def test_on_a_device_of_pytorch_the_same():
         assert whole(there).numpy() == pytest.approx(whole(here), abs=1e-6)
     for rerank in ("none", "qe-dba", "k-reciprocal"):
         one, other = (
-            evaluate(query, query_labels, gallery, gallery_labels, protocols.MARKET1501, rerank=rerank, device=device)
+            ranking.score(query, query_labels, gallery, gallery_labels, MARKET1501, rerank=rerank, device=device)
             for device in (None, "cpu")
         )
         assert (one.ranks == other.ranks).all()
@@ -102,6 +102,6 @@ def test_wrong_settings_are_refused(options, message):
 
 
 def test_embeddings_must_be_of_unit_norm():
-    query, gallery, _, _ = clustered(0)
+    query, gallery, query_labels, gallery_labels = clustered(0)
     with pytest.raises(ValueError, match="gallery: embedding of row 0 has norm 2, expected 1"):
-        reciprocal.k_reciprocal(query, 2 * gallery)
+        ranking.score(query, query_labels, 2 * gallery, gallery_labels, MARKET1501, rerank="k-reciprocal")

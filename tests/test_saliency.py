@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reid_done_right.models.backbone import build
+from reid_done_right.models.build import build
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.saliency import embed_maps, grad_cam, maps_and_embeddings, shared, strongest
 from reid_done_right.reporting.figures import house_style, image

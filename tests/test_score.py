@@ -7,19 +7,13 @@ from safetensors.numpy import save_file
 
 import oracles
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.expansion import expand
-from reid_done_right.functional.protocols import (
-    MARKET1501,
-    MARS,
-    PERSON_SEARCH,
-    Labels,
-    Rule,
-    pool_queries,
-    pool_tracklets,
-)
-from reid_done_right.functional.ranking import rank
-from reid_done_right.functional.reciprocal import k_reciprocal
-from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.evaluation.embedded import Embedded, Labels
+from reid_done_right.evaluation.expansion import expand
+from reid_done_right.evaluation.pooling import pool_queries, pool_tracklets
+from reid_done_right.evaluation.ranking import score as rank
+from reid_done_right.evaluation.reciprocal import k_reciprocal
+from reid_done_right.evaluation.rules import MARKET1501, MARS, PERSON_SEARCH, Rule
+from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.stages.score import score
 
 
@@ -150,7 +144,9 @@ def test_multiple_queries_are_pooled(files, tmp_path):
     boxes["embeddings"] = people(7, 24)["embeddings"]
     paths = files(query=QUERY, gallery=GALLERY, boxes=boxes)
     found = run(*paths[:2], tmp_path / "scores.json", multi_query=paths[2], pool="max")
-    pooled = pool_queries(boxes["embeddings"], Labels(boxes["person_id"], boxes["camera_id"]), LABELS[0], "max")
+    pooled = pool_queries(
+        Embedded(boxes["embeddings"], Labels(boxes["person_id"], boxes["camera_id"])), LABELS[0], "max"
+    )
     assert found["mAP"] == plain(pooled).scores()["mAP"] != plain().scores()["mAP"]
 
 
@@ -301,7 +297,7 @@ def test_bad_files_are_named_and_nothing_is_written(files, tmp_path, gallery, me
         ({"protocol": "mars"}, "query.npz: no array 'tracklet_id'"),
         ({"protocol": "person-search"}, "gallery.npz: no array 'image_id'"),
         ({"changes": {"camera": 1}}, "rules are same_camera_is_junk, junk_id"),
-        ({"changes": {"cut": 0}}, "cut is 0, expected a place from 1 on"),
+        ({"changes": {"cut": 0}}, "cut is 0, expected a rank from 1 on"),
         ({"sizes": [1]}, "distractors and sizes belong together"),
         ({"distractors": "query.npz", "sizes": [0, 13]}, "query.npz: 12 distractors, but sizes ask for 13"),
         ({"distractors": "query.npz", "sizes": [3, 0]}, "sizes are 3, 0: expected ascending"),
@@ -320,7 +316,7 @@ def test_bad_files_are_named_and_nothing_is_written(files, tmp_path, gallery, me
         ),
         ({"options": {"k1": 20}}, "options k1 belong to a re-ranking"),
         ({"rerank": "qe-dba", "protocol": "person-search"}, "would mix the galleries"),
-        ({"ranks": [0]}, "ranks are 0: expected places from 1 on"),
+        ({"ranks": [0]}, "ranks are 0: expected whole numbers from 1 on"),
         ({"per_query": "rows.csv"}, "rows.csv: expected a name that ends in .parquet"),
         ({"per_query": "query.npz/rows.parquet"}, "query.npz is no folder that can be written to"),
     ],

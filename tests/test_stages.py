@@ -161,7 +161,7 @@ def test_shards_are_the_distractors_dealt_out(chain: Chain, tmp_path: Path) -> N
 
 
 def test_chunks_change_no_embedding(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reid_done_right.data.pixels.AHEAD", 3)
+    monkeypatch.setattr("reid_done_right.images.pixels.AHEAD", 3)
     embed(settings={"threads": 1}, index=chain["market.parquet"], embedder=chain["embedder"], out=tmp_path / "chunked")
     whole, chunked = read_embeddings(chain["embedded"]), read_embeddings(tmp_path / "chunked")
     assert np.array_equal(whole.rows, chunked.rows)

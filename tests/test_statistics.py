@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from reid_done_right.functional.statistics import (
+from reid_done_right.evaluation.statistics import (
     binned_means,
     compare,
     mean_and_deviation,

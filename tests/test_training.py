@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional.losses import triplet_loss
-from reid_done_right.functional.mining import mine
-from reid_done_right.functional.schedules import classification_rate, cutout_limit, halving, warm_up
-from reid_done_right.models.backbone import set_up
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
 from reid_done_right.params import Pretrain, Ranking
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classify import classify
+from reid_done_right.training.losses import triplet_loss
+from reid_done_right.training.mining import mine
 from reid_done_right.training.rank import collapsed, rank
+from reid_done_right.training.schedules import classification_rate, cutout_limit, halving, warm_up
 from reid_done_right.training.watching import watching
 from tiny import PARAMS
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional import transforms
-from reid_done_right.functional.transforms import (
+from reid_done_right.images import transforms
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import (
     MEAN,
     STD,
     Views,

@@ -10,7 +10,7 @@ import torchvision
 
 from reid_done_right.artifacts import InputError, Weights, provenance, read_weights, write_weights
 from reid_done_right.data.sources import TABLE, weights_file
-from reid_done_right.models.backbone import build
+from reid_done_right.models.build import build
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.stages.initialise import initialise
 

@@ -13,20 +13,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reid_done_right.functional.evaluation import evaluate as score
-    from reid_done_right.functional.protocols import RULES, Labels, Rule
-    from reid_done_right.functional.search import rank
+    from reid_done_right.evaluation.embedded import Labels
+    from reid_done_right.evaluation.ranking import score
+    from reid_done_right.evaluation.rules import RULES, Rule
+    from reid_done_right.evaluation.topk import top_k as rank
     from reid_done_right.photos import load_embedder
 
 __all__ = ["RULES", "Labels", "Rule", "load_embedder", "rank", "score"]
 
 _HOMES = {
-    "RULES": "functional.protocols.RULES",
-    "Labels": "functional.protocols.Labels",
-    "Rule": "functional.protocols.Rule",
+    "RULES": "evaluation.rules.RULES",
+    "Labels": "evaluation.embedded.Labels",
+    "Rule": "evaluation.rules.Rule",
     "load_embedder": "photos.load_embedder",
-    "rank": "functional.search.rank",
-    "score": "functional.evaluation.evaluate",
+    "rank": "evaluation.topk.top_k",
+    "score": "evaluation.ranking.score",
 }
 
 

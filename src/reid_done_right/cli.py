@@ -513,24 +513,20 @@ def search(
         Literal["none", "qe-dba", "k-reciprocal"],
         typer.Option(help="qe-dba is the paper's re-ranking, k-reciprocal the one of Zhong et al."),
     ] = "none",
-    approximate: Annotated[
-        bool, typer.Option("--approximate", help="Search a graph of neighbours, made once beside the gallery (faiss).")
-    ] = False,
     html: Annotated[Path | None, _file("Also write a page with the pictures (.html).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [all cores]")] = None,
     numerics: NumericsSwitch = "portable",
 ) -> None:
     """Find the photos of a gallery that look most like the person on each of yours.
 
-    Exact: every photo of the gallery is compared. --approximate looks at a few thousand, which pays for
-    many queries in millions of photos.
+    Exact: every photo of the gallery is compared.
     Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
-    A place is a likeness, not an identification.
+    A match is a likeness, not an identification.
     """
     from reid_done_right.stages.search import search as search_gallery
 
     _slow_bars_in_logs()
-    how: dict[str, Any] = {"top": top, "rerank": rerank, "approximate": approximate}
+    how: dict[str, Any] = {"top": top, "rerank": rerank}
     found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
     _print_places(found, rerank != "none")
     if html is not None:

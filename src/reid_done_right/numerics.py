@@ -9,7 +9,7 @@ What it takes, library by library (docs/numerics.md has what was measured, on wh
 PyTorch's own kernels    ATEN_CPU_CAPABILITY
 oneDNN, convolutions     ONEDNN_MAX_CPU_ISA
 MKL                      nothing of ours passes through it, as its kernels depend on the processor's maker
-                         (`reid_done_right.functional.products`); MKL_CBWR, MKL_DYNAMIC for whatever else does
+                         (`reid_done_right.models.products`); MKL_CBWR, MKL_DYNAMIC for whatever else does
 OpenBLAS                 OPENBLAS_CORETYPE, for NumPy's and SciPy's matrix products
 NumPy                    NPY_DISABLE_CPU_FEATURES; the functions of AVX-512 round otherwise. Under two names, as NumPy
                          2.4 renamed them; a name that NumPy or the processor does not know is passed over

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_weights
-from reid_done_right.data.decoding import decoded
-from reid_done_right.data.images import Image
 from reid_done_right.data.manifest import file_digest
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional.transforms import resized
+from reid_done_right.images.decode import Image
+from reid_done_right.images.photos import decoded
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import resized
 from reid_done_right.models.embedder import Embedder, embedder_of
 from reid_done_right.models.embedder import embed as run
 from reid_done_right.models.padding import too_small
@@ -106,7 +106,7 @@ class PhotoEmbedder:
         return run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
 
     def fault(self, image: Image | str) -> str | None:
-        """Say why what `reid_done_right.data.decoding.decoded` gives cannot be embedded; None if it can."""
+        """Say why what `reid_done_right.images.photos.decoded` gives cannot be embedded; None if it can."""
         if isinstance(image, str):
             return image
         height, width = resized(np.array([image.shape[:2]], np.int64), self.largest_side)[0].tolist()
@@ -118,7 +118,7 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
     """Load a trained embedder, such as `results/embedded/train/market-default-seed0.safetensors`.
 
     The file carries all that it needs: backbone, pooling, largest side. Normalisation is the same for all
-    (`reid_done_right.functional.transforms.MEAN` and `STD`). No code in the file is executed.
+    (`reid_done_right.images.transforms.MEAN` and `STD`). No code in the file is executed.
 
     >>> embedder = load_embedder("market-default-seed0.safetensors")
     >>> embedder.largest_side

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.protocols import integers
+from reid_done_right.evaluation.embedded import integers
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_done_right.artifacts import Index, InputError
-from reid_done_right.data.images import clip, decode, inspect
 from reid_done_right.data.readers.layout import select
+from reid_done_right.images.decode import clip, decode, inspect
 
 ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")
 """How a JPEG and a PNG end that were written to their end."""

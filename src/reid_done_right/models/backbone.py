@@ -1,8 +1,7 @@
-"""What all backbones share: their interface, loading and freezing; and which network a description means."""
+"""What all backbones share: their interface, folded batch norm, loading and freezing."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.products import convolve
 from reid_done_right.models.padding import too_small
+from reid_done_right.models.products import convolve
 
 
 class Backbone(nn.Module):
@@ -57,22 +56,6 @@ class Backbone(nn.Module):
         counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
         kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
         load_state(self, counts | kept, what)
-
-
-def build(description: Mapping[str, Any]) -> Backbone:
-    """Build a backbone, with random weights, as `reid_done_right.params.Backbone.described` or weights say."""
-    from reid_done_right.models.resnet import ResNet
-
-    if "family" not in description:
-        return ResNet(**description)
-    from torchvision.models import get_model  # costs a second that residual networks need not pay
-
-    from reid_done_right.models.densenet import DenseNet
-    from reid_done_right.models.inception import Inception
-
-    if description["family"] == "inception_v3":
-        return Inception(get_model("inception_v3", aux_logits=False, init_weights=True))
-    return DenseNet(get_model(description["family"]))
 
 
 NARROW = 16
@@ -126,40 +109,3 @@ def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:
         if isinstance(part, nn.BatchNorm2d):
             for parameter in part.parameters():
                 parameter.requires_grad_(batch_norm == "affine")
-
-
-def set_up(threads: int, precision: str = "float32", deterministic: bool = True) -> torch.device:
-    """Choose the device and its arithmetic; on a CPU a fixed number of threads makes it repeatable.
-
-    precision      tf32 lets a GPU round the factors of float32 products to 10 bits; for bfloat16 see `precise`
-    deterministic  have a GPU use kernels whose sums have one order, where PyTorch has them, and warn where it has not;
-                   else let cuDNN try its kernels at each new shape and keep the fastest
-    Raises InputError if torchrun started more processes than there are GPUs.
-    """
-    torch.set_num_threads(threads)
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts, for one order of sums
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not deterministic
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-    if number >= there:
-        raise InputError(f"process {number + 1} finds {there} GPUs: ask for as many in resources as a machine has")
-    torch.cuda.set_device(number)
-    return torch.device("cuda", number)
-
-
-def precise(precision: str, device: torch.device) -> torch.autocast:
-    """Compute products in bfloat16 if `precision` says so; parameters, sums and losses stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
-"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether an error of PyTorch's means that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError, Weights
-from reid_done_right.functional.products import Linear
-from reid_done_right.functional.transforms import Images, render, whole
-from reid_done_right.models.backbone import Backbone, build, load_state
+from reid_done_right.images.transforms import Images, render, whole
+from reid_done_right.models.backbone import Backbone, load_state
+from reid_done_right.models.build import build
 from reid_done_right.models.compiling import compile_, enlarged
 from reid_done_right.models.padding import batches, mask_of
 from reid_done_right.models.pooling import Pool
+from reid_done_right.models.products import Linear
 
 PIXELS = {"cpu": 2**18, "cuda": 2**24}
 """Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.transforms import MEAN, STD
+from reid_done_right.images.transforms import MEAN, STD
 from reid_done_right.models.embedder import Embedder
 
 Form = Literal["onnx", "torch-export"]

@@ -65,8 +65,3 @@ def zero_(maps: Tensor, mask: Tensor | None) -> Tensor:
 def halve(mask: Tensor | None) -> Tensor | None:
     """Follow a stride of 2 that keeps ceil(n / 2) of n rows: a kernel of 2k + 1 within a padding of k."""
     return None if mask is None else mask[:, :, ::2, ::2].contiguous()
-
-
-def halve_down(mask: Tensor | None) -> Tensor | None:
-    """Follow a stride of 2 that keeps floor(n / 2) of n rows: a kernel of 2 without padding."""
-    return None if mask is None else mask[:, :, 1::2, 1::2].contiguous()

@@ -19,9 +19,12 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.functional.transforms import augmented
-from reid_done_right.models import backbone as models
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import augmented
+from reid_done_right.models.backbone import Backbone as Network
+from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.build import build
+from reid_done_right.models.device import precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.pooling import Pool
 from reid_done_right.params import SMALLEST, Backbone, Pretrain, Train
@@ -48,9 +51,9 @@ class Speed:
 @cache
 def _flops(description: str, height: int, width: int) -> int:
     with torch.device("meta"):
-        backbone = models.build(json.loads(description))
+        backbone = build(json.loads(description))
         image = torch.empty(1, 3, height, width)
-    models.freeze_statistics(backbone)
+    freeze_statistics(backbone)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone(image)
     return int(counter.get_total_flops())
@@ -64,16 +67,16 @@ def arithmetic(layers: Backbone, height: int, width: int) -> int:
 def weights_bytes(layers: Backbone, embedding: int | None = None) -> int:
     """Give the bytes of a backbone's weights or, with an embedding size, of an embedder's."""
     with torch.device("meta"):
-        network: torch.nn.Module = models.build(layers.described())
+        network: torch.nn.Module = build(layers.described())
         if embedding is not None:
-            network = Embedder(models.build(layers.described()), embedding, "max")
+            network = Embedder(build(layers.described()), embedding, "max")
     return 4 * sum(int(tensor.numel()) for tensor in network.state_dict().values())
 
 
 def dimension(layers: Backbone, embedding: int) -> int:
     """Give the size of an embedding: that of the fully-connected layer, or, with 0, the backbone's channels."""
     with torch.device("meta"):
-        return embedding or models.build(layers.described()).channels
+        return embedding or build(layers.described()).channels
 
 
 def ranking_memory(layers: Backbone, settings: Train, workers: int = 1) -> int:
@@ -81,9 +84,9 @@ def ranking_memory(layers: Backbone, settings: Train, workers: int = 1) -> int:
     share = 3 * -(-settings.batch // workers)
     count = 3 if settings.batching == "sequential" else min(settings.at_once, share)
     with torch.device("meta"):
-        embedder = Embedder(models.build(layers.described()), settings.embedding, settings.pooling)
+        embedder = Embedder(build(layers.described()), settings.embedding, settings.pooling)
         images = torch.empty(count, 3, *sides(layers, settings.largest_side))
-    models.freeze_statistics(embedder, settings.batch_norm)
+    freeze_statistics(embedder, settings.batch_norm)
     if settings.precision == "bfloat16":  # autocast keeps activations so
         embedder, images = embedder.bfloat16(), images.bfloat16()
     return _kept(embedder, images, lambda network, batch: network(batch).sum())
@@ -92,7 +95,7 @@ def ranking_memory(layers: Backbone, settings: Train, workers: int = 1) -> int:
 def classification_memory(layers: Backbone, settings: Pretrain) -> int:
     """Count the same of an update of the classification stage; the classifier's own few weights are left out."""
     with torch.device("meta"):
-        backbone = models.build(layers.described())
+        backbone = build(layers.described())
         crops = torch.empty(settings.batch, 3, settings.crop_height, settings.crop_width)
     pool = Pool(settings.pooling)
     return _kept(backbone.train(), crops, lambda network, batch: pool(network(batch)[0]).sum())
@@ -112,8 +115,8 @@ def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> S
     On a GPU at their real size, `at_once` images together. On a CPU with as many images as `BUDGET` pays, and, where
     that is less than the smallest update, smaller ones: their seconds are scaled by the arithmetic.
     """
-    device = models.set_up(threads, train.precision, train.deterministic)
-    embedder = Embedder(models.build(layers.described()), train.embedding, train.pooling).to(device)
+    device = set_up(threads, train.precision, train.deterministic)
+    embedder = Embedder(build(layers.described()), train.embedding, train.pooling).to(device)
     crop = (pretrain.crop_height, pretrain.crop_width)
     person = sides(layers, train.largest_side)
     together = min(3 * train.batch, train.at_once if train.batching == "padded" else 3 * train.batch)
@@ -158,7 +161,7 @@ def device_memory() -> tuple[str, int, int, int] | None:
 
 
 def _classify(
-    network: models.Backbone,
+    network: Network,
     pretrain: Pretrain,
     device: torch.device,
     count: int,
@@ -180,13 +183,13 @@ def _rank(
     """Give the seconds of an update of the ranking stage all of whose triplets have a loss."""
     images = _noise(count, size, device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    models.freeze_statistics(embedder, train.batch_norm)
+    freeze_statistics(embedder, train.batch_norm)
     descent = Descent(embedder.parameters(), train.momentum, train.weight_decay)
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[train.batching]
 
     def update() -> None:
         descent.clear()
-        with models.precise(train.precision, device):
+        with precise(train.precision, device):
             add(
                 embedder,
                 images,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_done_right.functional.statistics import Comparison, compare
+from reid_done_right.evaluation.statistics import Comparison, compare
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
 from reid_done_right.reporting.runs import Runs, run_stem, stem_of

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.statistics import Comparison, compare
+from reid_done_right.evaluation.statistics import Comparison, compare
 from reid_done_right.reporting.runs import Runs
 
 NEEDED = ("protocol", "rerank", "query", "ap", "ap_step", "first_hit_rank")

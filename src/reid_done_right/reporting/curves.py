@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.statistics import binned_means
+from reid_done_right.evaluation.statistics import binned_means
 from reid_done_right.reporting.runs import run_name
 
 CURVE = ("run", "sizes", "gallery", "mAP", "rank1")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as pillow
 
-from reid_done_right.functional.statistics import binned_means
+from reid_done_right.evaluation.statistics import binned_means
 from reid_done_right.reporting.curves import Training
 from reid_done_right.reporting.shapes import DATASETS
 

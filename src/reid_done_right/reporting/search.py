@@ -19,11 +19,11 @@ BOX = (192, 288)
 
 @dataclass(frozen=True)
 class Hit:
-    """A place of a query.
+    """A photo found for a query.
 
     path        of the photo; name: its path below the gallery's folder
     similarity  dot product of the embeddings, in [-1, 1]
-    score       what places are ordered by: the similarity, or what a re-ranking makes of it
+    score       what photos are ordered by: the similarity, or what a re-ranking makes of it
     labels      person and camera of the photo, as far as known
     """
 
@@ -36,7 +36,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Searched:
-    """A query by its path, and its places, best first."""
+    """A query by its path, and the photos found for it, best first."""
 
     query: str
     hits: Sequence[Hit]
@@ -46,7 +46,7 @@ def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None],
     """Write the page.
 
     pictures: WebP of every photo by its path, None for one that is gone. about: gallery, root, photos, left_out,
-    model, digest, rerank, approximate, top.
+    model, digest, rerank, top.
     """
     sources = {path: data_uri(content) if content else "" for path, content in pictures.items()}
     return template("search.html").render(found=found, sources=sources, about=about, box=BOX) + "\n"

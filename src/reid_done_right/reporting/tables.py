@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.statistics import Comparison, mean_and_deviation
+from reid_done_right.evaluation.statistics import Comparison, mean_and_deviation
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
 from reid_done_right.reporting.runs import Cell, Runs, gather, run_name

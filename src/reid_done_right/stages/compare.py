@@ -13,7 +13,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_json, write_text
-from reid_done_right.functional.statistics import compare as compare_queries
+from reid_done_right.evaluation.statistics import compare as compare_queries
 from reid_done_right.reporting.comparisons import check_queries, values
 from reid_done_right.reporting.tables import interval_text, signed
 

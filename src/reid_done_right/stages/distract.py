@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_embeddings, read_index, replacing, write_json
-from reid_done_right.functional.distractors import count_beating, draw_places, sweep
-from reid_done_right.functional.protocols import RULES, Labels
-from reid_done_right.functional.ranking import rank
+from reid_done_right.data.tasks import image_task
+from reid_done_right.evaluation.distractors import count_beating, draw_positions, sweep
+from reid_done_right.evaluation.ranking import rank_gallery
 
 
 def distract(
@@ -28,28 +28,26 @@ def distract(
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
-    labels = [Labels(rows.person_id[part], rows.camera_id[part]) for part in (rows.query, rows.gallery)]
-    query, gallery = embedded.of(rows.query), embedded.of(rows.gallery)
-    rule = RULES["market1501-500k"]
-    threads = settings["threads"]
-    ranking = rank(query, labels[0], gallery, labels[1], rule, threads=threads)
+    task, threads = image_task(rows, embedded, {"format": "market1501-500k"}), settings["threads"]
+    ranking = rank_gallery(task, threads=threads)
     total = sum(len(read_embeddings(shard).rows) for shard in shards)
     if total < settings["sizes"][-1]:
         raise InputError(
             f"{shards[0].parent}: {total} distractors, but distract.sizes asks for {settings['sizes'][-1]}"
         )
-    places = draw_places(total, settings["draws"], np.random.default_rng(settings["seed"]))
+    positions = draw_positions(total, settings["draws"], np.random.default_rng(settings["seed"]))
     counts = np.zeros((len(ranking.ranks), len(settings["sizes"]), settings["draws"]), np.int32)
     for shard in tqdm(shards, desc="distract", unit="shard"):
         part = read_embeddings(shard)
-        counts += count_beating(query, ranking, part.embeddings, places[part.rows], settings["sizes"], threads=threads)
-    curves = sweep(ranking, counts, rule.ap_rule)
+        which = (part.embeddings, positions[part.rows], settings["sizes"])
+        counts += count_beating(task.query.embeddings, ranking, *which, threads=threads)
+    curves = sweep(ranking, counts, task.rule.ap_rule)
     curve = {
         "run": settings["run"],
         "collapsed": bool(embedded.about.get("collapsed", False)),
         "protocol": "single-query",
-        "ap_rule": rule.ap_rule,
-        "gallery": len(gallery),
+        "ap_rule": task.rule.ap_rule,
+        "gallery": len(task.gallery),
         "sizes": settings["sizes"],
         "draws": settings["draws"],
         "mAP": curves.average_precision.tolist(),

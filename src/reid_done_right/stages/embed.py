@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from reid_done_right.artifacts import Embeddings, read_index, read_weights, write_embeddings
-from reid_done_right.data.pixels import ahead
-from reid_done_right.models.backbone import set_up
+from reid_done_right.images.pixels import ahead
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import embed as run
 from reid_done_right.models.embedder import embedder_of
 from reid_done_right.numerics import computed_on, weakest

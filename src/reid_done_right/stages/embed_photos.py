@@ -2,7 +2,7 @@
 
 Not part of the graph. Photos are embedded shard by shard; a finished shard is kept in a folder beside the gallery, from
 which the same command goes on after a kill. A shard is known by the model and by path, size and time of change of each
-of its photos. Memory holds two parts of a shard (`reid_done_right.data.decoding`) and the list of paths.
+of its photos. Memory holds two parts of a shard (`reid_done_right.images.photos`) and the list of paths.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from reid_done_right.artifacts import Embeddings, InputError, read_embeddings, write_embeddings
-from reid_done_right.data.decoding import decoded
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.listing import Listing, list_photos
 from reid_done_right.data.manifest import portable
-from reid_done_right.models.backbone import set_up
+from reid_done_right.images.photos import decoded
+from reid_done_right.models.device import set_up
 from reid_done_right.photos import PhotoEmbedder, load_embedder
 
 SHARD = 4096

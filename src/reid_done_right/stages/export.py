@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reid_done_right.artifacts import InputError, read_json, replacing
 from reid_done_right.data.manifest import file_digest
 from reid_done_right.data.sources import TABLE
-from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models.export import OPSET, Form, largest_difference
 from reid_done_right.models.export import export as to_bytes
 from reid_done_right.photos import load_embedder

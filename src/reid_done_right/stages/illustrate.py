@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_done_right.artifacts import Index, read_index, read_weights, replacing
-from reid_done_right.data.images import load
-from reid_done_right.data.pixels import ahead
-from reid_done_right.functional.heat import enlarge
-from reid_done_right.functional.protocols import rule_of
-from reid_done_right.functional.showing import extremes, most_seen, spread
-from reid_done_right.functional.transforms import render, whole
-from reid_done_right.models.backbone import set_up
+from reid_done_right.evaluation.rules import rule_of
+from reid_done_right.images.decode import load
+from reid_done_right.images.pixels import ahead
+from reid_done_right.images.transforms import render, whole
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embedder_of
 from reid_done_right.models.saliency import grad_cam, maps_and_embeddings, shared, strongest
 from reid_done_right.reporting.figures import house_style, image
+from reid_done_right.reporting.heat import enlarge
 from reid_done_right.reporting.pictures import List_, Row, figure4, gallery
+from reid_done_right.reporting.showing import extremes, most_seen, spread
 
 LISTS, PAIRS, PEOPLE, SHOTS, DIMENSIONS, ATTENTION = 4, 6, 3, 6, 5, 50
 """Ranked lists of each kind, pairs, people, images of each; dimensions of Figures 1 and 5, and of Figure 6."""
@@ -45,7 +45,7 @@ def illustrate(
     """Write figure1, figure4, figure5 and figure6 as .svg and .png into the folder `out`; give their paths.
 
     places: Parquet of `retrieve`; queries: Parquet of `evaluate`, both of the run that trained `embedder`.
-    Which queries, pairs and people are shown: rules that the subtitles state (`reid_done_right.functional.showing`).
+    Which queries, pairs and people are shown: rules that the subtitles state (`reid_done_right.reporting.showing`).
     """
     device = set_up(settings["threads"])
     rows = read_index(index)

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, write_index
 from reid_done_right.data.damage import leave_out
-from reid_done_right.data.images import content_digests
 from reid_done_right.data.manifest import check_unchanged, read_manifest
 from reid_done_right.data.readers import READERS, check_counts, report
+from reid_done_right.images.decode import content_digests
 
 
 def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: int = 1) -> None:

@@ -11,8 +11,9 @@ import torch
 from pedestrians.objects import object_images
 from reid_done_right.artifacts import Weights, provenance, read_state, write_weights
 from reid_done_right.data.manifest import file_digest
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.models.backbone import build, set_up
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.models.build import build
+from reid_done_right.models.device import set_up
 from reid_done_right.numerics import computed_on
 from reid_done_right.params import Objects, Pretrain
 from reid_done_right.training.classify import classify

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 
 from reid_done_right.artifacts import InputError, read_index, read_json, write_text
-from reid_done_right.data.images import load
-from reid_done_right.functional.metrics import ApRule
-from reid_done_right.functional.protocols import rule_of
+from reid_done_right.evaluation.metrics import ApRule
+from reid_done_right.evaluation.rules import rule_of
+from reid_done_right.images.decode import load
 from reid_done_right.reporting.markdown import WITH_PEOPLE, captions
 from reid_done_right.reporting.page import Browsed, page, thumbnails
 

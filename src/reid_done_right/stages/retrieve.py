@@ -1,4 +1,4 @@
-"""Retrieval: the first ten places of every ranked list of one run, to be looked at, and its similarities."""
+"""Retrieval: the first ten ranks of every list of one run, to be looked at, and its similarities."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from reid_done_right.artifacts import Embeddings, Index, InputError, read_embeddings, read_index, replacing, write_json
-from reid_done_right.functional.protocols import Labels, rule_of
-from reid_done_right.functional.retrieval import Retrieved
-from reid_done_right.functional.retrieval import retrieve as first_places
+from reid_done_right.artifacts import Index, read_embeddings, read_index, replacing, write_json
+from reid_done_right.data.tasks import image_task
+from reid_done_right.evaluation.topk import Retrieved
+from reid_done_right.evaluation.topk import retrieve as first_ranks
 
 
 def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, similarities: Path) -> None:
-    """Write who came first for each query, a row a place, and histograms of the similarities.
+    """Write who came first for each query, a row a rank, and histograms of the similarities.
 
     settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (of one's own data only),
     "person_search_gallery"} as in the parameters.
@@ -23,47 +23,26 @@ def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
-    lists = None
-    if settings["format"] == "person-search":
-        size = str(settings["person_search_gallery"])
-        if rows.gallery_lists is None or size not in rows.gallery_lists:
-            raise InputError(f"{index}: no gallery lists of size {size}; set evaluate.person_search_gallery")
-        lists = [np.searchsorted(rows.gallery, members) for members in rows.gallery_lists[size]]
-    found = first_places(
-        embedded.of(rows.query),
-        _labels(rows, rows.query),
-        embedded.of(rows.gallery),
-        _labels(rows, rows.gallery),
-        rule_of(settings["format"], settings.get("protocol")),
-        lists=lists,
-    )
-    _write_places(out, rows, found)
-    content: dict[str, Any] = {"run": settings["run"], "collapsed": _collapsed(embedded)}
+    found = first_ranks(image_task(rows, embedded, settings))
+    _write_ranks(out, rows, found)
+    content: dict[str, Any] = {"run": settings["run"], "collapsed": bool(embedded.about.get("collapsed", False))}
     content |= {name: getattr(found, name).tolist() for name in ("edges", "positives", "negatives")}
     write_json(similarities, content)
 
 
-def _labels(index: Index, rows: Any) -> Labels:
-    return Labels(index.person_id[rows], index.camera_id[rows])
-
-
-def _collapsed(embedded: Embeddings) -> bool:
-    return bool(embedded.about.get("collapsed", False))
-
-
-def _write_places(path: Path, index: Index, found: Retrieved) -> None:
-    """Write a row for each query and place; places that a short gallery does not fill are left out."""
+def _write_ranks(path: Path, index: Index, found: Retrieved) -> None:
+    """Write a row for each query and rank; ranks that a short gallery does not fill are left out."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    query, place = np.nonzero(found.items >= 0)
+    query, position = np.nonzero(found.items >= 0)
     columns = {
         "query": query,
         "query_row": index.query[query],
-        "place": place + 1,
-        "gallery_row": index.gallery[found.items[query, place]],
-        "similarity": found.similarity[query, place],
-        "relevant": found.relevant[query, place],
+        "place": position + 1,
+        "gallery_row": index.gallery[found.items[query, position]],
+        "similarity": found.similarity[query, position],
+        "relevant": found.relevant[query, position],
     }
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")

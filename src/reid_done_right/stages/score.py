@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,16 @@ from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, replacing, write_json
 from reid_done_right.data.arrays import Arrays, naming, read_arrays
-from reid_done_right.functional.distractors import count_beating, draw_places, sweep
-from reid_done_right.functional.evaluation import Rerank, evaluate, evaluate_detections
-from reid_done_right.functional.protocols import (
-    RULES,
-    Labels,
-    Lists,
-    Pooling,
-    Rule,
-    check_embeddings,
-    check_labels,
-    normalise,
-    pool_queries,
-    pool_tracklets,
-    rows_of,
-)
-from reid_done_right.functional.ranking import Ranking
-from reid_done_right.functional.statistics import mean_interval
+from reid_done_right.data.tasks import array_task, gallery_lists
+from reid_done_right.evaluation.detections import evaluate_detections
+from reid_done_right.evaluation.distractors import count_beating, draw_positions, sweep
+from reid_done_right.evaluation.embedded import check_dimensions, unit
+from reid_done_right.evaluation.pooling import Pooling
+from reid_done_right.evaluation.ragged import Ragged
+from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery
+from reid_done_right.evaluation.rules import RULES, Rule
+from reid_done_right.evaluation.statistics import mean_interval
+from reid_done_right.evaluation.task import Task
 
 ARRAYS = (
     *("embeddings", "person_id", "camera_id", "tracklet_id"),
@@ -82,8 +74,8 @@ def score(
         query: file of the queries.
         gallery: file of the gallery, junk and distractors included.
         out: JSON file of the scores, fractions in [0, 1].
-        protocol: a key of `protocols.RULES`.
-        changes: fields of `protocols.Rule` that differ from that protocol's, for a benchmark of your own.
+        protocol: a key of `rules.RULES`.
+        changes: fields of `rules.Rule` that differ from that protocol's, for a benchmark of your own.
         multi_query: file of further images of the queries' people, pooled by person and camera (Market-1501's gt_bbox).
         pool: how those, or the frames of a tracklet, are pooled.
         normalise_frames: whether frames are normalised before they are pooled; the official MARS code does not.
@@ -118,21 +110,14 @@ def score(
     if protocol == "person-search" and "truth_box" in q.arrays:
         ranking = _rank_detections(q, g)
     else:
-        left, right = (_people(file, rule, protocol, pool, normalise_frames) for file in (q, g))
-        if left.tracklet_id is not None:
-            columns["tracklet_id"] = left.tracklet_id
-        if multi_query is not None:
-            boxes = _people(read_arrays(multi_query, ARRAYS), rule, protocol, pool, normalise_frames)
-            left = _pooled(boxes, left, pool)
-        _check_dimensions(left, right)
-        with naming():
-            check_labels(left.labels, right.labels, rule, (str(query), str(gallery)))
+        boxes = None if multi_query is None else read_arrays(multi_query, ARRAYS)
+        task, tracklet_id = array_task(q, g, protocol, rule, boxes, pool, normalise_frames)
+        if tracklet_id is not None:
+            columns["tracklet_id"] = tracklet_id
         if distractors is not None:
-            extra = _extra(read_arrays(distractors, ARRAYS), right, sizes)
-        lists = _lists(q, g) if protocol == "person-search" or "lists" in q.arrays else None
-        pair = (left.embeddings, left.labels, right.embeddings, right.labels)
+            extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
         with naming(f"{query} against {gallery}: "):
-            ranking = evaluate(*pair, rule, rerank=rerank, options=options, lists=lists, **how)
+            ranking = rank_gallery(task, rerank=rerank, options=options, **how)
 
     scores: dict[str, Any] = {"protocol": protocol, "rule": asdict(rule), "rerank": rerank, "options": options or {}}
     if multi_query is not None or protocol == "mars":
@@ -141,7 +126,7 @@ def score(
     scores |= {f"rank{m}": float(ranking.cmc([m])[0]) for m in ranks}
     scores["mAP_interval"] = _interval(ranking.average_precision(rule.ap_rule), seed)
     if extra is not None:
-        scores["distractors"] = _sweep(extra, left.embeddings, ranking, rule, sizes, draws, seed, how)
+        scores["distractors"] = _sweep(extra, task, ranking, sizes, draws, seed, how)
     columns |= {
         "ap": ranking.average_precision(rule.ap_rule),
         "ap_trapezoid": ranking.average_precision("trapezoid"),
@@ -150,16 +135,6 @@ def score(
         "relevant": ranking.relevant,
     }
     _write(out, scores, per_query, {"query": np.arange(len(ranking.relevant)), **columns})
-
-
-@dataclass(frozen=True)
-class People:
-    """Whom the rows of a file show: embeddings (N, D) of unit norm and labels; frames pooled to tracklets."""
-
-    path: Path
-    embeddings: NDArray[np.floating]
-    labels: Labels
-    tracklet_id: NDArray[np.int64] | None = None
 
 
 def _rule(protocol: str, changes: Mapping[str, Any]) -> Rule:
@@ -199,7 +174,7 @@ def _check_request(
     if rerank != "none" and protocol == "person-search":
         raise InputError(f"{rerank} would mix the galleries of different queries; rank person-search plainly")
     if min(ranks, default=1) < 1:
-        raise InputError(f"ranks are {', '.join(map(str, ranks))}: expected places from 1 on")
+        raise InputError(f"ranks are {', '.join(map(str, ranks))}: expected whole numbers from 1 on")
 
 
 def _check_output(path: Path | None, suffix: str) -> None:
@@ -215,97 +190,25 @@ def _check_output(path: Path | None, suffix: str) -> None:
         raise InputError(f"{path}: {folder} is no folder that can be written to")
 
 
-def _people(file: Arrays, rule: Rule, protocol: str, pool: Pooling, normalise_frames: bool) -> People:
-    """Embeddings and labels of a file; the frames of MARS pooled to tracklets."""
-    embeddings = file.column("embeddings")
-    person = file.integers("person_id")
-    camera = np.zeros(len(person), dtype=np.int64)
-    if rule.same_camera_is_junk or "camera_id" in file.arrays:
-        camera = file.integers("camera_id")
-    with naming(f"{file.path}: "):
-        labels = Labels(person, camera)
-    if protocol != "mars":
-        return People(file.path, _unit(file, labels), labels)
+def _unlabelled(file: Arrays) -> NDArray[np.floating]:
+    """Return the embeddings of a file whose rows need no labels, of unit norm."""
     with naming():
-        check_embeddings(embeddings, labels, str(file.path))
-    tracklet = file.integers("tracklet_id", len(labels))
-    with naming(f"{file.path}: "):
-        pooled, first = pool_tracklets(embeddings, tracklet, pool, normalise_frames)
-    known, group = np.unique(tracklet, return_inverse=True)
-    members = labels[first][group]
-    mixed = (members.person_id != labels.person_id) | (members.camera_id != labels.camera_id)
-    if mixed.any():
-        row = int(np.argmax(mixed))
-        raise InputError(
-            f"{file.path}: row {row} has another person or camera than its tracklet {tracklet[row]} before it; give "
-            "every tracklet of the file a number of its own"
-        )
-    return People(file.path, pooled, labels[first], known)
-
-
-def _unit(file: Arrays, labels: Labels) -> NDArray[np.floating]:
-    """As they are, perhaps mapped or float16, if all norms are 1; else a normalised copy."""
-    embeddings = file.column("embeddings")
-    with naming():
-        norm = check_embeddings(embeddings, labels, str(file.path))
-    return embeddings if np.abs(norm - 1).max() <= 1e-3 else normalise(embeddings)
-
-
-def _unlabelled(file: Arrays) -> People:
-    """Embeddings of a file that need no labels."""
-    nobody = np.zeros(len(file.column("embeddings")), dtype=np.int64)
-    labels = Labels(nobody, nobody)
-    return People(file.path, _unit(file, labels), labels)
-
-
-def _check_dimensions(left: People, right: People) -> None:
-    sizes = [each.embeddings.shape[1] for each in (left, right)]
-    if sizes[0] != sizes[1]:
-        raise InputError(f"{left.path}: embeddings of {sizes[0]} dimensions, those of {right.path} have {sizes[1]}")
-
-
-def _pooled(boxes: People, query: People, pool: Pooling) -> People:
-    """The queries, each pooled from the boxes of its person in its camera."""
-    _check_dimensions(boxes, query)
-    with naming(f"{boxes.path}: "):
-        return replace(query, embeddings=pool_queries(boxes.embeddings, boxes.labels, query.labels, pool))
-
-
-def _lists(q: Arrays, g: Arrays) -> list[NDArray[np.int64]]:
-    """Each query's gallery rows, ascending: those of the images of its list, or all; never those of its own photo."""
-    queries, image = len(q.column("embeddings")), g.integers("image_id", len(g.column("embeddings")))
-    if "lists" in q.arrays:
-        images = q.integers("lists")
-        pointers = q.pointers("pointers", queries, len(images))
-        rows = rows_of(images, image)
-        if len(rows.items) == 0:
-            raise InputError(f"{q.path}: no image of lists is an image_id of {g.path}")
-        lists = [np.unique(rows.items[first:last]) for first, last in pairwise(rows.pointers[pointers])]
-    elif "image_id" in q.arrays:
-        lists = [np.arange(len(image))] * queries
-    else:
-        raise InputError(
-            f"{q.path}: no array 'lists' (with 'pointers') of each query's gallery images, and no 'image_id' of the "
-            "queries' own photos, which a gallery of all photos must leave out"
-        )
-    if "image_id" in q.arrays:
-        own = q.integers("image_id", queries)
-        lists = [rows[image[rows] != photo] for rows, photo in zip(lists, own, strict=True)]
-    return lists
+        return unit(file.column("embeddings"), str(file.path), normalise=True)
 
 
 def _rank_detections(q: Arrays, g: Arrays) -> Ranking:
     """Ranking of Person Search with detections."""
     query, detections = _unlabelled(q), _unlabelled(g)
-    _check_dimensions(query, detections)
+    with naming():
+        check_dimensions(query, detections, (str(q.path), str(g.path)))
     image = q.integers("truth_image")
-    pointers = q.pointers("truth_pointers", len(query.labels), len(image))
+    pointers = q.pointers("truth_pointers", len(query), len(image))
     if len(image) == 0:
         raise InputError(f"{q.path}: no query has a match: truth_image is empty")
-    truth = Lists(pointers, np.arange(len(image)))
+    truth = Ragged(pointers, np.arange(len(image)))
     true = (truth, _boxes(q, "truth_box", len(image)), image)
-    boxes, box_image = _boxes(g, "box", len(detections.labels)), g.integers("image_id", len(detections.labels))
-    lists = _lists(q, g)
+    boxes, box_image = _boxes(g, "box", len(detections)), g.integers("image_id", len(detections))
+    lists = gallery_lists(q, g)
     if "lists" in q.arrays:
         listed = np.split(q.integers("lists"), q.integers("pointers")[1:-1])
         strays = [row for i, row in zip(truth.rows, truth.items, strict=True) if image[row] not in listed[i]]
@@ -315,7 +218,7 @@ def _rank_detections(q: Arrays, g: Arrays) -> Ranking:
                 f"{q.path}: truth_image of row {row} is {image[row]}, which is not in the list of its query "
                 f"{truth.rows[row]}; give only the true boxes in each query's gallery"
             )
-    return evaluate_detections(query.embeddings, detections.embeddings, boxes, box_image, lists, *true)
+    return evaluate_detections(query, detections, boxes, box_image, lists, *true)
 
 
 def _boxes(file: Arrays, name: str, rows: int) -> NDArray[np.float64]:
@@ -330,33 +233,34 @@ def _boxes(file: Arrays, name: str, rows: int) -> NDArray[np.float64]:
     return boxes
 
 
-def _extra(file: Arrays, gallery: People, sizes: Sequence[int]) -> NDArray[np.floating]:
-    """Embeddings of the distractors."""
+def _extra(file: Arrays, task: Task, sizes: Sequence[int]) -> NDArray[np.floating]:
+    """Return the embeddings of the distractors."""
     extra = _unlabelled(file)
-    _check_dimensions(extra, gallery)
-    if max(sizes) > len(extra.labels):
-        raise InputError(f"{file.path}: {len(extra.labels)} distractors, but sizes ask for {max(sizes)}")
-    return extra.embeddings
+    with naming():
+        check_dimensions(extra, task.gallery.embeddings, (str(file.path), task.gallery.name))
+    if max(sizes) > len(extra):
+        raise InputError(f"{file.path}: {len(extra)} distractors, but sizes ask for {max(sizes)}")
+    return extra
 
 
 def _sweep(
     extra: NDArray[np.floating],
-    query: NDArray[np.floating],
+    task: Task,
     ranking: Ranking,
-    rule: Rule,
     sizes: Sequence[int],
     draws: int,
     seed: int,
     how: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Scores among more and more distractors, (sizes, draws) each."""
-    places = draw_places(len(extra), draws, np.random.default_rng(seed))
-    curves = sweep(ranking, count_beating(query, ranking, extra, places, sizes, **how), "trapezoid")
+    """Return scores among more and more distractors, (sizes, draws) each."""
+    positions = draw_positions(len(extra), draws, np.random.default_rng(seed))
+    counts = count_beating(task.query.embeddings, ranking, extra, positions, sizes, **how)
+    curves = sweep(ranking, counts, "trapezoid")
     both = {
         "mAP_trapezoid": curves.average_precision.tolist(),
         "mAP_step": curves.average_precision_step.tolist(),
     }
-    mean = both[f"mAP_{rule.ap_rule}"]
+    mean = both[f"mAP_{task.rule.ap_rule}"]
     return {"sizes": list(sizes), "draws": draws, "seed": seed, "mAP": mean, **both, "rank1": curves.rank1.tolist()}
 
 

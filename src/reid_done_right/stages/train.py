@@ -10,8 +10,8 @@ import torch
 from tqdm import tqdm
 
 from reid_done_right.artifacts import Weights, read_index, read_weights, write_log, write_weights
-from reid_done_right.data.pixels import Pixels
-from reid_done_right.models.backbone import set_up
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of
 from reid_done_right.numerics import computed_on, weakest
 from reid_done_right.params import Ranking

@@ -11,14 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.functional.products import Linear
-from reid_done_right.functional.schedules import classification_rate, warm_up
-from reid_done_right.functional.transforms import Images, random_crops, render
-from reid_done_right.models.backbone import Backbone, out_of_memory, precise
+from reid_done_right.images.transforms import Images, random_crops, render
+from reid_done_right.models.backbone import Backbone
+from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.pooling import Pool
+from reid_done_right.models.products import Linear
 from reid_done_right.params import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.descent import Descent
+from reid_done_right.training.schedules import classification_rate, warm_up
 
 Watch = Callable[[Mapping[str, float], int], object]
 

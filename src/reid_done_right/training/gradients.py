@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_done_right.functional.losses import triplet_loss
-from reid_done_right.functional.transforms import Images, Views, render
+from reid_done_right.images.transforms import Images, Views, render
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.padding import batches
+from reid_done_right.training.losses import triplet_loss
 
 Show = Callable[[NDArray[np.int64]], Views]
 """Says how the images at some places (B,) are shown in this update."""

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_done_right.functional.mining import draw_pool, mean_similarity, mine
-from reid_done_right.functional.schedules import cutout_limit, halving, warm_up
-from reid_done_right.functional.transforms import Images, Views, augmented
-from reid_done_right.models.backbone import freeze_statistics, out_of_memory, precise
+from reid_done_right.images.transforms import Images, Views, augmented
+from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.params import Ranking
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classify import Diverged, Watch
 from reid_done_right.training.descent import Descent
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one
+from reid_done_right.training.mining import draw_pool, mean_similarity, mine
+from reid_done_right.training.schedules import cutout_limit, halving, warm_up
 from reid_done_right.training.workers import Workers
 
 

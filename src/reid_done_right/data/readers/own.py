@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from reid_done_right.artifacts import Index, InputError
 from reid_done_right.data.readers.layout import rows
-from reid_done_right.functional.protocols import Labels, Rule, relevant_and_junk
-from reid_done_right.functional.splits import choose_queries, training_persons
+from reid_done_right.data.splits import choose_queries, training_persons
+from reid_done_right.evaluation.embedded import Labels
+from reid_done_right.evaluation.rules import Rule, relevant_and_junk
 
 SPLITS = ("train", "test", "query", "gallery")
 """What labels may say; the queries of `test` are chosen here."""

@@ -1,7 +1,7 @@
 """Ranking and neighbour search with PyTorch, on a GPU or wherever else it computes.
 
-Scores are float32 products (TF32 stays off). Score and place of an item make one integer, higher for a higher score
-and then for an earlier place, so that one comparison orders items exactly, ties included.
+Scores are float32 products (TF32 stays off). Score and number of an item make one integer, higher for a higher score
+and then for an earlier item, so that one comparison orders items exactly, ties included.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_done_right.functional.neighbours import Neighbours, Progress, blocks, check_available
+from reid_done_right.evaluation.blocks import Progress, blocks
 
 _LAST = 2**31 - 1
 
 
-class Device:
-    """A `processors.Processor`: blocks are tensors on a device of PyTorch. Raises ValueError if there is none."""
+class TorchBackend:
+    """A `backend.Backend` whose blocks are tensors on a device of PyTorch. Raises ValueError if there is none."""
 
     def __init__(self, device: str) -> None:
         try:
@@ -51,12 +51,16 @@ class Device:
         found: NDArray[np.float32] = block[self._on(rows), self._on(columns)].cpu().numpy()
         return found
 
+    def host(self, block: Tensor) -> NDArray[np.float32]:
+        whole: NDArray[np.float32] = block.cpu().numpy()
+        return whole
+
     def add(self, block: Tensor, rows: NDArray[Any], columns: NDArray[Any], values: NDArray[np.float32]) -> None:
         block[self._on(rows).long(), self._on(columns).long()] += self._on(values)
 
     def delete(self, block: Tensor, rows: Any, columns: Any) -> None:
-        places = tuple(self._on(each) if isinstance(each, np.ndarray) else each for each in (rows, columns))
-        block[places] = -torch.inf
+        pairs = tuple(self._on(side) if isinstance(side, np.ndarray) else side for side in (rows, columns))
+        block[pairs] = -torch.inf
 
     def count(
         self,
@@ -64,7 +68,7 @@ class Device:
         items: NDArray[np.int64],
         pointers: NDArray[np.int64],
         thresholds: NDArray[np.float32],
-        places: NDArray[np.int64],
+        order: NDArray[np.int64],
         cells: NDArray[np.uint16],
         counts: NDArray[np.int32],
     ) -> None:
@@ -73,10 +77,10 @@ class Device:
         sizes = np.diff(pointers)
         if last == first:
             return
-        rows, place = np.repeat(np.arange(len(sizes)), sizes), np.arange(first, last) - np.repeat(pointers[:-1], sizes)
-        worst_first = np.repeat(sizes, sizes) - 1 - place
+        rows, within = np.repeat(np.arange(len(sizes)), sizes), np.arange(first, last) - np.repeat(pointers[:-1], sizes)
+        worst_first = np.repeat(sizes, sizes) - 1 - within
         table = torch.full((len(sizes), int(sizes.max())), torch.iinfo(torch.int64).max, device=self.device)
-        known = _keys(self._on(thresholds[first:last]), self._on(places[first:last]))
+        known = _keys(self._on(thresholds[first:last]), self._on(order[first:last]))
         table[self._on(rows), self._on(worst_first)] = known
         beaten = torch.searchsorted(table, _keys(block, self._on(items)))  # (Q, B) in [0, size of the row]
         best = self._on(pointers[1:] - first)[:, None] - beaten
@@ -93,19 +97,19 @@ class Device:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes free on a GPU; elsewhere 0, as nothing has to travel there."""
+    """Return the bytes free on a GPU; elsewhere 0, as nothing has to travel there."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
-def _keys(scores: Tensor, places: Tensor) -> Tensor:
-    """Integers in the order of scores, and of places backwards where scores are equal (places below 2^31)."""
+def _keys(scores: Tensor, items: Tensor) -> Tensor:
+    """Return integers in the order of scores, and of items backwards where scores are equal (items below 2^31)."""
     bits = (scores + 0.0).view(torch.int32)  # adding 0 makes -0 the same as 0
     order = torch.where(bits < 0, bits ^ _LAST, bits).long()
-    return (order << 32) | (_LAST - places)
+    return (order << 32) | (_LAST - items)
 
 
-def _scores_and_places(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """What `_keys` were made of."""
+def _scores_and_items(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `_keys` were made of."""
     bits = (keys >> 32).int()
     return torch.where(bits < 0, bits ^ _LAST, bits).view(torch.float32), _LAST - (keys & 0xFFFFFFFF)
 
@@ -119,31 +123,30 @@ def nearest(
     device: str,
     exclude_self: bool = False,
     progress: Progress = iter,
-) -> Neighbours:
-    """The k items of the gallery closest to each query, both in parts counted in turn; see `neighbours.nearest`.
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Return the fields of `neighbours.Neighbours`; query and gallery are in parts, counted in turn.
 
     `exclude_self` leaves out the item of the query's own number. Holds rows x (rows + k) keys of 8 bytes at a time.
     """
-    place = Device(device)
-    check_available(k, sum(len(part) for part in gallery) - exclude_self)
+    backend = TorchBackend(device)
     items, similarity, lowest = [], [], []
     others = blocks(gallery, rows)
-    fits = 4 * sum(part.size for part in gallery) < _free(place.device) / 2
-    kept = [place.held(load()) for _, load in others] if fits else []
+    fits = 4 * sum(part.size for part in gallery) < _free(backend.device) / 2
+    kept = [backend.held(load()) for _, load in others] if fits else []
     for row, load in progress(blocks(query, rows)):
-        left = place.held(load())
-        best = torch.empty((len(left), 0), dtype=torch.int64, device=place.device)
-        least = torch.full((len(left),), torch.inf, device=place.device)
+        left = backend.held(load())
+        best = torch.empty((len(left), 0), dtype=torch.int64, device=backend.device)
+        least = torch.full((len(left),), torch.inf, device=backend.device)
         for number, (column, load_other) in enumerate(others):
-            right = kept[number] if kept else place.held(load_other())
+            right = kept[number] if kept else backend.held(load_other())
             scores = left @ right.T
             least = torch.minimum(least, scores.amin(1))
             if exclude_self and column == row:
                 scores.fill_diagonal_(-torch.inf)
-            found = _keys(scores, torch.arange(column, column + len(right), device=place.device))
+            found = _keys(scores, torch.arange(column, column + len(right), device=backend.device))
             best = torch.cat([best, found], 1).topk(min(k, best.shape[1] + found.shape[1]), dim=1).values
-        score, item = _scores_and_places(best)
+        score, item = _scores_and_items(best)
         items.append(item.cpu().numpy())
         similarity.append(score.cpu().numpy())
         lowest.append(least.cpu().numpy())
-    return Neighbours(np.concatenate(items), np.concatenate(similarity), np.concatenate(lowest))
+    return np.concatenate(items), np.concatenate(similarity), np.concatenate(lowest)

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.functional.counting import cumulate
-from reid_done_right.functional.metrics import ApRule
-from reid_done_right.functional.neighbours import Progress
-from reid_done_right.functional.processors import processor
-from reid_done_right.functional.ranking import BLOCK, Ranking, dot_scorer, split
+from reid_done_right.evaluation.backend import backend
+from reid_done_right.evaluation.blocks import Progress, split
+from reid_done_right.evaluation.counting import cumulate
+from reid_done_right.evaluation.metrics import ApRule
+from reid_done_right.evaluation.ranking import BLOCK, Ranking, dot_scorer
 
 
-def draw_places(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(D, draws) the place of each distractor in each draw: one random permutation a column."""
+def draw_positions(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return (D, draws) the position of each distractor in each draw: one random permutation a column."""
     return np.stack([rng.permutation(distractors) for _ in range(draws)], axis=1)
 
 
@@ -28,7 +28,7 @@ def count_beating(
     query: NDArray[np.floating],
     ranking: Ranking,
     shard: NDArray[np.floating],
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
     sizes: Sequence[int],
     *,
     block: int = BLOCK,
@@ -36,7 +36,7 @@ def count_beating(
     device: str | None = None,
     progress: Progress = iter,
 ) -> NDArray[np.int32]:
-    """How many distractors of a shard beat each relevant item: (P, sizes, draws); sum it over the shards.
+    """Count how many distractors of a shard beat each relevant item: (P, sizes, draws); sum it over the shards.
 
     Entry [p, s, d] counts those that enter draw d between the size before s and s. Distractors come after the gallery,
     so an equal score does not beat.
@@ -45,7 +45,7 @@ def count_beating(
         query: (Q, D) embeddings.
         ranking: their ranking in the gallery without distractors, with its P relevant items.
         shard: (N, D) embeddings of some of the distractors.
-        places: (N, draws) their rows of `draw_places`.
+        positions: (N, draws) their rows of `draw_positions`.
         sizes: ascending numbers of distractors, 0 allowed.
         block: how many scores to hold at a time.
         threads: how many count at once.
@@ -55,29 +55,29 @@ def count_beating(
     Raises:
         ValueError: if lengths or dimensions differ, or sizes do not ascend.
     """
-    if shard.shape != (len(places), query.shape[1]):
+    if shard.shape != (len(positions), query.shape[1]):
         raise ValueError(
-            f"distractors are {shard.shape}, expected {(len(places), query.shape[1])}: rows of places, D of query"
+            f"distractors are {shard.shape}, expected {(len(positions), query.shape[1])}: rows of positions, D of query"
         )
     if list(sizes) != sorted(set(sizes)) or min(sizes, default=-1) < 0:
         raise ValueError(f"sizes are {list(sizes)}, expected ascending numbers of distractors from 0 on")
-    draws = places.shape[1]
+    draws = positions.shape[1]
     if (len(sizes) + 1) * draws >= 2**16:
         raise ValueError(f"{len(sizes)} sizes x {draws} draws: expected fewer than {2**16 // draws} sizes")
-    interval = np.searchsorted(np.asarray(sizes), places, side="right")
+    interval = np.searchsorted(np.asarray(sizes), positions, side="right")
     cells = (interval * draws + np.arange(draws)).astype(np.uint16)
     counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * draws), dtype=np.int32)
     last = np.zeros(len(ranking.ranks), dtype=np.int64)
-    place = processor(threads, device)
-    scorer = dot_scorer(query, shard, place)
+    there = backend(threads, device)
+    scorer = dot_scorer(query, shard, there)
     everyone = slice(0, len(query))
-    buffer = place.empty(max(block, len(query)))
-    for each in progress(split(slice(0, len(shard)), max(1, block // len(query)))):
-        width = each.stop - each.start
+    buffer = there.empty(max(block, len(query)))
+    for columns in progress(split(slice(0, len(shard)), max(1, block // len(query)))):
+        width = columns.stop - columns.start
         scores = buffer[: len(query) * width].reshape(len(query), width)
-        scorer(everyone, each, scores)
-        items = np.arange(each.start, each.stop)
-        place.count(scores, items, ranking.pointers, ranking.similarity, last, cells[each], counts)
+        scorer(everyone, columns, scores)
+        items = np.arange(columns.start, columns.stop)
+        there.count(scores, items, ranking.pointers, ranking.similarity, last, cells[columns], counts)
     total = cumulate(counts, ranking.pointers).astype(np.int32)
     return total.reshape(-1, len(sizes) + 1, draws)[:, :-1]
 
@@ -96,7 +96,7 @@ class Curves:
 
 
 def sweep(ranking: Ranking, counts: NDArray[np.int32], ap_rule: ApRule = "trapezoid") -> Curves:
-    """Scores at every size and draw, from the ranking without distractors and the summed counts (P, sizes, draws)."""
+    """Return scores at every size and draw; the ranking is without distractors, the counts (P, sizes, draws) summed."""
     beaten_by = np.cumsum(counts, axis=1, dtype=np.int64)
     shape = counts.shape[1:]
     of_queries = np.zeros((len(ranking.relevant), 2))

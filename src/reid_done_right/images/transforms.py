@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_done_right.functional.randomness import bits, noise, uniform
+from reid_done_right.images.randomness import bits, noise, uniform
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -36,7 +36,7 @@ _DRAWS = np.arange(_NOISE)[:, None]  # (k, 1): a row of draws each for (B,) imag
 
 
 class Images(Protocol):
-    """N stored images of mixed sizes (`reid_done_right.data.pixels.Pixels`)."""
+    """N stored images of mixed sizes (`reid_done_right.images.pixels.Pixels`)."""
 
     sizes: NDArray[np.int64]
     """(N, 2) height, width."""

@@ -6,27 +6,25 @@ same matrix product as the items that compete with them, so equal embeddings of 
 whatever the rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.functional.counting import cumulate
-from reid_done_right.functional.metrics import ApRule, average_precision, cmc
-from reid_done_right.functional.neighbours import Progress
-from reid_done_right.functional.processors import Processor, processor
-from reid_done_right.functional.protocols import (
-    Labels,
-    Lists,
-    Rule,
-    check_labels,
-    check_pair,
-    deleted,
-    relevant_and_junk,
-    same_person,
-)
+from reid_done_right.evaluation.backend import Backend, NumpyBackend, backend
+from reid_done_right.evaluation.blocks import Progress, split
+from reid_done_right.evaluation.counting import cumulate
+from reid_done_right.evaluation.embedded import Embedded, Labels
+from reid_done_right.evaluation.expansion import expand
+from reid_done_right.evaluation.metrics import ApRule, average_precision, cmc
+from reid_done_right.evaluation.ragged import Ragged
+from reid_done_right.evaluation.reciprocal import k_reciprocal
+from reid_done_right.evaluation.rules import Rule, deleted, relevant_and_junk, same_person
+from reid_done_right.evaluation.task import Task
+
+Rerank = Literal["none", "qe-dba", "k-reciprocal"]
 
 Scorer = Callable[[slice, slice, Any], object]
 """``scorer(queries, items, out)`` writes the scores of a range of queries and gallery items into the block `out`;
@@ -81,7 +79,46 @@ class Ranking:
         }
 
 
-def rank(
+def rank_gallery(
+    task: Task,
+    *,
+    rerank: Rerank = "none",
+    options: Mapping[str, Any] | None = None,
+    block: int = BLOCK,
+    threads: int | None = None,
+    device: str | None = None,
+    progress: Progress = iter,
+) -> Ranking:
+    """Rank the gallery for every query by dot product; ``.scores(rule.ap_rule)`` are the numbers.
+
+    Args:
+        task: queries, gallery and rule. A memory map is read block by block; float16 is widened there.
+        rerank: ``none``, ``qe-dba`` (the paper's re-ranking, `expansion`) or ``k-reciprocal`` (`reciprocal`).
+        options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal`, if not their defaults.
+        block: how many scores to hold at a time (4 bytes each).
+        threads: how many count at once. The matrix products are numpy's and use what BLAS is set to.
+        device: where PyTorch is to compute instead, such as ``cuda``, with the same ranks; the gallery passes through
+            it block by block.
+        progress: wraps the list of blocks, as tqdm does.
+
+    Raises:
+        ValueError: for a re-ranking of gallery lists, which would mix the galleries of different queries.
+    """
+    check_rerank(rerank, options)
+    if rerank != "none" and task.lists is not None:
+        raise ValueError(f"{rerank} would mix the galleries of different queries; rank gallery lists plainly")
+    how: dict[str, Any] = {**(options or {}), "threads": threads, "device": device, "progress": progress}
+    query, gallery = task.query.embeddings, task.gallery.embeddings
+    there = backend(threads, device)
+    if rerank == "k-reciprocal":
+        scorer: Scorer = k_reciprocal(query, gallery, **how).score
+    else:
+        scorer = dot_scorer(*((query, gallery) if rerank == "none" else expand(query, gallery, **how)), there)
+    labels = (task.query.labels, task.gallery.labels)
+    return rank_by(scorer, *labels, task.rule, lists=task.lists, block=block, backend=there, progress=progress)
+
+
+def score(
     query: NDArray[np.floating],
     query_labels: Labels,
     gallery: NDArray[np.floating],
@@ -89,40 +126,31 @@ def rank(
     rule: Rule,
     *,
     lists: Sequence[NDArray[np.int64]] | None = None,
-    block: int = BLOCK,
-    threads: int | None = None,
-    device: str | None = None,
-    progress: Progress = iter,
+    **how: Any,
 ) -> Ranking:
-    """Rank the gallery for every query by dot product.
+    """Rank a gallery (G, D) for queries (Q, D), both of unit norm, by a rule, one of `rules.RULES` or your own.
 
-    Args:
-        query: (Q, D) embeddings.
-        query_labels: Q rows.
-        gallery: (G, D) embeddings; a memory map is read once from beginning to end. float16 is widened block by block.
-        gallery_labels: G rows.
-        rule: who counts for whom.
-        lists: for each query, the gallery rows that are its gallery (Person Search); all rows if absent.
-        block: how many scores to hold at a time (4 bytes each).
-        threads: how many count at once. The matrix products are numpy's and use what BLAS is set to.
-        device: where PyTorch is to compute instead, such as ``cuda``; the gallery passes through it block by block.
-        progress: wraps the list of blocks, as tqdm does.
-
-    Raises:
-        ValueError: naming the row, for embeddings or labels that cannot be evaluated (`protocols.check_pair`).
+    lists: for each query, the gallery rows that are its gallery. how: as `rank_gallery` takes it.
+    Raises ValueError naming the row, for embeddings and labels that cannot be evaluated.
     """
-    check_pair(query, query_labels, gallery, gallery_labels, rule)
-    place = processor(threads, device)
-    score = dot_scorer(query, gallery, place)
-    return rank_by(score, query_labels, gallery_labels, rule, lists=lists, block=block, place=place, progress=progress)
+    pair = Embedded(query, query_labels, "query"), Embedded(gallery, gallery_labels, "gallery")
+    return rank_gallery(Task(*pair, rule, lists), **how)
 
 
-def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating], place: Processor) -> Scorer:
-    """Dot products of queries (Q, D) and gallery (G, D), float32."""
-    left = place.held(query)
+def check_rerank(rerank: str, options: Mapping[str, Any] | None) -> None:
+    """Raise ValueError for an unknown re-ranking, and for options where there is none."""
+    if rerank not in get_args(Rerank):
+        raise ValueError(f"re-ranking {rerank!r} is unknown: use one of {', '.join(get_args(Rerank))}")
+    if rerank == "none" and options:
+        raise ValueError(f"options {', '.join(options)} belong to a re-ranking, but there is none")
+
+
+def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating], backend: Backend) -> Scorer:
+    """Return a scorer of dot products of queries (Q, D) and gallery (G, D), float32."""
+    left = backend.held(query)
 
     def score(rows: slice, columns: slice, out: Any) -> None:
-        place.multiply(left[rows], place.held(gallery[columns]), out)
+        backend.multiply(left[rows], backend.held(gallery[columns]), out)
 
     return score
 
@@ -135,26 +163,25 @@ def rank_by(
     *,
     lists: Sequence[NDArray[np.int64]] | None = None,
     block: int = BLOCK,
-    place: Processor | None = None,
+    backend: Backend | None = None,
     progress: Progress = iter,
 ) -> Ranking:
-    """Rank by the scores of any `scorer`, which are in `place` (the host, if absent); otherwise as `rank`.
+    """Rank by the scores of any `scorer`, which are in `backend` (NumPy's, if absent); otherwise as `rank_gallery`.
 
-    The gallery is cut into ranges. Those *near* hold somebody's relevant or junk items: all of them are scored
-    together, for as many queries as fit into a block. In the others every item is a negative of every query,
-    and all queries are scored against one range at a time, each range once.
+    Labels are as `rules.check_labels` wants them. The gallery is cut into ranges. Those *near* hold somebody's relevant
+    or junk items: all of them are scored together, for as many queries as fit into a block. In the others every item is
+    a negative of every query, and all queries are scored against one range at a time, each range once.
     """
-    check_labels(query_labels, gallery_labels, rule)
     gone = deleted(gallery_labels, rule)
     relevant, junk = relevant_and_junk(query_labels, gallery_labels, rule)
     if lists is not None:
         relevant = _within(relevant, lists)
     near, far = _ranges(query_labels, gallery_labels, rule, lists is not None, max(1, block // len(query_labels)))
     columns = np.concatenate([np.arange(each.start, each.stop) for each in near])
-    place = place or processor()
-    board = _Board.empty(relevant, place)
-    full = _Board.empty(relevant, place) if rule.cut is not None else None
-    buffer = place.empty(max(block, len(columns), len(query_labels)))
+    backend = backend or NumpyBackend()
+    board = _Board.empty(relevant, backend)
+    full = _Board.empty(relevant, backend) if rule.cut is not None else None
+    buffer = backend.empty(max(block, len(columns), len(query_labels)))
     groups = split(slice(0, len(query_labels)), max(1, block // max(1, len(columns))))
 
     for rows, ranges in progress(
@@ -167,17 +194,17 @@ def rank_by(
             first = int(np.searchsorted(columns, each.start))
             scorer(rows, each, scores[:, first : first + each.stop - each.start])
         if lists is not None:
-            _strike_out(scores, columns, lists[rows], len(gone), place)
+            _strike_out(scores, columns, lists[rows], len(gone), backend)
         if ranges is near:
             board.seat(rows, columns, scores)
             if full is not None:
                 full.seat(rows, columns, scores)
         if full is not None:
             full.count(rows, columns, scores)
-        place.delete(scores, slice(None), np.flatnonzero(gone[columns]))
+        backend.delete(scores, slice(None), np.flatnonzero(gone[columns]))
         if ranges is near:
             own = junk.part(rows)
-            place.delete(scores, own.rows, np.searchsorted(columns, own.items))
+            backend.delete(scores, own.rows, np.searchsorted(columns, own.items))
         board.count(rows, columns, scores)
 
     found = np.full(len(relevant.items), True) if full is None else full.ranks() <= (rule.cut or 0)
@@ -185,50 +212,28 @@ def rank_by(
     return Ranking(kept.pointers, board.ranks()[found], board.thresholds[found], relevant.counts)
 
 
-def rank_detections(
-    similarity: Sequence[NDArray[np.floating]], hits: Sequence[NDArray[np.bool_]], relevant: Sequence[int]
-) -> Ranking:
-    """Ranking of detections (Person Search): the AP of the result is AP x recall of the official code.
-
-    Args:
-        similarity: for each query, (n,) of the detections in its gallery.
-        hits: for each query, (n,) which of them are true positives (`protocols.detection_hits`).
-        relevant: (Q,) true boxes of the person in the query's gallery, detected or not.
-    """
-    order = [np.argsort(-each, kind="stable") for each in similarity]
-    ranks = [np.flatnonzero(hit[places]) for hit, places in zip(hits, order, strict=True)]
-    table = Lists.of(ranks)
-    scores = [each[places][found] for each, places, found in zip(similarity, order, ranks, strict=True)]
-    return Ranking(
-        table.pointers,
-        table.items + 1,
-        np.concatenate([np.empty(0), *scores]).astype(np.float32),
-        np.asarray(relevant, dtype=np.int64),
-    )
-
-
 @dataclass
 class _Board:
-    """Scores and places of the relevant items, and how many items were seen to beat each."""
+    """Scores of the relevant items, best first, and how many items were seen to beat each."""
 
     pointers: NDArray[np.int64]
     items: NDArray[np.int64]
     thresholds: NDArray[np.float32]
     counts: NDArray[np.int32]
-    place: Processor
+    backend: Backend
 
     @classmethod
-    def empty(cls, relevant: Lists, place: Processor) -> "_Board":
+    def empty(cls, relevant: Ragged, backend: Backend) -> "_Board":
         size = len(relevant.items)
         counts = np.zeros((size, 1), dtype=np.int32)
-        return cls(relevant.pointers, relevant.items.copy(), np.empty(size, np.float32), counts, place)
+        return cls(relevant.pointers, relevant.items.copy(), np.empty(size, np.float32), counts, backend)
 
     def seat(self, rows: slice, columns: NDArray[np.int64], scores: Any) -> None:
         """Read the scores of the relevant items out of the block and sort them, best first."""
         part = slice(self.pointers[rows.start], self.pointers[rows.stop])
-        row = Lists(self.pointers, self.items).part(rows).rows
+        row = Ragged(self.pointers, self.items).part(rows).rows
         items = self.items[part]
-        thresholds = self.place.read(scores, row, np.searchsorted(columns, items))
+        thresholds = self.backend.read(scores, row, np.searchsorted(columns, items))
         order = np.lexsort((items, -thresholds, row))
         self.items[part], self.thresholds[part] = items[order], thresholds[order]
 
@@ -236,15 +241,15 @@ class _Board:
         """Count the items of a block against the relevant items of its queries."""
         pointers = self.pointers[rows.start : rows.stop + 1]
         cells = np.zeros((len(columns), 1), dtype=np.uint16)
-        self.place.count(scores, columns, pointers, self.thresholds, self.items, cells, self.counts)
+        self.backend.count(scores, columns, pointers, self.thresholds, self.items, cells, self.counts)
 
     def ranks(self) -> NDArray[np.int64]:
-        """(P,) one more than the number of items that beat each relevant item."""
+        """Return (P,) one more than the number of items that beat each relevant item."""
         return cumulate(self.counts[:, 0], self.pointers) + 1
 
 
 def _ranges(query: Labels, gallery: Labels, rule: Rule, all_near: bool, width: int) -> tuple[list[slice], list[slice]]:
-    """Ranges of at most `width` gallery rows, near and far; long runs of rows deleted for everyone are left out."""
+    """Return ranges of at most `width` gallery rows, near and far; long runs that are deleted for all are left out."""
     near = np.full(len(gallery), all_near)
     near[same_person(query, gallery).items] = True
     kept = np.flatnonzero(~deleted(gallery, rule)) if rule.cut is None else np.arange(len(gallery))
@@ -255,26 +260,21 @@ def _ranges(query: Labels, gallery: Labels, rule: Rule, all_near: bool, width: i
     return [each for each in pieces if near[each].any()], [each for each in pieces if not near[each].any()]
 
 
-def split(span: slice, width: int) -> list[slice]:
-    """Consecutive slices of at most `width` that cover a span."""
-    return [slice(first, min(first + width, span.stop)) for first in range(span.start, span.stop, width)]
-
-
-def _within(relevant: Lists, lists: Sequence[NDArray[np.int64]]) -> Lists:
-    """Only the relevant items that are in their query's gallery list."""
+def _within(relevant: Ragged, lists: Sequence[NDArray[np.int64]]) -> Ragged:
+    """Return only the relevant items that are in their query's gallery list."""
     inside = [np.isin(relevant.items[a:b], each) for a, b, each in _spans(relevant, lists)]
     return relevant.keep(np.concatenate([np.empty(0, bool), *inside]))
 
 
-def _spans(table: Lists, lists: Sequence[NDArray[np.int64]]) -> list[tuple[int, int, NDArray[np.int64]]]:
+def _spans(table: Ragged, lists: Sequence[NDArray[np.int64]]) -> list[tuple[int, int, NDArray[np.int64]]]:
     return list(zip(table.pointers[:-1].tolist(), table.pointers[1:].tolist(), lists, strict=True))
 
 
 def _strike_out(
-    scores: Any, columns: NDArray[np.int64], lists: Sequence[NDArray[np.int64]], gallery: int, place: Processor
+    scores: Any, columns: NDArray[np.int64], lists: Sequence[NDArray[np.int64]], gallery: int, backend: Backend
 ) -> None:
     """Delete what is not in the query's own gallery list."""
     for row, items in enumerate(lists):
         outside = np.full(gallery, True)
         outside[items] = False
-        place.delete(scores, row, np.flatnonzero(outside[columns]))
+        backend.delete(scores, row, np.flatnonzero(outside[columns]))

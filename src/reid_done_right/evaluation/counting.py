@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from reid_done_right.functional.parallel import over_rows
+from reid_done_right.evaluation.parallel import over_rows
 
 
 def count_beaten(
@@ -12,32 +12,32 @@ def count_beaten(
     items: NDArray[np.int64],
     pointers: NDArray[np.int64],
     thresholds: NDArray[np.float32],
-    places: NDArray[np.int64],
+    order: NDArray[np.int64],
     cells: NDArray[np.uint16],
     counts: NDArray[np.int32],
     threads: int | None = None,
 ) -> None:
     """Add to `counts`, for every scored item, one at the best relevant item that it beats.
 
-    An item beats a relevant item of the query if its score is higher, or equal and its place in the gallery
-    earlier. Whoever beats a relevant item beats all those after it, so the cumulated counts of a query say how
+    An item beats a relevant item of the query if its score is higher, or equal and it comes earlier in the
+    gallery. Whoever beats a relevant item beats all those after it, so the cumulated counts of a query say how
     many items beat each of its relevant items (see `cumulate`). One pass, no sort.
 
     Args:
         scores: (Q, B) of a block of gallery items.
-        items: (B,) their places in the gallery.
+        items: (B,) their rows of the gallery.
         pointers: (Q + 1,) where each query's relevant items lie in the next two.
         thresholds: (P,) scores of the relevant items, best first within a query.
-        places: (P,) their places in the gallery, ascending where scores are equal.
+        order: (P,) their rows of the gallery, ascending where scores are equal.
         cells: (B, draws) which columns of `counts` each item goes to.
         counts: (P, columns), added to.
         threads: how many work at once.
     """
-    over_rows(_count, len(scores), threads, scores, items, pointers, thresholds, places, cells, counts)
+    over_rows(_count, len(scores), threads, scores, items, pointers, thresholds, order, cells, counts)
 
 
 def cumulate(counts: NDArray[np.int32], pointers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(P, ...) counts summed from each query's best relevant item on: how many items beat each of them."""
+    """Return (P, ...) counts summed from each query's best relevant item on: how many items beat each of them."""
     total: NDArray[np.int64] = np.cumsum(counts, axis=0, dtype=np.int64)
     before = np.concatenate([np.zeros((1, *total.shape[1:]), np.int64), total])[pointers[:-1]]
     total -= np.repeat(before, np.diff(pointers), axis=0)
@@ -45,7 +45,7 @@ def cumulate(counts: NDArray[np.int32], pointers: NDArray[np.int64]) -> NDArray[
 
 
 @njit(cache=True, nogil=True)
-def _count(start, stop, scores, items, pointers, thresholds, places, cells, counts):  # type: ignore[no-untyped-def]
+def _count(start, stop, scores, items, pointers, thresholds, order, cells, counts):  # type: ignore[no-untyped-def]
     candidates = np.empty(scores.shape[1], dtype=np.int64)
     for row in range(start, stop):
         first, last = pointers[row], pointers[row + 1] - 1
@@ -57,17 +57,17 @@ def _count(start, stop, scores, items, pointers, thresholds, places, cells, coun
             number += scores[row, column] >= thresholds[last]
         for column in candidates[:number]:
             score, item = scores[row, column], items[column]
-            if not _beats(score, item, thresholds[last], places[last]):
+            if not _beats(score, item, thresholds[last], order[last]):
                 continue
             best, length = first, last + 1 - first
             while length > 1:  # halving without a branch, which no processor could predict
                 half = length // 2
-                best += 0 if _beats(score, item, thresholds[best + half - 1], places[best + half - 1]) else half
+                best += 0 if _beats(score, item, thresholds[best + half - 1], order[best + half - 1]) else half
                 length -= half
             for draw in range(cells.shape[1]):
                 counts[best, cells[column, draw]] += 1
 
 
 @njit(cache=True, nogil=True)
-def _beats(score, item, threshold, place):  # type: ignore[no-untyped-def]
-    return (score > threshold) | ((score == threshold) & (item < place))
+def _beats(score, item, threshold, other):  # type: ignore[no-untyped-def]
+    return (score > threshold) | ((score == threshold) & (item < other))

@@ -22,10 +22,11 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
-from reid_done_right.functional.neighbours import Neighbours, Progress, nearest_among
-from reid_done_right.functional.parallel import over_rows
-from reid_done_right.functional.processors import Processor, processor
-from reid_done_right.functional.protocols import Lists, check_unit_norm
+from reid_done_right.evaluation.backend import Backend, backend
+from reid_done_right.evaluation.blocks import Progress
+from reid_done_right.evaluation.neighbours import Neighbours, nearest_among
+from reid_done_right.evaluation.parallel import over_rows
+from reid_done_right.evaluation.ragged import Ragged
 
 Variant = Literal["matlab", "python", "squared-twice"]
 
@@ -45,27 +46,27 @@ class Reciprocal:
     """(Q, G) m / (2 - m), the complement of the Jaccard distance."""
     lambda_value: float
     power: int
-    place: Processor
+    backend: Backend
 
     def distance(self, rows: slice, columns: slice) -> Any:
-        """Final distances of a range of queries and of gallery items, a block in `place`."""
+        """Return the final distances of a range of queries and of gallery items, a block of `backend`."""
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        out = self.place.empty(height * width).reshape(height, width)
+        out = self.backend.empty(height * width).reshape(height, width)
         self.score(rows, columns, out)
         return -out
 
     def score(self, rows: slice, columns: slice, out: Any) -> None:
         """Write minus the final distances into `out`: a `ranking.Scorer`."""
-        self.place.multiply(self.place.held(self.query[rows]), self.place.held(self.gallery[columns]), out)
+        self.backend.multiply(self.backend.held(self.query[rows]), self.backend.held(self.gallery[columns]), out)
         out *= -2
         out += 2
-        self.place.clip(out)
+        self.backend.clip(out)
         if self.power == 2:
             out *= out
-        out *= self.place.column(-np.float32(self.lambda_value) / self.farthest[rows])
+        out *= self.backend.column(-np.float32(self.lambda_value) / self.farthest[rows])
         out -= 1 - self.lambda_value
         near = self.overlap[rows, columns].tocoo()
-        self.place.add(out, near.row, near.col, np.float32(1 - self.lambda_value) * near.data)
+        self.backend.add(out, near.row, near.col, np.float32(1 - self.lambda_value) * near.data)
 
 
 def k_reciprocal(
@@ -96,7 +97,7 @@ def k_reciprocal(
         progress: wraps the list of blocks, as tqdm does.
 
     Raises:
-        ValueError: if there are not more items than `k1`, if k2 or lambda is out of range, if a row is not of norm 1.
+        ValueError: if there are not more items than `k1`, if k2 or lambda is out of range.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"variant {variant!r} is unknown: use one of {', '.join(get_args(Variant))}")
@@ -106,8 +107,6 @@ def k_reciprocal(
         raise ValueError(f"lambda_value is {lambda_value}, expected 0 (Jaccard distance) to 1 (original ranking)")
     if k1 >= len(query) + len(gallery):
         raise ValueError(f"k1 is {k1}, but there are only {len(query) + len(gallery)} items: it must be smaller")
-    check_unit_norm(query, "query")
-    check_unit_norm(gallery, "gallery")
     power = 2 if variant == "squared-twice" else 1
     half = (k1 + 2) // 2 if variant == "matlab" else round(k1 / 2) + 1  # half away from zero; half to even
     near = nearest_among([query, gallery], k1 + 1, threads=threads, device=device, progress=progress)
@@ -119,10 +118,10 @@ def k_reciprocal(
     weight /= np.bincount(sets.rows, weights=weight)[sets.rows].astype(np.float32)
     vectors = _table(weight, sets, len(farthest))
     if k2 > 1:
-        first = Lists.of(list(near.items[:, :k2]))
+        first = Ragged.of(list(near.items[:, :k2]))
         vectors = _table(np.full(len(first.items), 1 / k2, dtype=np.float32), first, len(farthest)) @ vectors
     overlap = _overlap(vectors[: len(query)], vectors[len(query) :], threads)
-    return Reciprocal(query, gallery, farthest[: len(query)], overlap, lambda_value, power, processor(threads, device))
+    return Reciprocal(query, gallery, farthest[: len(query)], overlap, lambda_value, power, backend(threads, device))
 
 
 def _distance(similarity: NDArray[np.float32], power: int) -> NDArray[np.float32]:
@@ -131,7 +130,7 @@ def _distance(similarity: NDArray[np.float32], power: int) -> NDArray[np.float32
     return distance
 
 
-def _table(values: NDArray[np.float32], where: Lists, columns: int) -> sparse.csr_array:
+def _table(values: NDArray[np.float32], where: Ragged, columns: int) -> sparse.csr_array:
     return sparse.csr_array((values, where.items, where.pointers), shape=(len(where.counts), columns))
 
 
@@ -157,7 +156,7 @@ def _take(query: NDArray[np.floating], gallery: NDArray[np.floating], items: NDA
     return rows
 
 
-def _expanded_sets(near: Neighbours, half: int, threads: int | None) -> tuple[Lists, NDArray[np.float32]]:
+def _expanded_sets(near: Neighbours, half: int, threads: int | None) -> tuple[Ragged, NDArray[np.float32]]:
     """R* of each item, and the similarity of each member to it: NaN where the search for neighbours has not left it."""
     total, first = near.items.shape
     mutual, mutual_half = np.empty((total, first), bool), np.empty((total, half), bool)
@@ -176,7 +175,7 @@ def _expanded_sets(near: Neighbours, half: int, threads: int | None) -> tuple[Li
         similarity.append(values[used])
         counts.append(sizes)
     pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return Lists(pointers, np.concatenate(items)), np.concatenate(similarity)
+    return Ragged(pointers, np.concatenate(items)), np.concatenate(similarity)
 
 
 def _overlap(query: sparse.csr_array, gallery: sparse.csr_array, threads: int | None) -> sparse.csr_array:
@@ -186,7 +185,7 @@ def _overlap(query: sparse.csr_array, gallery: sparse.csr_array, threads: int | 
     parts = []
     for start in range(0, query.shape[0], _QUERIES):
         offsets = bound[start : start + _QUERIES + 1] - bound[start]
-        found = Lists(offsets, np.empty(offsets[-1], dtype=np.int64))
+        found = Ragged(offsets, np.empty(offsets[-1], dtype=np.int64))
         values = np.zeros(offsets[-1], dtype=np.float32)
         left = (query.indptr[start : start + _QUERIES + 1], query.indices, query.data)
         right = (columns.indptr, columns.indices, columns.data, gallery.shape[0])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.data.images import MOST_PIXELS, Image, decode, measure_file, of_pillow
+from reid_done_right.images.decode import MOST_PIXELS, Image, decode, measure_file, of_pillow
 
 PHOTOS = 1024
 """Given together at most."""

@@ -1,7 +1,7 @@
-"""Where blocks of scores live and are counted: in NumPy with compiled loops, or in PyTorch on a GPU.
+"""Backends of the ranking code: NumPy with compiled loops, or PyTorch on a GPU.
 
-Both give the same ranks from the same scores: an item beats another if its score is higher, or equal and its place in
-the gallery earlier.
+Both give the same ranks from the same scores: an item beats another if its score is higher, or equal and it comes
+earlier in the gallery.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.functional.counting import count_beaten
+from reid_done_right.evaluation.counting import count_beaten
 
 
-class Processor(Protocol):
-    """What ranking needs of the place where scores are; a block is whatever 2-D array that place works on."""
+class Backend(Protocol):
+    """What ranking needs of a backend; a block is whatever 2-D array it works on."""
 
     def empty(self, size: int) -> Any:
         """Room for `size` float32 scores, to be cut into blocks."""
@@ -33,13 +33,16 @@ class Processor(Protocol):
         """Values (B,) as (B, 1), to be combined with a block of B rows."""
 
     def read(self, block: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores at some places."""
+        """Scores of pairs of a row and a column."""
+
+    def host(self, block: Any) -> NDArray[np.float32]:
+        """The whole block as an array of NumPy's."""
 
     def add(self, block: Any, rows: NDArray[Any], columns: NDArray[Any], values: NDArray[np.float32]) -> None:
-        """Add to scores at some places, each named once."""
+        """Add to scores of pairs of a row and a column, each named once."""
 
     def delete(self, block: Any, rows: Any, columns: Any) -> None:
-        """Set scores at some places to minus infinity; slice(None) stands for all rows."""
+        """Set scores of pairs to minus infinity; slice(None) stands for all rows."""
 
     def count(
         self,
@@ -47,14 +50,14 @@ class Processor(Protocol):
         items: NDArray[np.int64],
         pointers: NDArray[np.int64],
         thresholds: NDArray[np.float32],
-        places: NDArray[np.int64],
+        order: NDArray[np.int64],
         cells: NDArray[np.uint16],
         counts: NDArray[np.int32],
     ) -> None:
         """Add to `counts` as `counting.count_beaten` does."""
 
 
-class Host:
+class NumpyBackend:
     """NumPy's products and compiled loops; `threads` (None: all there are) count at a time."""
 
     def __init__(self, threads: int | None = None) -> None:
@@ -80,6 +83,9 @@ class Host:
     ) -> NDArray[np.float32]:
         return block[rows, columns]
 
+    def host(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        return block
+
     def add(
         self, block: NDArray[np.float32], rows: NDArray[Any], columns: NDArray[Any], values: NDArray[np.float32]
     ) -> None:
@@ -94,17 +100,17 @@ class Host:
         items: NDArray[np.int64],
         pointers: NDArray[np.int64],
         thresholds: NDArray[np.float32],
-        places: NDArray[np.int64],
+        order: NDArray[np.int64],
         cells: NDArray[np.uint16],
         counts: NDArray[np.int32],
     ) -> None:
-        count_beaten(block, items, pointers, thresholds, places, cells, counts, self.threads)
+        count_beaten(block, items, pointers, thresholds, order, cells, counts, self.threads)
 
 
-def processor(threads: int | None = None, device: str | None = None) -> Processor:
-    """The host, or PyTorch's `device` if one is named, such as ``cuda``."""
+def backend(threads: int | None = None, device: str | None = None) -> Backend:
+    """Return NumPy's backend, or PyTorch's if a `device` of it is named, such as ``cuda``."""
     if device is None:
-        return Host(threads)
-    from reid_done_right.functional.device import Device
+        return NumpyBackend(threads)
+    from reid_done_right.evaluation.torch_backend import TorchBackend  # torch takes seconds to import
 
-    return Device(device)
+    return TorchBackend(device)

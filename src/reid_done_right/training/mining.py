@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_done_right.functional.products import linear
+from reid_done_right.models.products import linear
 
 
 def hardest_triplets(

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.functional.neighbours import Neighbours, Progress, check_available, nearest, nearest_among
-from reid_done_right.functional.protocols import normalise
+from reid_done_right.evaluation.blocks import Progress
+from reid_done_right.evaluation.embedded import normalised
+from reid_done_right.evaluation.neighbours import Neighbours, check_available, nearest, nearest_among
 
 Order = Literal["database-first", "query-first"]
 
@@ -31,7 +32,7 @@ def expand(
     device: str | None = None,
     progress: Progress = iter,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Expanded queries (Q, D) and gallery (G, D), float32 of unit norm; compare them by dot product.
+    """Return expanded queries (Q, D) and gallery (G, D), float32 of unit norm; compare them by dot product.
 
     DBA: b'_j = normalise(b_j + sum_l s_jl^alpha b_l) over the `database_neighbours` items l != j of highest s_jl.
     QE: q'_i = normalise(q_i + sum_j s_ij^alpha b'_j) over the `query_neighbours` items of highest s_ij.
@@ -87,5 +88,5 @@ def _average(
         total = items[part].astype(np.float32)
         for neighbour, share in zip(found.items[part].T, weight[part].T, strict=True):
             total += share[:, None] * source[neighbour]
-        result[part] = normalise(total)
+        result[part] = normalised(total)
     return result

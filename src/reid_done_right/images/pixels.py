@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_done_right.artifacts import Index, InputError
-from reid_done_right.data.images import Image, load, measure
+from reid_done_right.images.decode import Image, load, measure
 
 ON_DEVICE = 0.25
 """Share of a device's free memory that images may take: the rest is for activations."""
@@ -76,7 +76,7 @@ class Pixels:
 
         folder    for the file, if memory is too small
         progress  is told how many more images are done
-        Raises InputError as `reid_done_right.data.images.load` does, or if the file does not fit the folder's disk.
+        Raises InputError as `reid_done_right.images.decode.load` does, or if the file does not fit the folder's disk.
         """
         sizes = measure(index, rows, threads)
         order = np.argsort(index.path[rows], kind="stable")  # rows of one file together

@@ -1,1 +1,0 @@
-"""Pure functions: arrays in, arrays out. No files, settings, models or global randomness."""
