@@ -71,7 +71,7 @@ def ours(images: Pixels, largest_side: int) -> None:
     """Render every image once, with cut-out."""
     step = BATCHES[largest_side]
     for places in np.split(np.arange(len(images)), range(step, len(images), step)):
-        render(images, places, augmented(images.sizes[places], largest_side, False, 0.0, 0.25, 0, 0, places))
+        render(images, places, augmented(images.sizes[places], largest_side, False, 0.0, 0.25, 0.0, 0, 0, places))
 
 
 def batches(images: Pixels) -> None:

@@ -9,7 +9,7 @@ another by a crash, by memory or by time; FILE is written after each, and says w
 
 1. Each way to run is timed on one batch and one pool, eager and compiled, with and without the order of sums fixed, in
    bfloat16, beside eager float32 and TF32; and its gradient is compared with eager float32's.
-2. The real loop (`reid_done_right.training.rank`) runs the fastest whose gradient agrees, for `--updates` updates after one round
+2. The real loop (`reid_done_right.training.ranking`) runs the fastest whose gradient agrees, for `--updates` updates after one round
    of k: mining, rendering, augmentation and logging included. If time runs out, what was measured by then counts.
 
 The weights are random, with batch norm's statistics of some images, as after a training.
@@ -54,9 +54,9 @@ from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.build import build
 from reid_done_right.models.device import out_of_memory, precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
-from reid_done_right.params import Ranking, load
+from reid_done_right.params import RankingStage, load
 from reid_done_right.training.gradients import add_gradient
-from reid_done_right.training.rank import rank
+from reid_done_right.training.ranking import train_ranking
 
 UPDATES = 4096
 LAYERS: dict[str, dict[str, Any]] = {
@@ -120,7 +120,7 @@ def gradient(made: Embedder, images: Pixels, options: argparse.Namespace, precis
     """Give the gradient of one batch, all of it with a loss, at the largest cut-out, as one vector."""
 
     def show(places: NDArray[np.int64]) -> Views:
-        return augmented(images.sizes[places], options.largest_side, False, 0.0, 0.5, 0, 0, places, 0.5)
+        return augmented(images.sizes[places], options.largest_side, False, 0.0, 0.5, 0.5, 0, 0, places)
 
     triplets = np.random.default_rng(0).permutation(len(images))[: 3 * options.batch].reshape(-1, 3)
     made.zero_grad()
@@ -213,7 +213,7 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
     chosen = load(Path(__file__).parents[1] / "experiments/paper/params.yaml").variant("default")
     sizes = {name: getattr(options, name) for name in ("largest_side", "batch", "at_once", "pool", "refresh")}
     changes = {**sizes, **way, "updates": UPDATES}  # of which the first are run
-    settings = Ranking.model_validate(chosen.model_dump(exclude={"backbone", "pretrain"}) | changes)
+    settings = RankingStage.model_validate(chosen.model_dump(exclude={"backbone", "pretrain"}) | changes)
     forward = forward_operations(options)
     passes = 0  # forward passes of one image, or as much arithmetic
     ends: list[float] = []
@@ -255,7 +255,7 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
 
     made.register_forward_pre_hook(count)
     with warnings.catch_warnings(record=True) as warned, suppress(Enough):
-        rank(made, images, person, settings, 0, watch)
+        train_ranking(made, images, person, settings, 0, watch)
 
 
 # --- around them

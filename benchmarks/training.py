@@ -73,7 +73,7 @@ def show_at(images: Pixels, side: int) -> Show:
     """Augment as at the end of a training."""
 
     def show(places: NDArray[np.int64]) -> Views:
-        return augmented(images.sizes[places], side, False, 0.0, 0.5, 0, 0, places)
+        return augmented(images.sizes[places], side, False, 0.0, 0.5, 0.0, 0, 0, places)
 
     return show
 

@@ -15,7 +15,7 @@ from reid_done_right.models.backbone import Backbone, conv_norm
 from reid_done_right.models.compiling import COUNT, SIDE, enlarged
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.padding import halve, zero_
-from reid_done_right.training.rank import rank
+from reid_done_right.training.ranking import train_ranking
 from test_gradients import CPU, PEOPLE, ignore, pictures, ranking
 from test_padding import FAMILIES, SIZES, embedder, error, gradients, grid, images, one_by_one
 
@@ -70,7 +70,7 @@ def test_a_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
     for how in ("eager", execution):
         torch.manual_seed(0)
         made, some = Embedder(Little(), 8, "max"), pictures()
-        log = rank(made, some, PEOPLE, ranking(updates=3, refresh=2, execution=how), 0, ignore)
+        log = train_ranking(made, some, PEOPLE, ranking(updates=3, refresh=2, execution=how), 0, ignore)
         found.append((log, embed(made, some, np.arange(30), 32), made.state_dict()))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before, "nothing was compiled"
     (log, rows, state), (compiled_log, compiled_rows, compiled_state) = found

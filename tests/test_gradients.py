@@ -22,11 +22,11 @@ from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.resnet import ResNet
-from reid_done_right.params import Pretrain, Ranking
+from reid_done_right.params import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.classify import Diverged, classify
+from reid_done_right.training.classification import Diverged, train_classifier
 from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
-from reid_done_right.training.rank import rank
+from reid_done_right.training.ranking import train_ranking
 from tiny import PARAMS
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def gradient(
     """Give the losses, and all gradients in one vector."""
 
     def show(places: NDArray[np.int64]) -> Views:
-        return augmented(images.sizes[places], side, True, 0.8, 0.5, 3, 7, places)
+        return augmented(images.sizes[places], side, True, 0.8, 0.5, 0.0, 3, 7, places)
 
     made.zero_grad()
     losses = add(made, images, TRIPLETS, show, margin, 1 / len(TRIPLETS), at_once)
@@ -123,16 +123,16 @@ def test_images_without_a_loss_are_not_passed_back_and_each_is_embedded_once() -
 
 def test_the_same_image_is_augmented_alike_within_an_update() -> None:
     sizes = pictures().sizes
-    views = augmented(sizes[[4, 9, 4]], 40, True, 0.8, 0.5, 3, 7, np.array([4, 9, 4]))
+    views = augmented(sizes[[4, 9, 4]], 40, True, 0.8, 0.5, 0.0, 3, 7, np.array([4, 9, 4]))
     assert (views.window[0] == views.window[2]).all() and views.key[0] == views.key[2] != views.key[1]
 
 
 # --- the loops: out of memory, divergence
 
 
-def ranking(**changes: Any) -> Ranking:
+def ranking(**changes: Any) -> RankingStage:
     settings = {key: value for key, value in PARAMS["train"].items() if key not in ("backbone", "pretrain")}
-    return Ranking.model_validate(
+    return RankingStage.model_validate(
         settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4, "at_once": 12} | changes
     )
 
@@ -158,9 +158,9 @@ class Small(Embedder):
 def test_out_of_memory_halves_the_images_at_once_not_the_batch() -> None:
     plain, small = embedder(), Small(embedder().backbone, 8, "max")
     small.load_state_dict(plain.state_dict())
-    log = rank(plain, pictures(), PEOPLE, ranking(), 0, ignore)
+    log = train_ranking(plain, pictures(), PEOPLE, ranking(), 0, ignore)
     with pytest.warns(UserWarning, match="out of memory: from now on 3 images at once"):
-        other = rank(small, pictures(), PEOPLE, ranking(), 0, ignore)
+        other = train_ranking(small, pictures(), PEOPLE, ranking(), 0, ignore)
     assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], rel=1e-4)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(small.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
@@ -174,20 +174,20 @@ def test_classification_does_not_split_its_batch_but_says_what_to_do() -> None:
     settings = Pretrain.model_validate(PARAMS["pretrain"] | {"batch": 7})
     made = Small("basic", [1, 1, 1, 1], width=4)
     with pytest.raises(InputError, match="out of memory at update 0: batch norm needs the batch of 7 together; lower"):
-        classify(made, pictures(), PEOPLE, settings, 0, ignore)
+        train_classifier(made, pictures(), PEOPLE, settings, 0, ignore)
 
 
 def test_sequential_batching_trains_the_same() -> None:
     padded, sequential = embedder(), embedder()
-    log = rank(padded, pictures(), PEOPLE, ranking(), 0, ignore)
-    other = rank(sequential, pictures(), PEOPLE, ranking(batching="sequential"), 0, ignore)
+    log = train_ranking(padded, pictures(), PEOPLE, ranking(), 0, ignore)
+    other = train_ranking(sequential, pictures(), PEOPLE, ranking(batching="sequential"), 0, ignore)
     assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], rel=1e-4)
 
 
 def test_bfloat16_trains_nearly_the_same() -> None:
     plain, rounded = embedder(), embedder()
-    log = rank(plain, pictures(), PEOPLE, ranking(), 0, ignore)
-    other = rank(rounded, pictures(), PEOPLE, ranking(precision="bfloat16"), 0, ignore)
+    log = train_ranking(plain, pictures(), PEOPLE, ranking(), 0, ignore)
+    other = train_ranking(rounded, pictures(), PEOPLE, ranking(precision="bfloat16"), 0, ignore)
     assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], abs=0.02)
     assert [row["loss"] for row in other] != [row["loss"] for row in log]
     assert all(parameter.dtype == torch.float32 for parameter in rounded.parameters())
@@ -202,7 +202,7 @@ def test_divergence_names_update_images_and_checkpoint(tmp_path: Path) -> None:
             nn.init.constant_(broken.fc.bias, float("nan"))
 
     with pytest.raises(Diverged) as told:
-        rank(broken, pictures(), PEOPLE, ranking(refresh=8), 0, poison, Checkpoints(path, every=2))
+        train_ranking(broken, pictures(), PEOPLE, ranking(refresh=8), 0, poison, Checkpoints(path, every=2))
     assert f"at update 5; last good checkpoint: {path}, 4 updates; lower learning_rate" in str(told.value)
     assert len(told.value.images) > 2 and set(told.value.images) <= set(range(30))
 
@@ -213,11 +213,11 @@ def test_divergence_names_update_images_and_checkpoint(tmp_path: Path) -> None:
 def run(loop: str, seed: int, watch: Any, checkpoints: Checkpoints | None) -> tuple[nn.Module, list[dict[str, float]]]:
     if loop == "rank":
         made = embedder()
-        return made, rank(made, pictures(), PEOPLE, ranking(flip=True), seed, watch, checkpoints)
+        return made, train_ranking(made, pictures(), PEOPLE, ranking(flip=True), seed, watch, checkpoints)
     torch.manual_seed(0)
     backbone = ResNet("basic", [1, 1, 1, 1], width=4)
     settings = Pretrain.model_validate(PARAMS["pretrain"] | {"updates": 8, "batch": 7})
-    return backbone, classify(backbone, pictures(), PEOPLE, settings, seed, watch, checkpoints)
+    return backbone, train_classifier(backbone, pictures(), PEOPLE, settings, seed, watch, checkpoints)
 
 
 @pytest.mark.parametrize("loop", ["rank", "classify"])
@@ -309,13 +309,13 @@ def test_a_signal_in_the_last_update_lets_the_training_end(loop: str, tmp_path: 
     ],
 )
 def test_little_data_trains(people: NDArray[np.int64], changes: dict[str, Any]) -> None:
-    log = rank(embedder(), pictures(), people, ranking(updates=2, at_once=500, **changes), 0, ignore)
+    log = train_ranking(embedder(), pictures(), people, ranking(updates=2, at_once=500, **changes), 0, ignore)
     assert len(log) == 2 and all(np.isfinite(list(row.values())).all() for row in log)
 
 
 def test_one_person_cannot_be_ranked() -> None:
     with pytest.raises(ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge"):
-        rank(embedder(), pictures(), np.zeros(30, np.int64), ranking(), 0, ignore)
+        train_ranking(embedder(), pictures(), np.zeros(30, np.int64), ranking(), 0, ignore)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -323,7 +323,7 @@ def test_one_person_cannot_be_ranked() -> None:
 def test_images_of_one_pixel_width_train(sizes: list[tuple[int, int]], precision: str) -> None:
     generator = np.random.default_rng(0)
     thin = [generator.integers(0, 256, (*sizes[k % len(sizes)], 3), dtype=np.uint8) for k in range(30)]
-    log = rank(embedder(), Pixels.of(thin, CPU), PEOPLE, ranking(updates=2, precision=precision), 0, ignore)
+    log = train_ranking(embedder(), Pixels.of(thin, CPU), PEOPLE, ranking(updates=2, precision=precision), 0, ignore)
     assert all(np.isfinite(list(row.values())).all() and row["gradient"] < 100 for row in log)
 
 
@@ -339,7 +339,7 @@ torch.set_num_threads(1)
 made = embedder()
 workers = Workers()
 kept = Checkpoints(Path({kept!r}) if workers.rank == 0 else None, every=5)
-log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore, kept, workers)
+log = train_ranking(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore, kept, workers)
 vector = torch.cat([tensor.flatten() for tensor in made.state_dict().values()])
 everyone = [None] * workers.count
 torch.distributed.all_gather_object(everyone, vector.numpy().tobytes())
@@ -357,7 +357,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     made = embedder()
-    log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore)
+    log = train_ranking(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore)
     found = json.loads(out.read_text())
     for ours, theirs in zip(found["log"], log, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
@@ -365,7 +365,9 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     assert found["weights"] == pytest.approx(vector.tolist(), rel=1e-3, abs=1e-5)
     seen: list[float] = []
     alone = embedder()  # takes up what the two left after 5 updates
-    rank(alone, pictures(), PEOPLE, ranking(batch=5), 0, lambda row, _: seen.append(row["update"]), Checkpoints(kept))
+    train_ranking(
+        alone, pictures(), PEOPLE, ranking(batch=5), 0, lambda row, _: seen.append(row["update"]), Checkpoints(kept)
+    )
     assert seen == [5, 6, 7]
     vector = torch.cat([tensor.flatten() for tensor in alone.state_dict().values()])
     assert found["weights"] == pytest.approx(vector.tolist(), rel=1e-3, abs=1e-5)

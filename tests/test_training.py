@@ -15,13 +15,13 @@ from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
-from reid_done_right.params import Pretrain, Ranking
+from reid_done_right.params import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.classify import classify
+from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.losses import triplet_loss
 from reid_done_right.training.mining import mine
-from reid_done_right.training.rank import collapsed, rank
-from reid_done_right.training.schedules import classification_rate, cutout_limit, halving, warm_up
+from reid_done_right.training.ranking import collapsed, train_ranking
+from reid_done_right.training.schedules import classification_rate, cutout_largest, halving, warm_up
 from reid_done_right.training.watching import watching
 from tiny import PARAMS
 
@@ -51,9 +51,9 @@ def pretraining(**changes: Any) -> Pretrain:
     return Pretrain.model_validate(PARAMS["pretrain"] | changes)
 
 
-def ranking(**changes: Any) -> Ranking:
+def ranking(**changes: Any) -> RankingStage:
     settings = {key: value for key, value in PARAMS["train"].items() if key not in ("backbone", "pretrain")}
-    return Ranking.model_validate(settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4} | changes)
+    return RankingStage.model_validate(settings | {"pool": 20, "updates": 8, "batch": 4, "refresh": 4} | changes)
 
 
 def backbone() -> ResNet:
@@ -127,14 +127,14 @@ def test_the_classification_rate_falls_by_two_orders(decay: str, rates: list[flo
 
 
 def test_the_noise_grows_from_nothing() -> None:
-    assert [cutout_limit(update, 8, 0.5) for update in (0, 4, 8)] == [0, 0.25, 0.5]
+    assert [cutout_largest(update, 8, 0.5) for update in (0, 4, 8)] == [0, 0.25, 0.5]
 
 
 # --- the classification loop
 
 
 def test_classification_learns_colours(images: Pixels) -> None:
-    log = classify(backbone(), images, PEOPLE, pretraining(updates=40, batch=15), 0, ignore)
+    log = train_classifier(backbone(), images, PEOPLE, pretraining(updates=40, batch=15), 0, ignore)
     assert np.mean([row["accuracy"] for row in log[-5:]]) > 0.8
     assert log[-1]["loss"] < log[0]["loss"]
     assert log[0]["loss"] == pytest.approx(np.log(6), abs=0.3)  # six people, no idea yet
@@ -142,7 +142,7 @@ def test_classification_learns_colours(images: Pixels) -> None:
 
 def test_classification_logs_every_update(images: Pixels) -> None:
     settings = pretraining(updates=5, warm_up=0.4)
-    log = classify(backbone(), images, PEOPLE, settings, 0, ignore)
+    log = train_classifier(backbone(), images, PEOPLE, settings, 0, ignore)
     assert [row["update"] for row in log] == list(range(5))
     assert set(log[0]) == {"update", "loss", "accuracy", "learning_rate"}
     rates = [0.1 - 0.099 * k / 5 for k in range(5)]
@@ -153,7 +153,7 @@ def test_classification_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> N
     runs = []
     for seed in (3, 3, 4):
         network = backbone()
-        log = classify(network, images, PEOPLE, pretraining(updates=3), seed, ignore)
+        log = train_classifier(network, images, PEOPLE, pretraining(updates=3), seed, ignore)
         runs.append((state(network), log))
     assert runs[0][1] == runs[1][1]
     assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
@@ -163,7 +163,7 @@ def test_classification_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> N
 
 def test_classification_in_bfloat16_is_nearly_the_same(images: Pixels) -> None:
     plain, rounded = (
-        classify(backbone(), images, PEOPLE, pretraining(updates=5, batch=15, precision=precision), 0, ignore)
+        train_classifier(backbone(), images, PEOPLE, pretraining(updates=5, batch=15, precision=precision), 0, ignore)
         for precision in ("float32", "bfloat16")
     )
     assert [row["loss"] for row in rounded] == pytest.approx([row["loss"] for row in plain], abs=0.1)
@@ -173,12 +173,12 @@ def test_classification_in_bfloat16_is_nearly_the_same(images: Pixels) -> None:
 def test_classification_trains_batch_norm_and_every_layer(images: Pixels) -> None:
     network = backbone()
     before = state(network)
-    classify(network, images, PEOPLE, pretraining(updates=3), 0, ignore)
+    train_classifier(network, images, PEOPLE, pretraining(updates=3), 0, ignore)
     assert same(before, state(network)) == set()
 
 
 def test_every_image_is_seen_once_before_any_is_seen_twice(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reid_done_right.training import classify as module
+    from reid_done_right.training import classification as module
 
     seen: list[int] = []
     render = module.render
@@ -188,7 +188,7 @@ def test_every_image_is_seen_once_before_any_is_seen_twice(images: Pixels, monke
         return render(images, places, views)
 
     monkeypatch.setattr(module, "render", note)
-    classify(backbone(), images, PEOPLE, pretraining(updates=15, batch=8), 0, ignore)
+    train_classifier(backbone(), images, PEOPLE, pretraining(updates=15, batch=8), 0, ignore)
     assert sorted(seen[:30]) == sorted(seen[30:60]) == sorted(seen[60:90]) == list(range(30))
     assert seen[:30] != seen[30:60]
 
@@ -199,7 +199,7 @@ def test_a_diverging_classifier_is_told(images: Pixels) -> None:
         FloatingPointError,
         match=r"classification loss is (nan|inf) at update \d+; no checkpoint yet; lower learning_rate",
     ):
-        classify(backbone(), images, PEOPLE, pretraining(updates=20, learning_rate=1e30), 0, ignore)
+        train_classifier(backbone(), images, PEOPLE, pretraining(updates=20, learning_rate=1e30), 0, ignore)
 
 
 # --- the ranking loop
@@ -216,14 +216,14 @@ def test_ranking_pulls_people_apart(images: Pixels) -> None:
     network = embedder()
     before = gap(network, images)
     gentle = ranking(updates=30, batch=8, margin=0.3, learning_rate=0.03, momentum=0.5, halve_every=60, cutout=0.0)
-    log = rank(network, images, PEOPLE, gentle, 0, ignore)
+    log = train_ranking(network, images, PEOPLE, gentle, 0, ignore)
     assert before < 0.1
     assert gap(network, images) > 0.25
     assert not collapsed(log, 0.3)
 
 
 def test_ranking_logs_every_update(images: Pixels) -> None:
-    log = rank(embedder(), images, PEOPLE, ranking(halve_every=4), 0, ignore)
+    log = train_ranking(embedder(), images, PEOPLE, ranking(halve_every=4), 0, ignore)
     assert [row["update"] for row in log] == list(range(8))
     assert set(log[0]) >= {"loss", "active", "mined_active", "crowding", "learning_rate", "cutout"}
     assert [row["cutout"] for row in log] == [0.5 * update / 8 for update in range(8)]
@@ -235,7 +235,7 @@ def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> None:
     runs = []
     for seed in (3, 3, 4):
         network = embedder()
-        log = rank(network, images, PEOPLE, ranking(flip=True, crop=0.8), seed, ignore)
+        log = train_ranking(network, images, PEOPLE, ranking(flip=True, crop=0.8), seed, ignore)
         runs.append((state(network), log))
     assert runs[0][1] == runs[1][1]
     assert same(runs[0][0], runs[1][0]) == set(runs[0][0])
@@ -246,7 +246,7 @@ def test_ranking_repeats_bit_by_bit_and_seeds_differ(images: Pixels) -> None:
 def test_ranking_leaves_batch_norm_and_changes_the_rest(images: Pixels) -> None:
     network = embedder().train()
     before = state(network)
-    rank(network, images, PEOPLE, ranking(), 0, ignore)
+    train_ranking(network, images, PEOPLE, ranking(), 0, ignore)
     norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert same(before, state(network)) == {name for name in before if name.rpartition(".")[0] in norms}
 
@@ -259,16 +259,16 @@ def test_triplets_are_mined_anew_at_every_refresh(images: Pixels, monkeypatch: p
         assert (len(embeddings), triplets) == (20, 4 * 4)
         return mine(embeddings, people, triplets, *rest)
 
-    monkeypatch.setattr("reid_done_right.training.rank.mine", note)
-    rank(embedder(), images, PEOPLE, ranking(updates=9), 0, ignore)
+    monkeypatch.setattr("reid_done_right.training.ranking.mine", note)
+    train_ranking(embedder(), images, PEOPLE, ranking(updates=9), 0, ignore)
     assert len(pools) == 3
     assert len({embeddings.numpy().tobytes() for embeddings, _ in pools}) == 3
 
 
 def test_watchers_see_every_update(images: Pixels) -> None:
     seen: list[tuple[float, int]] = []
-    rank(embedder(), images, PEOPLE, ranking(), 0, lambda row, count: seen.append((row["update"], count)))
-    classify(
+    train_ranking(embedder(), images, PEOPLE, ranking(), 0, lambda row, count: seen.append((row["update"], count)))
+    train_classifier(
         backbone(), images, PEOPLE, pretraining(updates=3), 0, lambda row, count: seen.append((row["update"], count))
     )
     assert seen == [*((k, 12) for k in range(8)), *((k, 4) for k in range(3))]
@@ -289,9 +289,9 @@ def test_tensorboard_reads_every_value_of_a_run_that_was_taken_up(
             if row["update"] == 5:
                 raise KeyboardInterrupt
 
-        rank(embedder(), images, PEOPLE, ranking(), 0, kill, Checkpoints(kept, every=3))
+        train_ranking(embedder(), images, PEOPLE, ranking(), 0, kill, Checkpoints(kept, every=3))
     with watching("train", "one", 8) as watch:
-        log = rank(embedder(), images, PEOPLE, ranking(), 0, watch, Checkpoints(kept))
+        log = train_ranking(embedder(), images, PEOPLE, ranking(), 0, watch, Checkpoints(kept))
     with watching("train", "two", 8, silent=True) as watch:
         watch(log[0], 1)
     read = EventAccumulator(str(tmp_path / "runs/train/one")).Reload()
@@ -304,8 +304,8 @@ def test_tensorboard_reads_every_value_of_a_run_that_was_taken_up(
 
 def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: Pixels) -> None:
     by_mean, by_sum = embedder(), embedder()
-    rank(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, ignore)
-    rank(by_sum, images, PEOPLE, ranking(learning_rate=0.01, reduction="sum"), 0, ignore)
+    train_ranking(by_mean, images, PEOPLE, ranking(learning_rate=0.04), 0, ignore)
+    train_ranking(by_sum, images, PEOPLE, ranking(learning_rate=0.01, reduction="sum"), 0, ignore)
     assert same(state(by_mean), state(embedder())) != set(state(by_mean))
     for name, tensor in state(by_mean).items():
         torch.testing.assert_close(tensor, state(by_sum)[name], rtol=1e-3, atol=1e-5)
@@ -317,7 +317,7 @@ def test_scale_and_bias_train_if_asked_statistics_never(images: Pixels, batch_no
     network = Embedder(ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 0, "gem")  # maps of more than one cell
     before = state(network)
     settings = ranking(batch_norm=batch_norm, learning_rate=0.1)
-    rank(network, images, PEOPLE, settings, 0, ignore)
+    train_ranking(network, images, PEOPLE, settings, 0, ignore)
     kept = same(before, state(network))
     norms = {name for name in before if ".bn" in name or ".downsample.1." in name}
     affine = {name for name in norms if name.endswith(("weight", "bias"))}
@@ -329,8 +329,8 @@ def test_scale_and_bias_train_if_asked_statistics_never(images: Pixels, batch_no
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_triplets_at_a_time_are_a_matter_of_memory(images: Pixels, at_once: int) -> None:
     together, apart = embedder(), embedder()
-    log = rank(together, images, PEOPLE, ranking(at_once=4), 0, ignore)
-    other = rank(apart, images, PEOPLE, ranking(at_once=at_once), 0, ignore)
+    log = train_ranking(together, images, PEOPLE, ranking(at_once=4), 0, ignore)
+    other = train_ranking(apart, images, PEOPLE, ranking(at_once=at_once), 0, ignore)
     assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in log], rel=1e-3)
     for name, tensor in state(together).items():
         torch.testing.assert_close(tensor, state(apart)[name], rtol=1e-3, atol=1e-5)
@@ -340,7 +340,7 @@ def test_people_seen_once_cannot_be_ranked(images: Pixels) -> None:
     with pytest.raises(
         ValueError, match="none of 20 pool images has both a positive and a negative there; enlarge `pool`"
     ):
-        rank(embedder(), images, np.arange(30), ranking(), 0, ignore)
+        train_ranking(embedder(), images, np.arange(30), ranking(), 0, ignore)
 
 
 @pytest.mark.parametrize("satisfied", ["keep", "redraw"])
@@ -351,7 +351,7 @@ def test_a_diverging_run_is_told(images: Pixels, satisfied: str) -> None:
         (FloatingPointError, ValueError),
         match=r"triplet loss nan, gradient .* at update 0; no checkpoint yet; lower learning_rate",
     ):
-        rank(broken, images, PEOPLE, ranking(satisfied=satisfied), 0, ignore)
+        train_ranking(broken, images, PEOPLE, ranking(satisfied=satisfied), 0, ignore)
 
 
 # --- collapse
@@ -366,7 +366,7 @@ def point() -> Embedder:
 
 
 def test_a_run_forced_into_one_point_is_seen(images: Pixels) -> None:
-    log = rank(point(), images, PEOPLE, ranking(), 0, ignore)
+    log = train_ranking(point(), images, PEOPLE, ranking(), 0, ignore)
     assert log[-1]["loss"] == pytest.approx(0.1)
     assert log[-1]["crowding"] == pytest.approx(1, abs=1e-6)
     assert collapsed(log, 0.1)

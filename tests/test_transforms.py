@@ -165,7 +165,7 @@ def test_scaling_down_averages() -> None:
 
 def test_beside_an_image_are_exact_zeros_and_extent_says_where() -> None:
     images = mixed()
-    views = augmented(images.sizes, 20, True, 0.8, 0.5, 0, 1, np.arange(7))
+    views = augmented(images.sizes, 20, True, 0.8, 0.5, 0.0, 0, 1, np.arange(7))
     numbers, extent = render(images, np.arange(7), views)
     assert numbers.shape == (7, 3, 20, 20)
     assert numbers.is_contiguous(memory_format=torch.channels_last)
@@ -181,12 +181,12 @@ def test_beside_an_image_are_exact_zeros_and_extent_says_where() -> None:
 @pytest.mark.parametrize("chunk", [1, 2000, 2**20])
 def test_an_image_is_rendered_the_same_alone_and_among_others(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     images, order = mixed(), np.array([3, 0, 6, 6, 1, 5])
-    views = augmented(images.sizes[order], 24, True, 0.7, 0.6, 5, 9, order)
+    views = augmented(images.sizes[order], 24, True, 0.7, 0.6, 0.0, 5, 9, order)
     monkeypatch.setitem(transforms.CHUNK, "cpu", chunk)
     together, _ = render(images, order, views)
     for slot, place in enumerate(order.tolist()):
         size = images.sizes[[place]]
-        alone, _ = render(images, np.array([place]), augmented(size, 24, True, 0.7, 0.6, 5, 9, np.array([place])))
+        alone, _ = render(images, np.array([place]), augmented(size, 24, True, 0.7, 0.6, 0.0, 5, 9, np.array([place])))
         h, w = views.size[slot]
         assert torch.equal(together[slot, :, :h, :w], alone[0])
     assert torch.equal(together[2], together[3])
@@ -194,7 +194,7 @@ def test_an_image_is_rendered_the_same_alone_and_among_others(monkeypatch: pytes
 
 def test_threads_change_no_pixel() -> None:
     images = mixed()
-    views = augmented(images.sizes, 64, True, 0.7, 0.5, 0, 0, np.arange(7))
+    views = augmented(images.sizes, 64, True, 0.7, 0.5, 0.0, 0, 0, np.arange(7))
     one, _ = render(images, np.arange(7), views)
     torch.set_num_threads(2)
     try:
@@ -217,7 +217,7 @@ def test_normalisation_is_imagenets() -> None:
         ({"window": [[0, 0, 33, 16]]}, "window 0 of 33 x 16 at 0, 0 leaves its 32 x 16 pixels"),
         ({"window": [[-1, 0, 5, 5]]}, "window 0 of 5 x 5 at -1, 0 leaves"),
         ({"window": [[0, 0, 0, 5]]}, "window 0 of 0 x 5"),
-        ({"noise": [[5, 9, 3, 8]]}, "noise 0 of 3 x 8 at 5, 9 leaves its 32 x 16 pixels"),
+        ({"cutout": [[5, 9, 3, 8]]}, "cutout 0 of 3 x 8 at 5, 9 leaves its 32 x 16 pixels"),
         ({"size": [[32, 0]]}, "side below one pixel"),
     ],
 )
@@ -248,12 +248,13 @@ def many(
 ) -> Views:
     """Augment one image over several updates, at its own size."""
     each = [
-        augmented(sizes, int(sizes.max()), flip, crop, cutout, 0, update, np.array([3])) for update in range(updates)
+        augmented(sizes, int(sizes.max()), flip, crop, cutout, 0.0, 0, update, np.array([3]))
+        for update in range(updates)
     ]
     return Views(
         *(
             np.concatenate([getattr(one, name) for one in each])
-            for name in ("window", "size", "mirrored", "noise", "key")
+            for name in ("window", "size", "mirrored", "cutout", "key")
         )
     )
 
@@ -263,10 +264,10 @@ def many(
 def test_noise_stays_within_its_fraction_of_each_side(seed: int, cutout: float, height: int, width: int) -> None:
     original, at = picture(height, width), np.array([0])
     images = Pixels.of([original], CPU)
-    views = augmented(images.sizes, max(height, width), False, 0, cutout, seed, 1, at)
+    views = augmented(images.sizes, max(height, width), False, 0, cutout, 0.0, seed, 1, at)
     rows, columns = np.nonzero((grey(images, views)[0] != original).any(2))
     if len(rows):
-        top, left, h, w = views.noise[0]
+        top, left, h, w = views.cutout[0]
         assert top <= rows.min() and rows.max() < top + h and h <= cutout * height
         assert left <= columns.min() and columns.max() < left + w and w <= cutout * width
     assert np.array_equal(images.batch(at)[0].permute(1, 2, 0), original)  # kept for the next updates
@@ -275,7 +276,7 @@ def test_noise_stays_within_its_fraction_of_each_side(seed: int, cutout: float, 
 def test_noise_fills_its_rectangle_and_nothing_else() -> None:
     images = Pixels.of([np.full((40, 30, 3), 77, np.uint8)] * 2, CPU)
     views = replace(
-        whole(images.sizes, 40), noise=np.array([[5, 10, 20, 12], [0, 0, 0, 9]]), key=np.array([1, 2], np.uint64)
+        whole(images.sizes, 40), cutout=np.array([[5, 10, 20, 12], [0, 0, 0, 9]]), key=np.array([1, 2], np.uint64)
     )
     noisy, clean = grey(images, views)
     assert (clean == 77).all()
@@ -287,7 +288,7 @@ def test_noise_fills_its_rectangle_and_nothing_else() -> None:
 
 
 def test_noise_uses_the_whole_of_its_limit() -> None:
-    height, width = many(400, cutout=0.5).noise[:, 2:].T
+    height, width = many(400, cutout=0.5).cutout[:, 2:].T
     assert 45 < height.max() <= 50
     assert 22 < width.max() <= 25
     assert abs(height.mean() - 25) < 2.5  # uniform sides
@@ -295,7 +296,7 @@ def test_noise_uses_the_whole_of_its_limit() -> None:
 
 
 def test_noise_may_lie_anywhere() -> None:
-    top, left, height, width = many(400, cutout=0.5).noise.T
+    top, left, height, width = many(400, cutout=0.5).cutout.T
     assert top.min() == left.min() == 0
     assert (top + height).max() == 100
     assert (left + width).max() == 50
@@ -305,7 +306,7 @@ def test_without_noise_flip_and_crop_nothing_changes() -> None:
     images = mixed()
     plain = whole(images.sizes, 24)
     for update in range(5):
-        views = augmented(images.sizes, 24, False, 0, 0, 0, update, np.arange(7))
+        views = augmented(images.sizes, 24, False, 0, 0, 0.0, 0, update, np.arange(7))
         assert all(map(np.array_equal, grey(images, views), grey(images, plain)))
 
 
@@ -321,7 +322,7 @@ def test_flipping_mirrors_half_of_the_time() -> None:
 @settings(max_examples=50, deadline=None)
 def test_a_crop_shows_a_window_no_smaller_than_asked(seed: int, crop: float) -> None:
     images = Pixels.of([ramp(60, 40)], CPU)
-    after = grey(images, augmented(images.sizes, 60, False, crop, 0, seed, 0, np.array([0])))[0].astype(float)
+    after = grey(images, augmented(images.sizes, 60, False, crop, 0, 0.0, seed, 0, np.array([0])))[0].astype(float)
     assert after.shape == (60, 40, 3)
     shown = np.ptp(after[..., 1]) + 1, np.ptp(after[..., 0]) + 1  # rows, columns of the original
     assert shown[0] >= np.floor(crop * 60) - 1
@@ -331,8 +332,8 @@ def test_a_crop_shows_a_window_no_smaller_than_asked(seed: int, crop: float) -> 
 
 def test_what_an_image_gets_depends_on_seed_update_and_image_alone() -> None:
     def drawn(seed: int, update: int, image: Sequence[int]) -> list[Any]:
-        views = augmented(np.tile(PLAIN, (len(image), 1)), 64, True, 0.7, 0.5, seed, update, np.array(image))
-        return [(views.window[k].tolist(), views.noise[k].tolist(), int(views.key[k])) for k in range(len(image))]
+        views = augmented(np.tile(PLAIN, (len(image), 1)), 64, True, 0.7, 0.5, 0.0, seed, update, np.array(image))
+        return [(views.window[k].tolist(), views.cutout[k].tolist(), int(views.key[k])) for k in range(len(image))]
 
     assert drawn(1, 2, [5, 8, 5]) == [drawn(1, 2, [5])[0], drawn(1, 2, [8])[0], drawn(1, 2, [5])[0]]
     assert len({str(drawn(*words)) for words in ((1, 2, [5]), (2, 2, [5]), (1, 3, [5]), (1, 2, [6]))}) == 4
@@ -374,7 +375,7 @@ def test_a_gpu_renders_the_same_grey_levels() -> None:
     here, at = mixed(), np.arange(7)
     there = Pixels.of([picture(*size, seed) for seed, size in enumerate(SIZES)], torch.device("cuda"))
     for largest in (16, 24, 100):
-        views = augmented(here.sizes, largest, True, 0.7, 0.5, 0, 3, at)
+        views = augmented(here.sizes, largest, True, 0.7, 0.5, 0.0, 0, 3, at)
         expected, extent = render(here, at, views)
         numbers, gpu_extent = render(there, at, views)
         torch.testing.assert_close(numbers.cpu(), expected, rtol=0, atol=1e-6)  # a grey level is 0.017
@@ -383,5 +384,5 @@ def test_a_gpu_renders_the_same_grey_levels() -> None:
 
 def test_noise_has_at_least_its_least_share() -> None:
     sizes = np.full((400, 2), 100)
-    sides = augmented(sizes, 100, False, 0, 0.4, 0, 1, np.arange(400), 0.5).noise[:, 2:]
+    sides = augmented(sizes, 100, False, 0, 0.4, 0.5, 0, 1, np.arange(400)).cutout[:, 2:]
     assert sides.min() in (20, 21) and sides.max() in (39, 40)

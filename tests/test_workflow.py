@@ -202,8 +202,10 @@ def test_a_printed_value_recomputes_the_report(ran: Checkout) -> None:
 
 def test_a_comment_or_docstring_recomputes_nothing(ran: Checkout) -> None:
     ran.run(SNAKEMAKE)
-    ran.edit("src/reid_done_right/training/rank.py", "descent.step(rate)\n", "descent.step(rate)  # downhill\n")
-    ran.edit("src/reid_done_right/training/rank.py", '"""The ranking loop: ', '"""The loop of the ranking stage: ')
+    ran.edit(
+        "src/reid_done_right/training/ranking.py", "optimizer.descend(rate)\n", "optimizer.descend(rate)  # downhill\n"
+    )
+    ran.edit("src/reid_done_right/training/ranking.py", '"""The ranking loop: ', '"""The loop of the ranking stage: ')
     assert "Nothing to be done" in ran.run(SNAKEMAKE)
 
 
@@ -219,7 +221,7 @@ def test_a_caption_in_the_code_recomputes_what_prints_it(ran: Checkout) -> None:
 def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkout) -> None:
     shrink(ran)
     ran.run(SNAKEMAKE)
-    ran.edit("src/reid_done_right/training/rank.py", "descent.step(rate)", "descent.step(1.01 * rate)")
+    ran.edit("src/reid_done_right/training/ranking.py", "optimizer.descend(rate)", "optimizer.descend(1.01 * rate)")
     runs = ["market-default-seed0", SIDE_48]
     expected = ["distract market-default-seed0", "draw", "embed 0", "embed 1", "tabulate"]
     expected += ["retrieve market-default-seed0", "illustrate", "publish report"]

@@ -251,7 +251,7 @@ class Pretrain(Section):
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
 
-class Ranking(Section):
+class RankingStage(Section):
     """The ranking stage: architecture, triplet loss, mining, schedule, augmentation (sections 3 and 4.1)."""
 
     pooling: Literal["max", "average", "gem"]
@@ -284,7 +284,7 @@ class Ranking(Section):
     cutout_least: Fraction = 0.5
 
 
-class Train(Ranking):
+class Train(RankingStage):
     """A variant: what the ranking stage starts from, and how it goes on."""
 
     backbone: Name

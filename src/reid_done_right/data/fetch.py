@@ -23,7 +23,7 @@ UNKNOWN = 1 << 38
 
 
 @dataclass(frozen=True)
-class Finding:
+class External:
     """What lies on disk of something from outside, and what there is to do.
 
     path    the file, or the release's folder
@@ -38,7 +38,7 @@ class Finding:
     todo: str
 
 
-def find(settings: Mapping[str, Any]) -> Finding | None:
+def find(settings: Mapping[str, Any]) -> External | None:
     """Look for what a job needs from outside, by its settings, without reading it; None if it needs nothing.
 
     settings: the parameters of a job of `dataset`, with its source: {"folder"} and perhaps "archives", or of
@@ -85,32 +85,32 @@ def _file(settings: Mapping[str, Any]) -> tuple[File, str] | None:
     return None
 
 
-def find_file(file: File, how: str) -> Finding:
+def find_file(file: File, how: str) -> External:
     """Look for a file, without reading it. how: how to obtain it by hand."""
     if file.path.is_file():
-        return Finding(file.path, "there", 0, "")
+        return External(file.path, "there", 0, "")
     if file.urls:
-        return Finding(file.path, "to fetch", file.bytes, f"fetch {file.urls[0]}")
-    return Finding(file.path, "missing", None, f"{how}; put it to {file.path}")
+        return External(file.path, "to fetch", file.bytes, f"fetch {file.urls[0]}")
+    return External(file.path, "missing", None, f"{how}; put it to {file.path}")
 
 
-def find_release(folder: Path, archives: Sequence[File], how: str) -> Finding:
+def find_release(folder: Path, archives: Sequence[File], how: str) -> External:
     """Look for a release's folder, else for what it can be made from, without reading them.
 
     Raises InputError if the folder was unpacked here and has lost or changed files since.
     """
     if folder.is_dir():
         _check_whole(folder)
-        return Finding(folder, "there", 0, "")
+        return External(folder, "there", 0, "")
     absent = [file for file in archives if not file.path.is_file()]
     if archives and not absent:
-        return Finding(folder, "to unpack", 0, f"unpack {_names(archives)}")
+        return External(folder, "to unpack", 0, f"unpack {_names(archives)}")
     if archives and all(file.urls for file in absent):
         sizes = [file.bytes for file in absent if file.bytes is not None]
         total = sum(sizes) if len(sizes) == len(absent) else None
-        return Finding(folder, "to fetch", total, f"fetch {', '.join(file.urls[0] for file in absent)} and unpack")
+        return External(folder, "to fetch", total, f"fetch {', '.join(file.urls[0] for file in absent)} and unpack")
     put = f"{_names(absent)}, or its folder to {folder}" if absent else f"{folder}"
-    return Finding(folder, "missing", None, f"{how}; put it to {put}")
+    return External(folder, "missing", None, f"{how}; put it to {put}")
 
 
 def obtain_file(file: File, how: str, offline: bool = False, patience: Patience = PATIENCE) -> str:

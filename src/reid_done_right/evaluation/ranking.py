@@ -113,7 +113,8 @@ def rank_gallery(
     if rerank == "k-reciprocal":
         scorer: Scorer = k_reciprocal(query, gallery, **how).score
     else:
-        scorer = dot_scorer(*((query, gallery) if rerank == "none" else expand(query, gallery, **how)), there)
+        pair: tuple[NDArray[np.floating], NDArray[np.floating]] = (query, gallery)
+        scorer = dot_scorer(*(pair if rerank == "none" else expand(*pair, **how)), there)
     labels = (task.query.labels, task.gallery.labels)
     return rank_by(scorer, *labels, task.rule, lists=task.lists, block=block, backend=there, progress=progress)
 

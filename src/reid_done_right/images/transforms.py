@@ -31,8 +31,8 @@ STD = (0.229, 0.224, 0.225)
 CHUNK = {"cpu": 2**22, "cuda": 2**25}
 """Values that `render` works on at a time: bounds memory, and measured to be fast on a CPU."""
 
-_FLIP, _SCALE, _ASPECT, _TOP, _LEFT, _NOISE_HEIGHT, _NOISE_WIDTH, _NOISE_TOP, _NOISE_LEFT, _NOISE = range(10)
-_DRAWS = np.arange(_NOISE)[:, None]  # (k, 1): a row of draws each for (B,) images
+_FLIP, _SCALE, _ASPECT, _TOP, _LEFT, _CUTOUT_HEIGHT, _CUTOUT_WIDTH, _CUTOUT_TOP, _CUTOUT_LEFT, _PIXELS = range(10)
+_DRAWS = np.arange(_PIXELS)[:, None]  # (k, 1): a row of draws each for (B,) images
 
 
 class Images(Protocol):
@@ -53,14 +53,14 @@ class Views:
     window    (B, 4) int64 top, left, height, width in the stored image
     size      (B, 2) int64 height, width that the window is scaled to
     mirrored  (B,) bool, left and right exchanged
-    noise     (B, 4) int64 top, left, height, width in the scaled image; height or width 0 = none
-    key       (B,) uint64 of the noise's pixels
+    cutout    (B, 4) int64 top, left, height, width in the scaled image; height or width 0 = none
+    key       (B,) uint64 of its pixels
     """
 
     window: NDArray[np.int64]
     size: NDArray[np.int64]
     mirrored: NDArray[np.bool_]
-    noise: NDArray[np.int64]
+    cutout: NDArray[np.int64]
     key: NDArray[np.uint64]
 
     def __len__(self) -> int:
@@ -96,19 +96,19 @@ def augmented(
     largest_side: int,
     flip: bool,
     crop: float,
-    cutout: float,
+    cutout_largest: float,
+    cutout_least: float,
     seed: int,
     update: int,
     image: NDArray[np.int64],
-    cutout_least: float = 0.0,
 ) -> Views:
     """Augment training images of the ranking stage, `image` (B,) of `sizes` (B, 2), at `update`.
 
-    flip    mirror half of them
-    crop    smallest side of a random window, as a fraction of the image's sides, scaled back; 0 = no crop
-    cutout  largest side of the noise rectangle, as a fraction of the image's sides; 0 = none. Each side is drawn
-            uniformly from [cutout_least * cutout, cutout], the pixels are independent uniform noise (section 3.2,
-            "cut-out")
+    flip            mirror half of them
+    crop            smallest side of a random window, as a fraction of the image's sides, scaled back; 0 = no crop
+    cutout_largest  largest side of the cut-out, a rectangle of noise, as a fraction of the image's sides; 0 = none
+    cutout_least    its smallest side, as a fraction of the largest
+    Each side of the cut-out is drawn uniformly, its pixels are independent uniform noise (section 3.2).
     """
     draw = uniform(seed, update, image, _DRAWS)
     shown = whole(sizes, largest_side)
@@ -116,11 +116,11 @@ def augmented(
     if crop:
         scale = crop + (1 - crop) * draw[_SCALE]
         window = _placed(np.maximum(1, (sizes * scale[:, None]).astype(np.int64)), sizes, draw[_TOP], draw[_LEFT])
-    sides = np.stack([draw[_NOISE_HEIGHT], draw[_NOISE_WIDTH]], 1)
-    sides = (cutout_least + (1 - cutout_least) * sides) * cutout
-    rectangle = _placed((shown.size * sides).astype(np.int64), shown.size, draw[_NOISE_TOP], draw[_NOISE_LEFT])
+    sides = np.stack([draw[_CUTOUT_HEIGHT], draw[_CUTOUT_WIDTH]], 1)
+    sides = (cutout_least + (1 - cutout_least) * sides) * cutout_largest
+    cutout = _placed((shown.size * sides).astype(np.int64), shown.size, draw[_CUTOUT_TOP], draw[_CUTOUT_LEFT])
     mirrored = (draw[_FLIP] < 0.5) & flip
-    return Views(window, shown.size, mirrored, rectangle, bits(seed, update, image, _NOISE))
+    return Views(window, shown.size, mirrored, cutout, bits(seed, update, image, _PIXELS))
 
 
 def random_crops(
@@ -176,17 +176,17 @@ def render(images: Images, places: NDArray[np.int64], views: Views) -> tuple[Ten
     for start in range(0, len(views), step):
         some = slice(start, start + step)
         grey = resample(images.batch(places[some]), views[some], (height, width))
-        cut_out(grey, views[some])
+        fill_cutouts(grey, views[some])
         normalise(grey, views[some], out[some])
     full = np.array_equal(views.size.min(0), [height, width])
     return out.permute(0, 3, 1, 2), None if full else torch.from_numpy(views.size).to(images.device)
 
 
 def _check(sizes: NDArray[np.int64], views: Views) -> None:
-    """Raise ValueError unless every view lies in its image and every rectangle of noise in its view."""
+    """Raise ValueError unless every view lies in its image and every cut-out in its view."""
     if len(views) != len(sizes) or len(sizes) == 0:
         raise ValueError(f"{len(views)} views of {len(sizes)} images; expected one of each, and one at least")
-    for what, parts, bounds, least in (("window", views.window, sizes, 1), ("noise", views.noise, views.size, 0)):
+    for what, parts, bounds, least in (("window", views.window, sizes, 1), ("cutout", views.cutout, views.size, 0)):
         corner, sides = parts[:, :2], parts[:, 2:]
         bad = ((corner < 0) | (sides < least) | (corner + sides > bounds)).any(1)
         if bad.any():
@@ -266,11 +266,11 @@ def _grey(sums: Tensor, unit: Tensor) -> Tensor:
     return sums.add_(unit / 2).div_(unit).floor_().clamp_(max=255)
 
 
-def cut_out(grey: Tensor, views: Views) -> None:
-    """Put each view's rectangle of noise onto its grey levels, uint8 (B, 3, H, W) channels last, in place."""
-    count = views.noise[:, 2:].prod(1)
+def fill_cutouts(grey: Tensor, views: Views) -> None:
+    """Fill each view's cut-out with noise, on its grey levels, uint8 (B, 3, H, W) channels last, in place."""
+    count = views.cutout[:, 2:].prod(1)
     total = int(count.sum())
-    described = np.column_stack([np.arange(len(views)), count.cumsum() - count, views.noise, views.key.view(np.int64)])
+    described = np.column_stack([np.arange(len(views)), count.cumsum() - count, views.cutout, views.key.view(np.int64)])
     of_pixel = (
         torch.from_numpy(described)
         .to(grey.device)

@@ -14,7 +14,7 @@ from reid_done_right.data.fetch import find
 from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
 from reid_done_right.data.readers.own import unmatched
 from reid_done_right.params import OWN, Dataset, Params
-from reid_done_right.readiness.findings import Finding
+from reid_done_right.readiness.checks import Check
 
 Depth = Literal["names", "headers", "pixels"]
 """How far images are looked at: not at all, their headers and ends, or every pixel."""
@@ -35,7 +35,7 @@ def examine(
     depth: Depth = "headers",
     threads: int = 1,
     progress: Progress = iter,
-) -> tuple[Finding, Index | None]:
+) -> tuple[Check, Index | None]:
     """Look at one dataset; give what was found, and its index where it can be read.
 
     settings: of its job, which say where it comes from. made: where the run writes the index, which stands for a
@@ -43,28 +43,28 @@ def examine(
     """
     if dataset.source.folder is None:
         if not made.is_file():
-            return Finding(name, "ready", "rendered by the run"), None
+            return Check(name, "ready", "rendered by the run"), None
         index = read_index(made)
-        return Finding(name, "ready", f"rendered; {_counted(index, {})}"), index
+        return Check(name, "ready", f"rendered; {_counted(index, {})}"), index
     root = Path(dataset.source.folder)
     try:
         outside = find(settings)
     except InputError as error:
-        return Finding(name, "damaged", str(error)), None
+        return Check(name, "damaged", str(error)), None
     if outside is not None and outside.state in ("to unpack", "to fetch"):
         size = f" ({outside.bytes / 1e9:.1f} GB)" if outside.bytes else ""
-        return Finding(name, "note", f"{root}: not there yet; the run will {outside.todo}{size}"), None
+        return Check(name, "note", f"{root}: not there yet; the run will {outside.todo}{size}"), None
     if outside is not None and outside.state == "missing":
-        return Finding(name, "missing", f"{root}: no such folder; {outside.todo}"), None
+        return Check(name, "missing", f"{root}: no such folder; {outside.todo}"), None
     try:
         index = READERS[dataset.format](root, **dataset.reading)
     except (InputError, OSError) as error:
-        return Finding(name, "wrong" if root.is_dir() and any(root.iterdir()) else "missing", str(error)), None
+        return Check(name, "wrong" if root.is_dir() and any(root.iterdir()) else "missing", str(error)), None
     expected = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts or {}
     try:
         check_counts(index, expected)
     except InputError as error:
-        return Finding(name, "wrong", str(error)), index
+        return Check(name, "wrong", str(error)), index
     told = f"{root}: {_counted(index, expected)}"
     if depth != "names":
         damaged = find_damaged(index, threads, depth == "pixels", progress)
@@ -74,13 +74,13 @@ def examine(
         try:
             check_allowed(index, damaged, dataset.allow_damaged if depth == "pixels" else list(damaged))
         except InputError as error:
-            return Finding(name, "damaged", str(error).split("\n")[0], lines), index
+            return Check(name, "damaged", str(error).split("\n")[0], lines), index
         if lines:
-            return Finding(name, "damaged", f"{told}; {len(lines)} damaged images: {MEND}", lines), index
+            return Check(name, "damaged", f"{told}; {len(lines)} damaged images: {MEND}", lines), index
         if dataset.allow_damaged:
             told += f"; {len(dataset.allow_damaged)} damaged images left out, as allow_damaged says"
     notes = _notes(index, dataset) if dataset.format in OWN else ""
-    return Finding(name, "note" if notes else "ready", told + notes), index
+    return Check(name, "note" if notes else "ready", told + notes), index
 
 
 MEND = "restore them, or list them in allow_damaged to leave them out"

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_done_right.readiness.findings import Finding
+from reid_done_right.readiness.checks import Check
 from reid_done_right.readiness.survey import Survey
 
 STYLES = {
@@ -38,7 +38,7 @@ def show(survey: Survey, console: Console | None = None) -> None:
     console.print(_verdict(survey))
 
 
-def _findings(section: str, findings: list[Finding]) -> Table:
+def _findings(section: str, findings: list[Check]) -> Table:
     table = Table(box=box.SIMPLE, show_header=True, header_style="bold", padding=(0, 1), pad_edge=False)
     table.add_column(section.capitalize(), no_wrap=True, min_width=14)
     table.add_column("", no_wrap=True, min_width=8)

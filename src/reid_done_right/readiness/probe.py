@@ -28,9 +28,9 @@ from reid_done_right.models.device import precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.pooling import Pool
 from reid_done_right.params import SMALLEST, Backbone, Pretrain, Train
-from reid_done_right.training.classify import classify
-from reid_done_right.training.descent import Descent
+from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
+from reid_done_right.training.optimizer import Optimizer
 
 BUDGET = 40 * 10**9
 """Floating-point operations on a CPU of the forward passes of an update or of an embedding: about a second."""
@@ -173,7 +173,9 @@ def _classify(
     settings = pretrain.model_copy(update={"updates": times, "batch": count, "learning_rate": 1e-6, **crops})
     stamps = [time.perf_counter()]
     label = np.arange(count) % 4
-    classify(network, _noise(count, size, device), label, settings, 0, lambda *_: stamps.append(time.perf_counter()))
+    train_classifier(
+        network, _noise(count, size, device), label, settings, 0, lambda *_: stamps.append(time.perf_counter())
+    )
     return float(np.diff(stamps).min())
 
 
@@ -184,25 +186,25 @@ def _rank(
     images = _noise(count, size, device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_statistics(embedder, train.batch_norm)
-    descent = Descent(embedder.parameters(), train.momentum, train.weight_decay)
+    optimizer = Optimizer(embedder.parameters(), train.momentum, train.weight_decay)
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[train.batching]
 
     def update() -> None:
-        descent.clear()
+        optimizer.zero_grad()
         with precise(train.precision, device):
             add(
                 embedder,
                 images,
                 np.arange(count).reshape(-1, 3),
-                lambda places: augmented(
-                    images.sizes[places], max(size), train.flip, train.crop, train.cutout, 0, 0, places
+                lambda rows: augmented(
+                    images.sizes[rows], max(size), train.flip, train.crop, train.cutout, train.cutout_least, 0, 0, rows
                 ),
                 margin=2.0,  # similarities differ by less
                 scale=3 / count,
                 at_once=count,
             )
-        descent.gradient_norm()
-        descent.step(1e-6)
+        optimizer.gradient_norm()
+        optimizer.descend(1e-6)
 
     return _fastest(update, times)
 

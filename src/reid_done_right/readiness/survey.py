@@ -16,8 +16,8 @@ from reid_done_right.artifacts import Index, InputError
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.params import Params
 from reid_done_right.plan import Jobs, plan
+from reid_done_right.readiness.checks import FAILING, Check
 from reid_done_right.readiness.datasets import Depth, examine, needed
-from reid_done_right.readiness.findings import FAILING, Finding
 from reid_done_right.readiness.jobs import done, measured, output
 
 GIB = 2**30
@@ -44,7 +44,7 @@ class Survey:
     """The report: findings by section, jobs, and what the probe measured (seconds an image; None without it)."""
 
     experiment: str
-    findings: Mapping[str, list[Finding]]
+    findings: Mapping[str, list[Check]]
     work: list[Work]
     probed: Mapping[str, float] | None
 
@@ -54,7 +54,7 @@ class Survey:
         return not self.failing
 
     @property
-    def failing(self) -> list[Finding]:
+    def failing(self) -> list[Check]:
         """Give what keeps the experiment from running."""
         return [finding for part in self.findings.values() for finding in part if finding.state in FAILING]
 
@@ -149,7 +149,7 @@ def _run(params: Params, group: str, job: str) -> tuple[str, str]:
 
 def _disk(
     params: Params, jobs: Mapping[str, Jobs], finished: Mapping[str, set[str]], tested: Mapping[str, int | None]
-) -> Finding:
+) -> Check:
     """Compare what the outputs still to come weigh with what the disk has left."""
     from reid_done_right.readiness.probe import dimension, weights_bytes
 
@@ -169,11 +169,11 @@ def _disk(
     free = shutil.disk_usage(".").free
     told = f"at least {_gib(size)} for weights and embeddings still to come, {_gib(free)} free in {Path.cwd()}"
     if size < free:
-        return Finding("disk", "ready", told)
-    return Finding("disk", "short", f"{told}; free some, or run fewer variants or seeds")
+        return Check("disk", "ready", told)
+    return Check("disk", "short", f"{told}; free some, or run fewer variants or seeds")
 
 
-def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Finding:
+def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
     """Compare the memory of the largest update with the GPU's."""
     from reid_done_right.readiness.probe import classification_memory, device_memory, ranking_memory
 
@@ -187,14 +187,14 @@ def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Finding:
     told = f"at least {_gib(sizes[most])} of memory for {most}"
     there = device_memory()
     if there is None:
-        return Finding("GPU", "note", f"{told}; there is no CUDA device here, so everything runs on the CPU")
+        return Check("GPU", "note", f"{told}; there is no CUDA device here, so everything runs on the CPU")
     name, free, whole, count = there
     told = f"{told}; {name} has {_gib(whole)}, {_gib(free)} of it free"
     if count < asked:
-        return Finding("GPU", "short", f"{told}; resources.train.gpu asks for {asked}, but there are {count}; lower it")
+        return Check("GPU", "short", f"{told}; resources.train.gpu asks for {asked}, but there are {count}; lower it")
     if sizes[most] < free:
-        return Finding("GPU", "ready", told)
-    return Finding("GPU", "short", f"{told}; lower train.at_once or pretrain.batch, or use a larger GPU")
+        return Check("GPU", "ready", told)
+    return Check("GPU", "short", f"{told}; lower train.at_once or pretrain.batch, or use a larger GPU")
 
 
 def _work(

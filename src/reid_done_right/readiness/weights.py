@@ -11,33 +11,33 @@ from reid_done_right.artifacts import InputError
 from reid_done_right.data.fetch import find, obtain
 from reid_done_right.data.sources import weights_file
 from reid_done_right.plan import Jobs
-from reid_done_right.readiness.findings import Finding
+from reid_done_right.readiness.checks import Check
 
 PATIENCE = 5
 """Seconds to wait for the server of the weights."""
 
 
-def examine_weights(jobs: Mapping[str, Jobs]) -> list[Finding]:
+def examine_weights(jobs: Mapping[str, Jobs]) -> list[Check]:
     """Look for the first weights of each backbone that is trained, by the jobs that read them."""
     return [_examine(backbone, job["parameters"]) for backbone, job in sorted(jobs["initialise"].items())]
 
 
-def _examine(backbone: str, settings: Mapping[str, Any]) -> Finding:
+def _examine(backbone: str, settings: Mapping[str, Any]) -> Check:
     found = find(settings)
     if found is None:
-        return Finding(backbone, "ready", "learned by the run, from rendered objects")
+        return Check(backbone, "ready", "learned by the run, from rendered objects")
     if found.state == "there":
         try:
             obtain(settings, offline=True)
         except InputError as error:
-            return Finding(backbone, "damaged", str(error), (str(found.path),))
-        return Finding(backbone, "ready", f"{found.path}, verified" if "imagenet" in settings else f"{found.path}")
+            return Check(backbone, "damaged", str(error), (str(found.path),))
+        return Check(backbone, "ready", f"{found.path}, verified" if "imagenet" in settings else f"{found.path}")
     if found.state == "to fetch":
         url = weights_file(settings["imagenet"], settings["architecture"], found.path.parent).urls[0]
         if answers(url):
-            return Finding(backbone, "note", f"{found.path}: not there yet; the run fetches it from {url}")
-        return Finding(backbone, "missing", f"{found.path}: not there, and no network reaches {url}; put it there")
-    return Finding(backbone, "missing", f"{found.path}: no such file; {found.todo}")
+            return Check(backbone, "note", f"{found.path}: not there yet; the run fetches it from {url}")
+        return Check(backbone, "missing", f"{found.path}: not there, and no network reaches {url}; put it there")
+    return Check(backbone, "missing", f"{found.path}: no such file; {found.todo}")
 
 
 @cache

@@ -16,7 +16,7 @@ from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
 from reid_done_right.numerics import computed_on
 from reid_done_right.params import Objects, Pretrain
-from reid_done_right.training.classify import classify
+from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.watching import watching
 
 
@@ -64,5 +64,5 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
         flip=True,
     )
     with watching("initialise", out.stem, schedule.updates) as watch:
-        classify(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
+        train_classifier(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
     write_weights(out, Weights(backbone.state_dict(), {**about, "numerics": computed_on(device.type)}))

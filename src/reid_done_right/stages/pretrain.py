@@ -15,7 +15,7 @@ from reid_done_right.models.embedder import backbone_of
 from reid_done_right.numerics import computed_on, weakest
 from reid_done_right.params import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.classify import classify
+from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.watching import naming_images, watching
 
 
@@ -35,7 +35,7 @@ def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Pa
     checkpoints = Checkpoints(out.with_name("checkpoint.safetensors"))
     people = rows.person_id[rows.train]
     with naming_images(rows), checkpoints.catching(), watching("pretrain", out.stem, chosen.updates) as watch:
-        history = classify(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
+        history = train_classifier(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
     write_log(log, history)
     computed = weakest(initial.about.get("numerics"), computed_on(device.type, chosen.precision))
     write_weights(out, Weights(backbone.state_dict(), {"backbone": initial.about["backbone"], "numerics": computed}))

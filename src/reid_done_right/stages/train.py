@@ -14,9 +14,9 @@ from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of
 from reid_done_right.numerics import computed_on, weakest
-from reid_done_right.params import Ranking
+from reid_done_right.params import RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.rank import collapsed, rank
+from reid_done_right.training.ranking import collapsed, train_ranking
 from reid_done_right.training.watching import naming_images, watching
 from reid_done_right.training.workers import Workers
 
@@ -28,7 +28,7 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     batch. State is kept beside `out` in `checkpoint.safetensors` and taken up from there.
     """
     workers = Workers()
-    chosen = Ranking.model_validate(settings["train"])
+    chosen = RankingStage.model_validate(settings["train"])
     device = set_up(settings["threads"], chosen.precision, chosen.deterministic)
     rows = read_index(index)
     initial = read_weights(weights)
@@ -41,7 +41,7 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     people = rows.person_id[rows.train]
     watched = watching("train", out.stem, chosen.updates, silent=not first)
     with naming_images(rows), checkpoints.catching(), watched as watch:
-        history = rank(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
+        history = train_ranking(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
     if not first:
         return
     write_log(log, history)

@@ -1,4 +1,4 @@
-"""Learning rates and the cut-out limit as functions of the update, counted from 0."""
+"""Learning rates and the size of the cut-out as functions of the update, counted from 0."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def classification_rate(update: int, updates: int, rate: float, final: float, de
     return float(rate * (final / rate) ** (0.5 * ((update >= updates // 2) + (update >= updates * 3 // 4))))
 
 
-def cutout_limit(update: int, updates: int, limit: float) -> float:
-    """Grow the largest cut-out side linearly from 0 to `limit` ("progressively", section 3.3)."""
-    return limit * update / updates
+def cutout_largest(update: int, updates: int, cutout: float) -> float:
+    """Grow the largest side of the cut-out linearly from 0 to `cutout` ("progressively", section 3.3)."""
+    return cutout * update / updates

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from reid_done_right.artifacts import Index, InputError
-from reid_done_right.training.classify import Diverged, Watch
+from reid_done_right.training.classification import Diverged, Watch
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from reid_done_right.models.pooling import Pool
 from reid_done_right.models.products import Linear
 from reid_done_right.params import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.descent import Descent
+from reid_done_right.training.optimizer import Optimizer
 from reid_done_right.training.schedules import classification_rate, warm_up
 
 Watch = Callable[[Mapping[str, float], int], object]
@@ -35,7 +35,7 @@ class Diverged(FloatingPointError):
         self.images = np.unique(images)
 
 
-def classify(
+def train_classifier(
     backbone: Backbone,
     images: Images,
     label: NDArray[np.int64],
@@ -62,13 +62,13 @@ def classify(
     network = nn.ModuleList([backbone, head]).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    descent = Descent(network.parameters(), settings.momentum, settings.weight_decay)
+    optimizer = Optimizer(network.parameters(), settings.momentum, settings.weight_decay)
     log: list[dict[str, float]] = []
     order = np.empty(0, np.int64)
 
     if kept := checkpoints.load():
         checkpoints.restore(network, "network.", kept)
-        descent.load(dict(kept.state))
+        optimizer.restore(kept.state)
         generator.bit_generator.state = kept.about["generator"]
         log, order = kept.about["log"], kept.state["order"].numpy()
 
@@ -83,7 +83,7 @@ def classify(
         views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
         crops, _ = render(images, rows, views)
         wanted = torch.from_numpy(target[rows]).to(device)
-        descent.clear()
+        optimizer.zero_grad()
         try:
             with precise(settings.precision, device):
                 scores = head(pool(backbone(crops)[0])).float()
@@ -96,13 +96,13 @@ def classify(
             raise InputError(f"out of memory at update {update}: {why}; lower its batch, crops or precision") from None
         if not torch.isfinite(loss):
             raise Diverged(f"classification loss is {loss.item()}", update, rows, checkpoints.where)
-        descent.step(rate)
+        optimizer.descend(rate)
         accuracy = (scores.detach().argmax(1) == wanted).float().mean().item()
         log.append({"update": update, "loss": loss.item(), "accuracy": accuracy, "learning_rate": rate})
         watch(log[-1], len(rows))
         done = update + 1
         if checkpoints.due(done, settings.updates, checkpoints.asked_to_stop):
-            state = {f"network.{name}": value for name, value in network.state_dict().items()} | descent.state()
+            state = {f"network.{name}": value for name, value in network.state_dict().items()} | optimizer.velocities()
             about = {"generator": generator.bit_generator.state, "log": log}
             checkpoints.save(done, {**state, "order": torch.from_numpy(order)}, about)
         if checkpoints.asked_to_stop and done < settings.updates:

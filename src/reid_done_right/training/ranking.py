@@ -14,13 +14,13 @@ from reid_done_right.images.transforms import Images, Views, augmented
 from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.embedder import Embedder, embed
-from reid_done_right.params import Ranking
+from reid_done_right.params import RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.classify import Diverged, Watch
-from reid_done_right.training.descent import Descent
+from reid_done_right.training.classification import Diverged, Watch
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one
 from reid_done_right.training.mining import draw_pool, mean_similarity, mine
-from reid_done_right.training.schedules import cutout_limit, halving, warm_up
+from reid_done_right.training.optimizer import Optimizer
+from reid_done_right.training.schedules import cutout_largest, halving, warm_up
 from reid_done_right.training.workers import Workers
 
 
@@ -38,11 +38,11 @@ class Mined:
     crowding: float
 
 
-def rank(
+def train_ranking(
     embedder: Embedder,
     images: Images,
     person_id: NDArray[np.int64],
-    settings: Ranking,
+    settings: RankingStage,
     seed: int,
     watch: Watch,
     checkpoints: Checkpoints | None = None,
@@ -63,14 +63,14 @@ def rank(
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_statistics(embedder, settings.batch_norm)
     embedder.execute(settings.execution)
-    descent = Descent(embedder.parameters(), settings.momentum, settings.weight_decay)
+    optimizer = Optimizer(embedder.parameters(), settings.momentum, settings.weight_decay)
     log: list[dict[str, float]] = []
     mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
     at_once = settings.at_once
 
     if kept := workers.agree(checkpoints.load()):
         checkpoints.restore(embedder, "embedder.", kept)
-        descent.load(dict(kept.state))
+        optimizer.restore(kept.state)
         generator.bit_generator.state = kept.about["generator"]
         mined = Mined(kept.state["triplets"].numpy(), kept.state["hardness"].numpy(), kept.about["crowding"])
         log, at_once = kept.about["log"], kept.about["at_once"]
@@ -80,19 +80,28 @@ def rank(
             mined = _mine(embedder, images, person_id, settings, generator, workers)
         rate = halving(update, settings.learning_rate, settings.halve_every, settings.decay)
         rate *= warm_up(update, settings.warm_up * settings.updates)
-        cutout = cutout_limit(update, settings.updates, settings.cutout)
+        cutout = cutout_largest(update, settings.updates, settings.cutout)
         start = update % settings.refresh * settings.batch
         batch = mined.triplets[start : start + settings.batch]
 
-        def show(places: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
-            some = images.sizes[places], settings.largest_side, settings.flip, settings.crop, cutout
-            return augmented(*some, seed, update, places, settings.cutout_least)
+        def show(rows: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
+            return augmented(
+                images.sizes[rows],
+                settings.largest_side,
+                settings.flip,
+                settings.crop,
+                cutout,
+                settings.cutout_least,
+                seed,
+                update,
+                rows,
+            )
 
-        losses, at_once = _add_gradients(embedder, images, batch, show, settings, at_once, descent, workers)
-        norm = descent.gradient_norm()
+        losses, at_once = _add_gradients(embedder, images, batch, show, settings, at_once, optimizer, workers)
+        norm = optimizer.gradient_norm()
         if not np.isfinite([*losses, norm]).all():
             raise Diverged(f"triplet loss {losses.mean():.4g}, gradient {norm:.4g}", update, batch, checkpoints.where)
-        descent.step(rate)
+        optimizer.descend(rate)
         log.append(
             {
                 "update": update,
@@ -110,7 +119,9 @@ def rank(
         done = update + 1
         stopping = workers.any(checkpoints.asked_to_stop, device)
         if workers.rank == 0 and checkpoints.due(done, settings.updates, stopping):
-            state = {f"embedder.{name}": value for name, value in embedder.state_dict().items()} | descent.state()
+            state = {
+                f"embedder.{name}": value for name, value in embedder.state_dict().items()
+            } | optimizer.velocities()
             state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}
             about = {"generator": generator.bit_generator.state, "crowding": mined.crowding, "at_once": at_once}
             checkpoints.save(done, state, {**about, "log": log})
@@ -123,7 +134,7 @@ def _mine(
     embedder: Embedder,
     images: Images,
     person_id: NDArray[np.int64],
-    settings: Ranking,
+    settings: RankingStage,
     generator: np.random.Generator,
     workers: Workers,
 ) -> Mined:
@@ -145,9 +156,9 @@ def _add_gradients(
     images: Images,
     batch: NDArray[np.int64],
     show: Show,
-    settings: Ranking,
+    settings: RankingStage,
     at_once: int,
-    descent: Descent,
+    optimizer: Optimizer,
     workers: Workers,
 ) -> tuple[NDArray[np.float32], int]:
     """Give the losses (T,) and how many images fit at once; the gradients are in the parameters, those of all workers.
@@ -159,7 +170,7 @@ def _add_gradients(
     share = workers.share(len(batch))
     losses = torch.zeros(len(batch), device=images.device)
     while True:
-        descent.clear()
+        optimizer.zero_grad()
         try:
             if len(share):
                 with precise(settings.precision, images.device):
@@ -172,7 +183,7 @@ def _add_gradients(
             at_once = max(1, at_once // 2)
             warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
         torch.cuda.empty_cache()  # out here, where the error no longer holds its activations
-    workers.sum(descent.gradients)
+    workers.sum(optimizer.gradients)
     workers.sum([losses])
     return losses.cpu().numpy(), at_once
 

@@ -11,7 +11,7 @@ FAILING = ("missing", "wrong", "damaged", "short")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """A dataset, a file of weights, the disk or the GPU: what was found, and, unless it is ready, what to do.
 
     state   ready; note: it will run, but read this; missing, wrong (another folder, other counts), damaged, short (of

@@ -1,0 +1,46 @@
+"""Stochastic gradient descent with momentum, its state open to checkpoints (section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Optimizer(torch.optim.SGD):
+    """PyTorch's SGD over the parameters that train; its learning rate is set at each step."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], momentum: float, weight_decay: float) -> None:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        super().__init__(trained, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+        self.trained = trained
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients; zeros where an update left none."""
+        for parameter in self.trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self.trained if parameter.grad is not None]
+
+    def gradient_norm(self) -> float:
+        """Return the norm of all gradients together: not finite if one of them is not."""
+        return float(nn.utils.get_total_norm(self.gradients))
+
+    def descend(self, rate: float) -> None:
+        """Move all parameters at learning rate `rate`; weight decay moves those without a gradient, too."""
+        assert self.gradients
+        self.param_groups[0]["lr"] = rate
+        self.step()
+
+    def velocities(self) -> dict[str, Tensor]:
+        """Return the momentum buffers, by number of parameter."""
+        buffers = [self.state[parameter].get("momentum_buffer") for parameter in self.trained]
+        return {f"velocity.{number}": buffer for number, buffer in enumerate(buffers) if buffer is not None}
+
+    def restore(self, velocities: Mapping[str, Tensor]) -> None:
+        """Take up what `velocities` returned; other names are ignored."""
+        for number, parameter in enumerate(self.trained):
+            if (kept := velocities.get(f"velocity.{number}")) is not None:
+                self.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(kept)
