@@ -19,8 +19,9 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {  # of the API, in the order of a reader's interest
-    "functional": "arrays in, arrays out",
-    "data": "readers, images, the rendered benchmark",
+    "evaluation": "arrays in, ranks and scores out",
+    "images": "decoding, transforms, randomness",
+    "data": "readers, files of arrays, evaluation tasks",
     "models": "networks",
     "training": "the two training loops",
     "photos": "a trained model on photos of one's own",
