@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reid_done_right.functional import products
 from torch import Tensor
 from torch.nn import functional as F
 
 from conftest import ROOT
 from reid_done_right import cli, numerics
+from reid_done_right.models import products
 from reid_done_right.models.products import Linear, convolve, linear
 from reid_done_right.records import made_with
 
