@@ -112,9 +112,10 @@ def rank_gallery(
     there = backend(threads, device)
     if rerank == "k-reciprocal":
         scorer: Scorer = k_reciprocal(query, gallery, **how).score
+    elif rerank == "qe-dba":
+        scorer = dot_scorer(*expand(query, gallery, **how), there)
     else:
-        pair: tuple[NDArray[np.floating], NDArray[np.floating]] = (query, gallery)
-        scorer = dot_scorer(*(pair if rerank == "none" else expand(*pair, **how)), there)
+        scorer = dot_scorer(query, gallery, there)
     labels = (task.query.labels, task.gallery.labels)
     return rank_by(scorer, *labels, task.rule, lists=task.lists, block=block, backend=there, progress=progress)
 
