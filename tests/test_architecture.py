@@ -36,8 +36,8 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "lineage": {"artifacts", "records", "store", "data"},
     "photos": {"artifacts", "images", "data", "models"},
     "stages": {
-        *("artifacts", "params", "evaluation", "images", "data", "models", "training", "reporting", "photos"),
-        "pedestrians",
+        *("numerics", "artifacts", "params", "evaluation", "images", "data", "models", "training", "reporting"),
+        *("photos", "pedestrians"),
     },
     "cli": {"numerics", "artifacts", "params", "store", "plan", "readiness", "lineage", "stages", "training"},
     "__main__": {"cli"},
