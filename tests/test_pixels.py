@@ -203,7 +203,7 @@ def test_a_jpeg_with_a_large_preview_is_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [-1, 2])
 def test_a_place_of_no_image_is_an_error(place: int) -> None:
     read = Pixels.of([np.zeros((2, 2, 3), np.uint8)] * 2, CPU)
-    with pytest.raises(IndexError, match=rf"place {place} of 2 images" if place < 0 else "2"):
+    with pytest.raises(IndexError, match=rf"index {place} of 2 images" if place < 0 else "2"):
         read.batch(np.array([0, place]))
 
 

@@ -62,9 +62,9 @@ def rank_detections(
         relevant: (Q,) true boxes of the person in the query's gallery, detected or not.
     """
     order = [np.argsort(-each, kind="stable") for each in similarity]
-    ranks = [np.flatnonzero(hit[places]) for hit, places in zip(hits, order, strict=True)]
+    ranks = [np.flatnonzero(hit[best_first]) for hit, best_first in zip(hits, order, strict=True)]
     table = Ragged.of(ranks)
-    scores = [each[places][found] for each, places, found in zip(similarity, order, ranks, strict=True)]
+    scores = [each[best_first][rank] for each, best_first, rank in zip(similarity, order, ranks, strict=True)]
     return Ranking(
         table.pointers,
         table.items + 1,

@@ -86,19 +86,19 @@ def _each(
     part: Callable[[Content, Sequence[int]], Part],
 ) -> list[Part]:
     """Read every file of some rows once, and give what part of it each row's box makes."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, path in enumerate(index.path[rows].tolist()):
-        places[path].append(place)
+    wanted: dict[str, list[int]] = defaultdict(list)
+    for position, path in enumerate(index.path[rows].tolist()):
+        wanted[path].append(position)
     parts: dict[int, Part] = {}
 
     def read_files(paths: list[str]) -> None:
         for path in paths:
-            row = rows[places[path][0]]
+            row = rows[wanted[path][0]]
             try:
                 content = read(index.root / path, int(row))
-                for place in places[path]:
-                    row = rows[place]
-                    parts[place] = part(content, index.box[row].tolist())
+                for position in wanted[path]:
+                    row = rows[position]
+                    parts[position] = part(content, index.box[row].tolist())
             except (OSError, ValueError) as error:
                 reason = "there is none" if isinstance(error, FileNotFoundError) else error
                 raise InputError(
@@ -106,10 +106,10 @@ def _each(
                     "restore the release and run `reid dataset` again"
                 ) from None
 
-    files = list(places)
+    files = list(wanted)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(read_files, [files[first::threads] for first in range(threads)]))
-    return [parts[place] for place in range(len(rows))]
+    return [parts[position] for position in range(len(rows))]
 
 
 def decode(content: bytes, upright: bool = False) -> Image:

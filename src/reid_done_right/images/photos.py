@@ -39,10 +39,10 @@ def _parts(photos: Sequence[Any], pool: ThreadPoolExecutor) -> Iterator[Sequence
     for start in range(0, len(photos), PHOTOS):
         some = photos[start : start + PHOTOS]
         first = room = 0
-        for place, size in enumerate(pool.map(_bytes, some)):
-            if place > first and room + size > BYTES:
-                yield some[first:place]
-                first, room = place, 0
+        for number, size in enumerate(pool.map(_bytes, some)):
+            if number > first and room + size > BYTES:
+                yield some[first:number]
+                first, room = number, 0
             room += size
         yield some[first:]
 

@@ -87,49 +87,49 @@ class Pixels:
         for start, stop in pairwise(_cuts(index.path[rows][order])):
             some = order[start:stop]
             images = load(index, rows[some], threads)
-            for place, image in zip(some.tolist(), images, strict=True):
-                if image.shape[:2] != tuple(sizes[place]):
-                    path = index.root / index.path[rows[place]]
+            for number, image in zip(some.tolist(), images, strict=True):
+                if image.shape[:2] != tuple(sizes[number]):
+                    path = index.root / index.path[rows[number]]
                     raise InputError(f"{path}: changed while it was read; let it be and run this again")
             part = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
             flat[ends[stop - 1] - len(part) : ends[stop - 1]].copy_(part)
             progress(len(some))
         return cls(flat, sizes, offsets, device)
 
-    def batch(self, places: NDArray[np.int64]) -> Tensor:
-        """Give the images at `places` (B,) as uint8 (B, 3, H, W), channels last, on the device.
+    def batch(self, indices: NDArray[np.int64]) -> Tensor:
+        """Give the images at `indices` (B,) as uint8 (B, 3, H, W), channels last, on the device.
 
-        H and W are the largest of the batch; an image is at the top left, and zeros beside it. Raises IndexError if a
-        place is not of an image.
+        H and W are the largest of the batch; an image is at the top left, and zeros beside it. Raises IndexError if an
+        index is not of an image.
         """
-        outside = (places < 0) | (places >= len(self))
+        outside = (indices < 0) | (indices >= len(self))
         if outside.any():
-            raise IndexError(f"place {places[outside.argmax()]} of {len(self)} images, which are counted from 0")
-        sizes = self.sizes[places]
+            raise IndexError(f"index {indices[outside.argmax()]} of {len(self)} images, which are counted from 0")
+        sizes = self.sizes[indices]
         height, width = sizes.max(0, initial=0).tolist()
         gather = self._on_device if self.flat.is_cuda else self._in_memory
-        return gather(places, height, width).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return gather(indices, height, width).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 
-    def _in_memory(self, places: NDArray[np.int64], height: int, width: int) -> Tensor:
+    def _in_memory(self, indices: NDArray[np.int64], height: int, width: int) -> Tensor:
         """Copy image by image to (B, H, W, 3), pinned if it is for another device."""
         pinned = self.device.type == "cuda"
-        batch = torch.zeros((len(places), height, width, 3), dtype=torch.uint8, pin_memory=pinned)
+        batch = torch.zeros((len(indices), height, width, 3), dtype=torch.uint8, pin_memory=pinned)
         to, flat = batch.numpy(), self.flat.numpy()
-        for slot, place in enumerate(places.tolist()):
-            (h, w), offset = self.sizes[place].tolist(), self.offsets[place]
+        for slot, number in enumerate(indices.tolist()):
+            (h, w), offset = self.sizes[number].tolist(), self.offsets[number]
             to[slot, :h, :w] = flat[offset : offset + 3 * h * w].reshape(h, w, 3)
         return batch
 
-    def _on_device(self, places: NDArray[np.int64], height: int, width: int) -> Tensor:
+    def _on_device(self, indices: NDArray[np.int64], height: int, width: int) -> Tensor:
         """Gather all images at once to (B, H, W, 3)."""
         device = self.flat.device
-        offset = torch.from_numpy(self.offsets[places]).to(device).view(-1, 1, 1)
-        h, w = (side.view(-1, 1, 1) for side in torch.from_numpy(self.sizes[places]).to(device).unbind(1))
+        offset = torch.from_numpy(self.offsets[indices]).to(device).view(-1, 1, 1)
+        h, w = (side.view(-1, 1, 1) for side in torch.from_numpy(self.sizes[indices]).to(device).unbind(1))
         row = torch.arange(height, device=device).view(1, -1, 1)
         value = torch.arange(3 * width, device=device).view(1, 1, -1)
         inside = (row < h) & (value < 3 * w)
         batch = self.flat[torch.where(inside, offset + row * 3 * w + value, 0)] * inside
-        return batch.view(len(places), height, width, 3)
+        return batch.view(len(indices), height, width, 3)
 
 
 def ahead(index: Index, rows: NDArray[np.int64], device: torch.device, threads: int = 1) -> Iterator[Pixels]:

@@ -1,6 +1,6 @@
 """Random numbers as a pure function of what they are for: (seed, update, image, ...) instead of a generator's state.
 
-What an image gets does not depend on its place in a batch, on what else is drawn, or on how many workers draw, and an
+What an image gets does not depend on where it is in a batch, on what else is drawn, or on how many workers draw, and an
 image drawn twice in one update is augmented once. Integers only, so every device gives the same bits.
 
 Sources of the constants: `_mix64` and `_GAMMA64` are SplitMix64's (Steele, Lea and Flood, "Fast splittable pseudorandom
@@ -27,9 +27,9 @@ def bits(*words: int | NDArray[Any]) -> NDArray[np.uint64]:
     The order of words matters: bits(1, 2) and bits(2, 1) are unrelated. Raises ValueError for a negative word.
     """
     state = np.zeros(1, np.uint64)
-    for place, word in enumerate(words):
+    for number, word in enumerate(words):
         if np.any(np.less(word, 0)):
-            raise ValueError(f"word {place} of a random number is {np.min(word)}; words count from 0")
+            raise ValueError(f"word {number} of a random number is {np.min(word)}; words count from 0")
         state = _mix64((state + _GAMMA64) ^ np.asarray(word, np.uint64))
     return state
 
@@ -42,11 +42,11 @@ def uniform(*words: int | NDArray[Any]) -> NDArray[np.float64]:
 def noise(key: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Give uniform colours (n, 3) uint8 of n pixels.
 
-    key (n,) int64, the 64 random bits of a pixel's image; row, column (n,) int64, its place there, below 2^16
+    key (n,) int64, the 64 random bits of a pixel's image; row, column (n,) int64, where it is there, below 2^16
     """
-    place = (row * 2**16 + column).to(torch.int32) * _GAMMA32
+    position = (row * 2**16 + column).to(torch.int32) * _GAMMA32
     low, high = key.to(torch.int32), (key >> 32).to(torch.int32)
-    pixel = _mix32(_mix32(place + low) ^ high)
+    pixel = _mix32(_mix32(position + low) ^ high)
     return pixel.view(torch.uint8).view(-1, 4)[:, :3]
 
 

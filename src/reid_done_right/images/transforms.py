@@ -42,7 +42,7 @@ class Images(Protocol):
     """(N, 2) height, width."""
     device: torch.device
 
-    def batch(self, places: NDArray[np.int64]) -> Tensor:
+    def batch(self, indices: NDArray[np.int64]) -> Tensor:
         """Give images as uint8 (B, 3, H, W), channels last, each at the top left, on `device`."""
 
 
@@ -68,7 +68,7 @@ class Views:
         return len(self.size)
 
     def __getitem__(self, which: Any) -> Views:
-        """Give some of the views: a slice, places or a mask."""
+        """Give some of the views: a slice, indices or a mask."""
         return Views(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
@@ -155,27 +155,27 @@ def random_crops(
 def _placed(
     part: NDArray[np.int64], sizes: NDArray[np.int64], top: NDArray[np.float64], left: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Put rectangles of sides `part` (B, 2) somewhere into `sizes` (B, 2): (B, 4), all places equally likely."""
+    """Put rectangles of sides `part` (B, 2) somewhere into `sizes` (B, 2): (B, 4), all positions equally likely."""
     corner = ((sizes - part + 1) * np.stack([top, left], 1)).astype(np.int64)
     return np.hstack([corner, part])
 
 
-def render(images: Images, places: NDArray[np.int64], views: Views) -> tuple[Tensor, Tensor | None]:
-    """Compute views of the images at `places` (B,): what a network takes.
+def render(images: Images, indices: NDArray[np.int64], views: Views) -> tuple[Tensor, Tensor | None]:
+    """Compute views of the images at `indices` (B,): what a network takes.
 
     Returns float32 (B, 3, H, W), channels last, normalised, each image at the top left and exact zeros beside it, on
     the device of the images; and their heights and widths (B, 2) int64, or None if all fill (H, W). What an image
     gets does not depend on the others.
     Raises ValueError if there is nothing to show, or a view leaves its image or is not of it.
     """
-    sizes = images.sizes[places]
+    sizes = images.sizes[indices]
     _check(sizes, views)
     height, width = views.size.max(0).tolist()
     out = torch.empty((len(views), height, width, 3), device=images.device)
     step = max(1, CHUNK[images.device.type] // (3 * int(max(height * width, sizes.max(0).prod()))))
     for start in range(0, len(views), step):
         some = slice(start, start + step)
-        grey = resample(images.batch(places[some]), views[some], (height, width))
+        grey = resample(images.batch(indices[some]), views[some], (height, width))
         fill_cutouts(grey, views[some])
         normalise(grey, views[some], out[some])
     full = np.array_equal(views.size.min(0), [height, width])
@@ -213,14 +213,14 @@ def _by_kernel(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
     rows = images.permute(0, 2, 3, 1)
     out = torch.empty((len(views), *grid, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     for which, (height, width, mirrored, *size) in enumerate(shapes.tolist()):
-        places = np.flatnonzero(shape == which).tolist()
-        corners = views.window[places, :2].tolist()
-        windows = [rows[at, y : y + height, x : x + width] for at, (y, x) in zip(places, corners, strict=True)]
+        indices = np.flatnonzero(shape == which).tolist()
+        corners = views.window[indices, :2].tolist()
+        windows = [rows[at, y : y + height, x : x + width] for at, (y, x) in zip(indices, corners, strict=True)]
         scaled = F.interpolate(torch.stack(windows).permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
         scaled = scaled.flip(3) if mirrored else scaled
         if len(shapes) == 1 and tuple(size) == grid:
             return scaled
-        for at, image in zip(places, scaled, strict=True):
+        for at, image in zip(indices, scaled, strict=True):
             out[at, :, : size[0], : size[1]] = image
     return out
 
@@ -277,8 +277,8 @@ def fill_cutouts(grey: Tensor, views: Views) -> None:
         .repeat_interleave(torch.from_numpy(count).to(grey.device), 0, output_size=total)
     )
     image, first, top, left, _, width, key = of_pixel.unbind(1)
-    place = torch.arange(total, device=grey.device) - first
-    row, column = top + place // width, left + place % width
+    position = torch.arange(total, device=grey.device) - first
+    row, column = top + position // width, left + position % width
     grey.permute(0, 2, 3, 1)[image, row, column] = noise(key, row, column)
 
 

@@ -82,16 +82,16 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
 
 
 @torch.inference_mode()
-def embed(embedder: Embedder, images: Images, places: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
-    """Embed the images at `places` (B,), clean, at largest side M, in evaluation mode; (B, D) in their order.
+def embed(embedder: Embedder, images: Images, indices: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
+    """Embed the images of `indices` (B,), clean, at largest side M, in evaluation mode; (B, D) in their order.
 
     Memory is bounded by `PIXELS`; which images share a batch changes an embedding by rounding only.
     Raises ValueError if an image is too small for the backbone.
     """
     embedder.eval()
-    views = whole(images.sizes[places], largest_side)
+    views = whole(images.sizes[indices], largest_side)
     at_once = max(1, PIXELS[images.device.type] // int(views.size.prod(1).max(initial=1)))
-    rows = torch.empty((len(places), embedder.dimension), device=images.device)
+    rows = torch.empty((len(indices), embedder.dimension), device=images.device)
     for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-        rows[torch.from_numpy(some)] = embedder(*render(images, places[some], views[some])).float()
+        rows[torch.from_numpy(some)] = embedder(*render(images, indices[some], views[some])).float()
     return rows.cpu().numpy()

@@ -95,13 +95,13 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
         del part.metadata_props[:]  # names the folders of this machine
     del model.graph.value_info[:]  # of sizes by the names that PyTorch gave them
     (pixels,), (embeddings,) = model.graph.input, model.graph.output
-    for value, place, name in (
+    for value, axis, name in (
         (pixels, 0, "batch"),
         (pixels, 2, "height"),
         (pixels, 3, "width"),
         (embeddings, 0, "batch"),
     ):
-        value.type.tensor_type.shape.dim[place].dim_param = name
+        value.type.tensor_type.shape.dim[axis].dim_param = name
     entry = model.metadata_props.add()
     entry.key, entry.value = "reid", json.dumps(dict(about))
     content: bytes = model.SerializeToString()

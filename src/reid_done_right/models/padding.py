@@ -24,7 +24,7 @@ def batches(sizes: NDArray[np.int64], at_once: int, pads: bool, smallest: int = 
     pads      images of other sizes may be padded to a common grid, of at most 1 + WASTE times the pixels of the
               batch's images; without it a batch has one size
     smallest  side in pixels that the network can take
-    Images are sorted by height, then width, then place, so the answer depends on the sizes alone.
+    Images are sorted by height, then width, then number, so the answer depends on the sizes alone.
     Raises ValueError if an image is too small.
     """
     if len(sizes) and sizes.min() < smallest:
@@ -33,13 +33,13 @@ def batches(sizes: NDArray[np.int64], at_once: int, pads: bool, smallest: int = 
     bound = 1 + WASTE if pads else 1
     made: list[list[int]] = []
     tallest = widest = pixels = 0
-    for place in np.lexsort((sizes[:, 1], sizes[:, 0])).tolist():
-        height, width = sizes[place].tolist()
+    for row in np.lexsort((sizes[:, 1], sizes[:, 0])).tolist():
+        height, width = sizes[row].tolist()
         tallest, widest, pixels = max(tallest, height), max(widest, width), pixels + height * width
         if made and len(made[-1]) < at_once and tallest * widest * (len(made[-1]) + 1) <= bound * pixels:
-            made[-1].append(place)
+            made[-1].append(row)
         else:
-            made.append([place])
+            made.append([row])
             tallest, widest, pixels = height, width, height * width
     return [np.array(batch, np.int64) for batch in made]
 

@@ -103,8 +103,8 @@ class ResNet(Backbone):
             planes = width * 2**stage
             inner = planes * width_per_group // 64 * groups
             layers = []
-            for place in range(depth):
-                stride = (1, 2, 2, last_stride)[stage] if place == 0 else 1
+            for number in range(depth):
+                stride = (1, 2, 2, last_stride)[stage] if number == 0 else 1
                 layers.append(kind(self.channels, planes, inner, stride, groups))
                 self.channels = planes * kind.expansion
             stages.append(nn.Sequential(*layers))

@@ -27,7 +27,7 @@ Watch = Callable[[Mapping[str, float], int], object]
 class Diverged(FloatingPointError):
     """A loss or gradient that is not finite: at which update, over which images, and what can be taken up again.
 
-    images  places among the training images
+    images  indices of training images
     """
 
     def __init__(self, what: str, update: int, images: NDArray[np.int64], where: str) -> None:

@@ -20,7 +20,7 @@ from reid_done_right.models.padding import batches
 from reid_done_right.training.losses import triplet_loss
 
 Show = Callable[[NDArray[np.int64]], Views]
-"""Says how the images at some places (B,) are shown in this update."""
+"""Says how the images of some indices (B,) are shown in this update."""
 
 
 def add_gradient(
@@ -34,12 +34,12 @@ def add_gradient(
 ) -> Tensor:
     """Add the gradient of `scale` times the sum of Eq. 1 over triplets to the parameters; give the losses (T,).
 
-    triplets  (T, 3) places of query, positive, negative
+    triplets  (T, 3) indices of query, positive, negative
     at_once   images whose activations are in memory together. If the batch has more, all are embedded without
               activations first, and then those again, `at_once` at a time, whose embeddings have a gradient
     Raises torch.OutOfMemoryError, perhaps with part of the gradient added.
     """
-    distinct, place = np.unique(triplets, return_inverse=True)
+    distinct, member = np.unique(triplets, return_inverse=True)
     views = show(distinct)
     together = len(distinct) <= at_once
     with torch.set_grad_enabled(together):
@@ -48,7 +48,7 @@ def add_gradient(
     for rows, part in parts:
         embeddings[rows] = part.detach()
     embeddings.requires_grad_()
-    members = torch.from_numpy(place.reshape(-1, 3)).to(images.device)
+    members = torch.from_numpy(member.reshape(-1, 3)).to(images.device)
     query, positive, negative = embeddings[members].unbind(1)
     losses = triplet_loss(query, positive, negative, margin)
     gradient = torch.autograd.grad(losses.sum() * scale, embeddings)[0]
@@ -76,7 +76,7 @@ def add_gradient_one_by_one(
     """Do the same as `add_gradient` as the paper words it: triplet by triplet, each image alone."""
     losses = []
     for triplet in triplets:
-        query, positive, negative = (embedder(*render(images, place, show(place))) for place in triplet[:, None])
+        query, positive, negative = (embedder(*render(images, index, show(index))) for index in triplet[:, None])
         loss = triplet_loss(query, positive, negative, margin)
         (loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
@@ -84,8 +84,8 @@ def add_gradient_one_by_one(
 
 
 def _embedded(
-    embedder: Embedder, images: Images, places: NDArray[np.int64], views: Views, at_once: int
+    embedder: Embedder, images: Images, indices: NDArray[np.int64], views: Views, at_once: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Give embeddings of images in batches, with their rows."""
     for rows in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-        yield torch.from_numpy(rows), embedder(*render(images, places[rows], views[rows]))
+        yield torch.from_numpy(rows), embedder(*render(images, indices[rows], views[rows]))

@@ -15,20 +15,20 @@ def hardest_triplets(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give each query's `hardest` triplets over the whole pool, largest loss first.
 
-    embeddings  (N, D) unit norm; person_id (N,); queries (Q,) places in the pool that have a positive there
-    gives       positives (Q, K), negatives (Q, K) as places in the pool and q'd- - q'd+ (Q, K), the loss without
+    embeddings  (N, D) unit norm; person_id (N,); queries (Q,) indices in the pool that have a positive there
+    gives       positives (Q, K), negatives (Q, K) as indices in the pool and q'd- - q'd+ (Q, K), the loss without
                 margin and clamp; -inf where a query has fewer than K triplets
 
     The loss separates into f(negative) - f(positive), so the K largest lie among the K most similar negatives x
     the K least similar positives: exact, without forming all triplets. Ranked unclamped, so that triplets of zero
     loss keep an order. Raises ValueError if a query has no positive or no negative.
     """
-    place = torch.from_numpy(queries).to(embeddings.device)
+    query = torch.from_numpy(queries).to(embeddings.device)
     identity = torch.from_numpy(person_id).to(embeddings.device)
-    similarity = linear(embeddings[place], embeddings)  # (Q, N)
-    same = identity[place][:, None] == identity[None, :]
+    similarity = linear(embeddings[query], embeddings)  # (Q, N)
+    same = identity[query][:, None] == identity[None, :]
     negative, negatives = _top(similarity.masked_fill(same, -torch.inf), hardest)
-    same[torch.arange(len(place), device=same.device), place] = False
+    same[torch.arange(len(query), device=same.device), query] = False
     opposite, positives = _top((-similarity).masked_fill(~same, -torch.inf), hardest)
     if torch.isinf(negative[:, 0]).any() or torch.isinf(opposite[:, 0]).any():
         raise ValueError("a query has no positive or no negative in the pool")
@@ -38,7 +38,7 @@ def hardest_triplets(
 
 
 def _top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Give the k largest of each row and their places, descending."""
+    """Give the k largest of each row and their columns, descending."""
     top = values.topk(min(k, values.shape[1]), dim=1)
     return top.values, top.indices
 
@@ -55,12 +55,12 @@ def mine(
 
     margin  draw triplets that have a loss at this margin only, and another query where one has none, unless none has;
             None: draw any
-    Gives triplets (T, 3) of places in the pool (query, positive, negative) and q'd- - q'd+ of each (T,).
+    Gives triplets (T, 3) of indices in the pool (query, positive, negative) and q'd- - q'd+ of each (T,).
     Queries are drawn uniformly, each at most once more often than another.
     Raises ValueError if no image of the pool has a positive there.
     """
-    identities, place, counts = np.unique(person_id, return_inverse=True, return_counts=True)
-    able = np.flatnonzero(counts[place] > 1)
+    identities, number, counts = np.unique(person_id, return_inverse=True, return_counts=True)
+    able = np.flatnonzero(counts[number] > 1)
     if len(able) == 0 or len(identities) < 2:
         raise ValueError(
             f"none of {len(person_id)} pool images has both a positive and a negative there; enlarge `pool`"
@@ -91,7 +91,7 @@ def mine(
 
 
 def draw_pool(person_id: NDArray[np.int64], count: int, of: str, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw `count` of N images to mine, without replacement, or all if there are no more: places, ascending.
+    """Draw `count` of N images to mine, without replacement, or all if there are no more: indices, ascending.
 
     of  images: uniformly; identities: all images of one identity after the other, which are in random order
     """

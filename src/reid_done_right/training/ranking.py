@@ -28,7 +28,7 @@ from reid_done_right.training.workers import Workers
 class Mined:
     """Triplets for the next updates, and what mining found.
 
-    triplets  (T, 3) places of query, positive, negative among the images
+    triplets  (T, 3) indices of query, positive, negative among the images
     hardness  (T,) q'd- - q'd+ when they were mined
     crowding  mean similarity of the pool
     """
