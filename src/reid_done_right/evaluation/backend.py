@@ -20,11 +20,11 @@ class Backend(Protocol):
     def empty(self, size: int) -> Any:
         """Room for `size` float32 scores, to be cut into blocks."""
 
-    def held(self, rows: NDArray[np.floating]) -> Any:
+    def put(self, rows: NDArray[np.floating]) -> Any:
         """Embeddings (N, D) as float32 there."""
 
     def multiply(self, left: Any, right: Any, block: Any) -> None:
-        """Write the dot products of held rows into a block."""
+        """Write the dot products of rows that were put there into a block."""
 
     def clip(self, block: Any) -> None:
         """Raise what is below 0 to 0."""
@@ -66,7 +66,7 @@ class NumpyBackend:
     def empty(self, size: int) -> NDArray[np.float32]:
         return np.empty(size, dtype=np.float32)
 
-    def held(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    def put(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def multiply(self, left: NDArray[np.float32], right: NDArray[np.float32], block: NDArray[np.float32]) -> None:

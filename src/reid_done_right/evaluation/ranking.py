@@ -4,6 +4,13 @@ The rank of a relevant item is one more than the number of undeleted gallery ite
 keep gallery order. Scores are computed block by block. A query's relevant items take their scores out of the
 same matrix product as the items that compete with them, so equal embeddings of one block are equal scores,
 whatever the rounding.
+
+Three queries and four gallery items; `j` marks a query's junk, `*` what it should find:
+
+             item 0   item 1   item 2   item 3
+    query A   0.9 j    0.6 *    0.7      0.1     item 2 beats item 1, junk does not count: rank 2
+    query B   0.9 *    0.8 j    0.1      0.2     nothing beats item 0: rank 1
+    query C   0.5      0.5      0.5 *    0.6     item 3 is higher, items 0 and 1 are equal and earlier: rank 4
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -149,10 +156,10 @@ def check_rerank(rerank: str, options: Mapping[str, Any] | None) -> None:
 
 def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating], backend: Backend) -> Scorer:
     """Return a scorer of dot products of queries (Q, D) and gallery (G, D), float32."""
-    left = backend.held(query)
+    left = backend.put(query)
 
     def score(rows: slice, columns: slice, out: Any) -> None:
-        backend.multiply(left[rows], backend.held(gallery[columns]), out)
+        backend.multiply(left[rows], backend.put(gallery[columns]), out)
 
     return score
 
@@ -174,48 +181,48 @@ def rank_by(
     or junk items: all of them are scored together, for as many queries as fit into a block. In the others every item is
     a negative of every query, and all queries are scored against one range at a time, each range once.
     """
-    gone = deleted(gallery_labels, rule)
+    everywhere = deleted(gallery_labels, rule)
     relevant, junk = relevant_and_junk(query_labels, gallery_labels, rule)
     if lists is not None:
         relevant = _within(relevant, lists)
     near, far = _ranges(query_labels, gallery_labels, rule, lists is not None, max(1, block // len(query_labels)))
-    columns = np.concatenate([np.arange(each.start, each.stop) for each in near])
+    columns = np.concatenate([np.arange(span.start, span.stop) for span in near])
     backend = backend or NumpyBackend()
-    board = _Board.empty(relevant, backend)
-    full = _Board.empty(relevant, backend) if rule.cut is not None else None
+    tally = _Tally.empty(relevant, backend)
+    undeleted = _Tally.empty(relevant, backend) if rule.cut is not None else None
     buffer = backend.empty(max(block, len(columns), len(query_labels)))
     groups = split(slice(0, len(query_labels)), max(1, block // max(1, len(columns))))
 
-    for rows, ranges in progress(
-        [*((rows, near) for rows in groups), *((slice(0, len(query_labels)), [each]) for each in far)]
-    ):
-        height, width = rows.stop - rows.start, sum(each.stop - each.start for each in ranges)
+    # near ranges come first: every threshold is known before a far range is counted
+    work = [*((rows, near) for rows in groups), *((slice(0, len(query_labels)), [span]) for span in far)]
+    for rows, ranges in progress(work):
+        height, width = rows.stop - rows.start, sum(span.stop - span.start for span in ranges)
         scores = buffer[: height * width].reshape(height, width)
-        columns = np.concatenate([np.arange(each.start, each.stop) for each in ranges])
-        for each in ranges:
-            first = int(np.searchsorted(columns, each.start))
-            scorer(rows, each, scores[:, first : first + each.stop - each.start])
+        columns = np.concatenate([np.arange(span.start, span.stop) for span in ranges])
+        for span in ranges:
+            first = int(np.searchsorted(columns, span.start))
+            scorer(rows, span, scores[:, first : first + span.stop - span.start])
         if lists is not None:
-            _strike_out(scores, columns, lists[rows], len(gone), backend)
+            _strike_out(scores, columns, lists[rows], len(everywhere), backend)
         if ranges is near:
-            board.seat(rows, columns, scores)
-            if full is not None:
-                full.seat(rows, columns, scores)
-        if full is not None:
-            full.count(rows, columns, scores)
-        backend.delete(scores, slice(None), np.flatnonzero(gone[columns]))
+            tally.read(rows, columns, scores)
+            if undeleted is not None:
+                undeleted.read(rows, columns, scores)
+        if undeleted is not None:  # a cut counts ranks before junk is deleted
+            undeleted.count(rows, columns, scores)
+        backend.delete(scores, slice(None), np.flatnonzero(everywhere[columns]))
         if ranges is near:
             own = junk.part(rows)
             backend.delete(scores, own.rows, np.searchsorted(columns, own.items))
-        board.count(rows, columns, scores)
+        tally.count(rows, columns, scores)
 
-    found = np.full(len(relevant.items), True) if full is None else full.ranks() <= (rule.cut or 0)
-    kept = relevant.keep(found)
-    return Ranking(kept.pointers, board.ranks()[found], board.thresholds[found], relevant.counts)
+    reached = np.full(len(relevant.items), True) if undeleted is None else undeleted.ranks() <= (rule.cut or 0)
+    kept = relevant.keep(reached)
+    return Ranking(kept.pointers, tally.ranks()[reached], tally.thresholds[reached], relevant.counts)
 
 
 @dataclass
-class _Board:
+class _Tally:
     """Scores of the relevant items, best first, and how many items were seen to beat each."""
 
     pointers: NDArray[np.int64]
@@ -225,12 +232,12 @@ class _Board:
     backend: Backend
 
     @classmethod
-    def empty(cls, relevant: Ragged, backend: Backend) -> "_Board":
+    def empty(cls, relevant: Ragged, backend: Backend) -> "_Tally":
         size = len(relevant.items)
         counts = np.zeros((size, 1), dtype=np.int32)
         return cls(relevant.pointers, relevant.items.copy(), np.empty(size, np.float32), counts, backend)
 
-    def seat(self, rows: slice, columns: NDArray[np.int64], scores: Any) -> None:
+    def read(self, rows: slice, columns: NDArray[np.int64], scores: Any) -> None:
         """Read the scores of the relevant items out of the block and sort them, best first."""
         part = slice(self.pointers[rows.start], self.pointers[rows.stop])
         row = Ragged(self.pointers, self.items).part(rows).rows

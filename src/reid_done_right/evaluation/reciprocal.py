@@ -57,7 +57,7 @@ class Reciprocal:
 
     def score(self, rows: slice, columns: slice, out: Any) -> None:
         """Write minus the final distances into `out`: a `ranking.Scorer`."""
-        self.backend.multiply(self.backend.held(self.query[rows]), self.backend.held(self.gallery[columns]), out)
+        self.backend.multiply(self.backend.put(self.query[rows]), self.backend.put(self.gallery[columns]), out)
         out *= -2
         out += 2
         self.backend.clip(out)

@@ -35,7 +35,7 @@ class TorchBackend:
     def empty(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.float32, device=self.device)
 
-    def held(self, rows: NDArray[np.floating]) -> Tensor:
+    def put(self, rows: NDArray[np.floating]) -> Tensor:
         return torch.tensor(np.asarray(rows), device=self.device).float()
 
     def multiply(self, left: Tensor, right: Tensor, block: Tensor) -> None:
@@ -132,13 +132,13 @@ def nearest(
     items, similarity, lowest = [], [], []
     others = blocks(gallery, rows)
     fits = 4 * sum(part.size for part in gallery) < _free(backend.device) / 2
-    kept = [backend.held(load()) for _, load in others] if fits else []
+    kept = [backend.put(load()) for _, load in others] if fits else []
     for row, load in progress(blocks(query, rows)):
-        left = backend.held(load())
+        left = backend.put(load())
         best = torch.empty((len(left), 0), dtype=torch.int64, device=backend.device)
         least = torch.full((len(left),), torch.inf, device=backend.device)
         for number, (column, load_other) in enumerate(others):
-            right = kept[number] if kept else backend.held(load_other())
+            right = kept[number] if kept else backend.put(load_other())
             scores = left @ right.T
             least = torch.minimum(least, scores.amin(1))
             if exclude_self and column == row:
