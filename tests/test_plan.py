@@ -268,7 +268,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (["training/mining.py"], {"train"}),
         (["models/backbone.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
         (["models/families.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
-        (["evaluation/reciprocal.py"], {"evaluate"}),
+        (["evaluation/reciprocal.py"], {"distract", "evaluate", "retrieve"}),
         (["reporting/figures.py"], {"draw", "illustrate"}),
         (["reporting/page.html"], {"publish"}),
         (["reporting/latex.py"], {"tabulate"}),
