@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import needs
 from reid_done_right.artifacts import InputError
 from reid_done_right.models import backbone as models
 from reid_done_right.models.backbone import Backbone, conv_norm
@@ -61,10 +62,12 @@ def test_what_fits_is_left_as_it_is() -> None:
     assert enlarged(people, None, pads=True)[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs g++, which is not here")
+@pytest.mark.slow
+@needs("g++", shutil.which("g++") is not None)
 @pytest.mark.parametrize("execution", ["compiled", "cuda-graphs"])
-def test_a_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
+def test_a_compiled_backbone_trains_as_it_does_eager(execution: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU both are the same kernels; CUDA graphs need a GPU."""
+    monkeypatch.setattr("torch._inductor.config.cpp.simdlen", 1)  # else seconds go into what vectors there are
     found: list[tuple[list[dict[str, float]], Any, dict[str, Tensor]]] = []
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for how in ("eager", execution):

@@ -351,6 +351,7 @@ if workers.rank == 0:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     script, out = tmp_path / "worker.py", tmp_path / "out.json"
     kept = tmp_path / "checkpoint.safetensors"

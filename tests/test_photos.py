@@ -280,6 +280,7 @@ def test_a_folder_of_nothing_but_damaged_photos_is_told(model: Path, tmp_path: P
         embed_photos(tmp_path / "photos", model, tmp_path / "g.safetensors", allow_damaged=True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(model: Path, tmp_path: Path) -> None:
     fill(tmp_path / "photos", 60)
     embed_photos(tmp_path / "photos", model, tmp_path / "whole.safetensors", threads=1, shard=4)
