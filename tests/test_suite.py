@@ -32,7 +32,7 @@ def test_a_committed_file_is_read_as_of_the_commit(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(conftest, "ROOT", tmp_path)
     monkeypatch.setattr(conftest, "IN_REPOSITORY", True)
     assert committed("table.md") == b"committed"
-    with pytest.raises(FileNotFoundError, match="new.md: not committed"):
+    with pytest.raises(FileNotFoundError, match=r"new\.md: not committed"):
         committed("new.md")
     monkeypatch.setattr(conftest, "IN_REPOSITORY", False)
     assert committed("table.md") == b"changed since"
