@@ -38,6 +38,7 @@ INSTALL = {
     "Chromium": "apt-get install chromium",
     "pdflatex": "apt-get install texlive-latex-recommended",
     "g++": "apt-get install g++",
+    "Slurm": "make test-slurm, where there is apt-get",
 }
 
 

@@ -28,7 +28,7 @@ def start(out: Path, *more: str, **environment: str) -> subprocess.CompletedProc
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1800,
     )
 
 

@@ -357,7 +357,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     kept = tmp_path / "checkpoint.safetensors"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(out), kept=str(kept)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     made = embedder()
     log = rank(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore)

@@ -56,7 +56,7 @@ def start(chain: Chain, described: Path, out: Path, **environment: str) -> "subp
 def whole(chain: Chain) -> Path:
     """Give the folder of a training that was not killed."""
     run = start(chain, described(chain, 150), chain["whole"])
-    assert run.wait(300) == 0, run.communicate()[1]
+    assert run.wait(900) == 0, run.communicate()[1]
     return chain["whole"]
 
 
@@ -68,15 +68,15 @@ def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(
     out = tmp_path / "killed"
     victim = start(chain, job, out, REID_CHECKPOINT_UPDATES="7")
     kept = out / "store/partial"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not list(kept.glob("*/checkpoint.safetensors")):
         assert victim.poll() is None and time.monotonic() < deadline, "no checkpoint before the end"
         time.sleep(0.01)
     victim.send_signal(number)
-    assert victim.wait(300) == (-number if number == signal.SIGKILL else 128 + number)
+    assert victim.wait(900) == (-number if number == signal.SIGKILL else 128 + number)
     assert not (out / "embedder.safetensors").exists()
     again = start(chain, job, out)
-    said = again.communicate(timeout=300)[1]
+    said = again.communicate(timeout=900)[1]
     assert again.returncode == 0, said
     assert list(kept.iterdir()) == []
     for name in ("embedder.safetensors", "log.csv"):
@@ -87,7 +87,7 @@ def test_two_workers_write_one_embedder_and_the_store_serves_both(chain: Chain, 
     job = described(chain, 6, workers=2)
     for expected in ("computed in", "found in the store"):
         run = start(chain, job, tmp_path / "shared")
-        said = run.communicate(timeout=300)[1]
+        said = run.communicate(timeout=900)[1]
         assert run.returncode == 0, said
         assert expected in said
     alone = tmp_path / "alone"
