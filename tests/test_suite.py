@@ -6,12 +6,25 @@ from pathlib import Path
 import pytest
 
 import conftest
-from conftest import IN_REPOSITORY, committed, copy_of_the_project, files_of_the_project, needs, needs_git, skips
+from conftest import (
+    IN_REPOSITORY,
+    ROOT,
+    committed,
+    copy_of_the_project,
+    files_of_the_project,
+    git,
+    needs,
+    needs_git,
+    skips,
+)
 
 
 @needs("a git repository", IN_REPOSITORY)
 def test_files_without_a_repository_are_those_that_git_knows() -> None:
-    assert sorted(files_of_the_project(False)) == sorted(files_of_the_project(True))
+    listed = git("ls-files", "--cached", "--others", "--exclude-per-directory=.gitignore", "-z").stdout.decode()
+    there = [name for name in listed.split("\0") if (ROOT / name).is_file()]
+    assert sorted(files_of_the_project(False)) == sorted(there)
+    assert set(files_of_the_project(True)) <= set(there)  # without what the user's own settings of git ignore
 
 
 def test_a_copy_without_git_is_one_that_dvc_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
