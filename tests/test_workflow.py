@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from conftest import ROOT, Checkout, copy_of_the_project, needs_git
+from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
 from reid_done_right import store
 from reid_done_right.params import STAGES
 from traces import traces
@@ -61,7 +61,8 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
     """A smaller smoke experiment, on its way from nothing through DVC beside the other tests."""
     other = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_dvc")))
     shrink(other)
-    other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
+    if HAS_GIT:
+        other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
     started = other.start(f"{DVC} > stopped.log 2>&1; exec {DVC} > dvc.log 2>&1")
     yield other, started
     if started.poll() is None:
