@@ -1,8 +1,9 @@
 # make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
-# make test        set up, then pass the tests
+# make test        set up, then check format, lint and types and run the tests
+# make check       the same in two minutes, without the slow tests
 # make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
 # make test-kubernetes  set up, run a training through stand-ins for pods and an object store
-# make soak        set up, then inject faults at random for MINUTES=10 (docs/robustness.md)
+# make soak        set up, then try other random inputs, and inject faults at random for MINUTES=10 (docs/robustness.md)
 # make reproduce   set up, run the smoke experiment and say which artifact differs first from those that are committed
 # make docs        set up, then build the documentation into site/
 # make setup       only set up
@@ -14,21 +15,27 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 OLDEST := params plan artifacts readers own_data matlab unpack download fetch images pixels transforms store stages training \
   weights protocols ranking reciprocal expansion mining retrieval score tabulate draw page compare synthetic cli hostile
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
+.PHONY: run setup test check static reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
 
 run: setup
 	$(BIN)/snakemake --cores all
 
 setup: .venv/ready
 
-test: setup
+test: static
+	$(BIN)/pytest $(SHARED) --cov --cov-report=term
+
+check: static
+	$(BIN)/pytest $(SHARED) -m "not slow and not workflow and not slurm and not kubernetes and not soak"
+
+static: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-slurm: setup
 	command -v slurmctld || test "$$(id -u)" -ne 0 || ! command -v apt-get || \
@@ -41,6 +48,7 @@ test-kubernetes: setup
 MINUTES ?= 10
 
 soak: setup
+	$(BIN)/pytest $(SHARED) -m hypothesis --hypothesis-profile random
 	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak
 
 reproduce: setup

@@ -328,7 +328,8 @@ def measure(options: argparse.Namespace) -> None:
         hardness=0.45,
         workers=options.workers,
     )
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    asked = "git rev-parse --short HEAD"  # of a shell, which prints nothing where there is no git
+    commit = subprocess.run(asked, shell=True, capture_output=True, text=True, check=False).stdout
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "render_seconds": time.time() - begin,

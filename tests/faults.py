@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from conftest import ROOT, Checkout
+from conftest import Checkout
 from reid_done_right import records
 from reid_done_right.records import file_digest
 from tiny import changed
@@ -83,7 +83,8 @@ class Server:
     """
 
     def __init__(self, source: Path, log: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("REID_")}
+        left_out = ("REID_", "COVERAGE_")  # forked jobs end without writing what they covered
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         environment |= {"PYTHONPATH": os.pathsep.join([str(source), str(Path(__file__).parent)])}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a fork keeps only the thread that forked
         allowed = [
@@ -121,7 +122,7 @@ class Server:
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(60)
+        self.process.wait(300)
 
 
 class Started:
@@ -274,8 +275,6 @@ class Tree:
     def __init__(self, checkout: Checkout, server: Server) -> None:
         self.checkout, self.folder, self.server = checkout, checkout.folder, server
         self.said = self.folder.with_suffix(".said")
-        for compiled in (ROOT / "src").rglob("__pycache__"):  # numba's, half a minute
-            shutil.copytree(compiled, self.folder / compiled.relative_to(ROOT), dirs_exist_ok=True)
         (self.folder / SMALLEST).write_text(yaml.safe_dump(smallest(), sort_keys=False))
         checkout.run(f"reid plan {SMALLEST} --lists {SMALLEST.replace('params', 'plan')}", status=1)
         self.jobs = [self._undisturbed(job) for job in planned(checkout)]
@@ -369,17 +368,17 @@ class Engine:
     def wait_for_a_job(self, started: "subprocess.Popen[str]") -> None:
         """Wait until some job computes, or the engine has ended."""
         partial = self.tree.folder / ".store/partial"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not list(partial.glob("*.lock")) and started.poll() is None:
-            assert time.monotonic() < deadline, f"no job within two minutes\n{self.printed.read_text()}"
+            assert time.monotonic() < deadline, f"no job within ten minutes\n{self.printed.read_text()}"
             time.sleep(0.01)
 
     def kill(self, started: "subprocess.Popen[str]", number: signal.Signals) -> None:
         """Send a signal to an engine and all its jobs; wait until the last of them has ended."""
         with suppress(ProcessLookupError):
             os.killpg(started.pid, number)
-        started.wait(60)
-        deadline = time.monotonic() + 60
+        started.wait(300)
+        deadline = time.monotonic() + 300
         for lock in (self.tree.folder / ".store/partial").glob("*.lock"):
             with lock.open() as opened:
                 while not _free(opened.fileno()):
@@ -397,7 +396,7 @@ class Engine:
 
     def finish(self) -> tuple[int, str]:
         """Run the engine to its end; give its exit status and what it printed."""
-        status = self.start().wait(600)
+        status = self.start().wait(1800)
         return status, self.printed.read_text(errors="replace")
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from conftest import ROOT
+from conftest import IN_REPOSITORY, ROOT, needs
 from traces import traces
 
 COMMITTED = sorted(path for path in (ROOT / "reports/embedded").iterdir() if path.is_file())
+in_repository = needs("a git repository", IN_REPOSITORY)
 
 
 def git(*arguments: str) -> list[str]:
@@ -35,6 +36,7 @@ def test_traces_finds_what_a_report_must_not_tell(tmp_path: Path) -> None:
     assert traces(tmp_path / "figure1.png") == {"Software"}
 
 
+@in_repository
 def test_reports_that_show_people_are_ignored_and_the_embedded_one_is_not() -> None:
     names = ["reports/own/figure1.png", "reports/paper/README.md", "reports/smoke/report.html", "reports/mine/x.md"]
     assert git("check-ignore", *names) == names
@@ -44,6 +46,7 @@ def test_reports_that_show_people_are_ignored_and_the_embedded_one_is_not() -> N
     assert tracked == {"embedded", "paper.csv"}
 
 
+@in_repository
 def test_no_lock_of_dvc_is_committed() -> None:
     """It is rewritten by every run: digests of the code are in it."""
     assert git("ls-files", "dvc.lock", "*/dvc.lock") == []

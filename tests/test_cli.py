@@ -10,15 +10,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from conftest import Reid
 from reid_done_right.cli import app
 
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
-
-
-def reid(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "reid_done_right", *arguments], cwd=cwd, capture_output=True, text=True
-    )
 
 
 def test_help_lists_every_command() -> None:
@@ -55,11 +50,11 @@ def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--junk-id", "x"], "--junk-id 'x': expected a whole number or none"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path, arguments: list[str], line: str) -> None:
+def test_a_mistake_is_one_line_and_writes_nothing(reid: Reid, tmp_path: Path, arguments: list[str], line: str) -> None:
     (tmp_path / "other.json").write_text('{"stage": "train", "parameters": {}}')
     (tmp_path / "index.json").write_text('{"stage": "index", "parameters": {"counts": null}}')
     before = sorted(path.name for path in tmp_path.iterdir())
-    result = reid(*arguments, cwd=tmp_path)
+    result = reid(tmp_path, *arguments)
     assert result.returncode == 1
     assert result.stderr.startswith(f"reid: error: {line}")
     assert result.stderr.count("\n") == 1
@@ -76,7 +71,8 @@ def test_scores_are_printed_with_what_was_asked_for(tmp_path: Path) -> None:
     rules = ["--same-camera-counts", "--junk-id", "none", "--ap-rule", "step", "--ranks", "2"]
     extra = ["--distractors", "g.npz", "--sizes", "0,20", "--draws", "2"]
     files = ["--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--per-query", "r.parquet"]
-    result = reid("score", *files, *rules, *extra, cwd=tmp_path)
+    command = [sys.executable, "-m", "reid_done_right", "score", *files, *rules, *extra]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "s.json").read_text())
     assert found["rule"]["junk_id"] is None and not found["rule"]["same_camera_is_junk"]

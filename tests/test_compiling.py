@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import needs
 from reid_done_right.artifacts import InputError
 from reid_done_right.models import device
 from reid_done_right.models.backbone import Backbone, conv_norm
@@ -61,7 +62,8 @@ def test_what_fits_is_left_as_it_is() -> None:
     assert enlarged(people, None, pads=True)[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs g++, which is not here")
+@pytest.mark.slow
+@needs("g++", shutil.which("g++") is not None)
 @pytest.mark.parametrize("execution", ["compiled", "cuda-graphs"])
 def test_a_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
     """On a CPU both are the same kernels; CUDA graphs need a GPU."""

@@ -13,6 +13,8 @@ import pytest
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 class Links(HTMLParser):
     """What a page has: the names of its places, where its links lead, and what it loads."""

@@ -33,6 +33,8 @@ from faults import (
     remove,
 )
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 LATE = ("retrieve", "tabulate", "illustrate", "draw", "publish")
 KINDS = [
@@ -146,7 +148,7 @@ def two_at_once(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> No
 @pytest.fixture(scope="module")
 def disk(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not server.may_mount:
-        pytest.skip("mounting is not permitted here, not even in a namespace of one's own")
+        pytest.skip("needs the right to mount, at least in a namespace of its own")
     return tmp_path_factory.mktemp("disk")
 
 
@@ -304,11 +306,11 @@ def engine_twice(tally: Tally, engine: Engine, job: Job) -> None:
         os.killpg(first.pid, signal.SIGSTOP)  # so that it cannot end before the second looks
         try:
             second = engine.tree.checkout.start(engine.command)
-            said, _ = second.communicate(timeout=300)
+            said, _ = second.communicate(timeout=900)
         finally:
             os.killpg(first.pid, signal.SIGCONT)
         assert second.returncode != 0 and re.search(REFUSAL[engine.name], said), said
-        assert first.wait(600) == 0, engine.printed.read_text()
+        assert first.wait(1800) == 0, engine.printed.read_text()
         engine.check_again()
 
 

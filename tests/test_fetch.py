@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import torchvision
 import yaml
 
 import servers
+from conftest import Reid
 from pedestrians import releases
 from reid_done_right import plan as planning
 from reid_done_right.artifacts import InputError, read_json, read_weights
@@ -162,43 +160,35 @@ def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
 # --- the commands
 
 
-def reid(folder: Path, command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "reid_done_right", *command.split()],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path), **environment},
-    )
-
-
 DATASET = "dataset --settings results/tiny/settings/dataset/duke.json --images unused --out manifest.json"
 
 
-def test_a_release_goes_from_archive_to_manifest_and_comes_back_when_lost(duke: Path, tmp_path: Path) -> None:
+def test_a_release_goes_from_archive_to_manifest_and_comes_back_when_lost(
+    reid: Reid, duke: Path, tmp_path: Path
+) -> None:
     shutil.copy(duke, tmp_path / "duke.zip")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(with_archives("duke.zip", folder="own/duke")))
-    assert reid(tmp_path, "plan params.yaml").returncode == 0
-    first = reid(tmp_path, DATASET)
+    assert reid(tmp_path, *["plan", "params.yaml"]).returncode == 0
+    first = reid(tmp_path, *DATASET.split())
     assert first.returncode == 0 and "computed in" in first.stderr, first.stderr
     manifest = read_json(tmp_path / "manifest.json")
     assert manifest["root"] == "own/duke" and not (tmp_path / "unused").exists()
 
     shutil.rmtree(tmp_path / "own/duke")
-    again = reid(tmp_path, DATASET, REID_OFFLINE="1")
+    again = reid(tmp_path, *DATASET.split(), REID_OFFLINE="1")
     assert again.returncode == 0 and "found in the store" in again.stderr, again.stderr
     assert read_json(tmp_path / "manifest.json") == manifest
     assert len(list((tmp_path / "own/duke").rglob("*.jpg"))) == manifest["files"]
 
-    fetched = reid(tmp_path, "fetch params.yaml")
+    fetched = reid(tmp_path, *["fetch", "params.yaml"])
     assert (fetched.returncode, fetched.stdout) == (0, "duke: there\n"), fetched.stderr
 
 
 @pytest.mark.parametrize(("option", "environment"), [(" --offline", {}), ("", {"REID_OFFLINE": "1"})])
-def test_offline_is_one_clear_line(tmp_path: Path, option: str, environment: dict[str, str]) -> None:
+def test_offline_is_one_clear_line(reid: Reid, tmp_path: Path, option: str, environment: dict[str, str]) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(with_archives("https://a.invalid/duke.zip")))
-    reid(tmp_path, "plan params.yaml")
-    told = reid(tmp_path, DATASET + option, **environment)
+    reid(tmp_path, *["plan", "params.yaml"])
+    told = reid(tmp_path, *(DATASET + option).split(), **environment)
     assert told.returncode == 1
     assert told.stderr == (
         "reid: error: data/duke.zip: no such file, and nothing is fetched offline; download https://a.invalid/duke.zip "
@@ -206,21 +196,21 @@ def test_offline_is_one_clear_line(tmp_path: Path, option: str, environment: dic
     )
 
 
-def test_without_a_network_there_is_one_clear_line_too(tmp_path: Path) -> None:
+def test_without_a_network_there_is_one_clear_line_too(reid: Reid, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(with_archives("https://a.invalid/duke.zip")))
-    reid(tmp_path, "plan params.yaml")
-    told = reid(tmp_path, DATASET)
+    reid(tmp_path, *["plan", "params.yaml"])
+    told = reid(tmp_path, *DATASET.split())
     assert (told.returncode, told.stderr.count("\n")) == (1, 1)
     assert (
         "data/duke.zip: no such file; no connection to a.invalid; or download https://a.invalid/duke.zip" in told.stderr
     )
 
 
-def test_fetch_lists_all_that_is_missing(tmp_path: Path) -> None:
+def test_fetch_lists_all_that_is_missing(reid: Reid, tmp_path: Path) -> None:
     content = with_imagenet(tmp_path / "weights")
     content["datasets"]["duke"]["source"] = {"folder": "data/duke"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    told = reid(tmp_path, "fetch params.yaml --offline")
+    told = reid(tmp_path, *["fetch", "params.yaml", "--offline"])
     assert told.returncode == 1 and told.stdout == ""
     head, *lines = told.stderr.splitlines()
     assert head == "reid: error: not all is there"

@@ -349,12 +349,13 @@ if workers.rank == 0:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     script, out = tmp_path / "worker.py", tmp_path / "out.json"
     kept = tmp_path / "checkpoint.safetensors"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(out), kept=str(kept)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     made = embedder()
     log = train_ranking(made, pictures(), PEOPLE, ranking(batch=5), 0, ignore)

@@ -36,6 +36,7 @@ def access(objects: Bucket) -> dict[str, str]:
     return {f"SNAKEMAKE_STORAGE_S3_{name}": value for name, value in names.items()}
 
 
+@pytest.mark.workflow
 def test_the_documented_command_plans_every_job_and_writes_nothing(checkout: Checkout, objects: Bucket) -> None:
     printed = checkout.run(documented(), KUBECONFIG="nowhere", **access(objects))
     counts = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))

@@ -59,6 +59,7 @@ def other_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # --- every stage that computes
 
 
+@pytest.mark.slow
 @supported
 def test_chain_in_hostile_environment_gives_the_bytes_that_are_committed(tmp_path: Path) -> None:
     """On one core, whatever the user's environment asks of the libraries; and MKL, which asks who made the processor,

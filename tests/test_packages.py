@@ -49,6 +49,7 @@ def test_what_the_project_asks_for_is_locked_within_its_bounds() -> None:
         assert asked.specifier.contains(locked), f"{asked} is locked at {locked}"
 
 
+@pytest.mark.slow
 def test_pip_reads_the_lock_and_finds_it_installed() -> None:
     """It checks digests where it downloads; here everything is there already."""
     options = ["install", "--dry-run", "--no-deps", "--no-index", "--require-hashes", "--quiet", "--quiet"]
@@ -69,6 +70,7 @@ def test_a_locked_package_has_a_licence_that_we_may_depend_on() -> None:
         assert free or licence == EXPLAINED[name], f"{name}: {licence}"
 
 
+@pytest.mark.slow
 def test_the_list_of_licences_is_that_of_the_environment(tmp_path: Path) -> None:
     if any(version(name) != str(locked.specifier).removeprefix("==") for name, locked in HERE.items()):
         pytest.skip("this environment is not the locked one")

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from conftest import needs
 from reid_done_right.artifacts import Index, InputError
 from reid_done_right.images import decode as images
 from reid_done_right.images import pixels
@@ -212,7 +213,7 @@ def test_a_block_that_does_not_hold_its_images_is_an_error() -> None:
         Pixels(torch.zeros(11, dtype=torch.uint8), np.array([[2, 2]]), np.array([0]), CPU)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs("a GPU", torch.cuda.is_available())
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_a_gpu_has_the_same_images(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     monkeypatch.setattr(pixels, "ON_DEVICE", share)

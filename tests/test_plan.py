@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from conftest import ROOT
 from reid_done_right import plan as planning
 from reid_done_right import store
 from reid_done_right.artifacts import InputError
@@ -17,7 +18,6 @@ from reid_done_right.params import STAGES, Params, load
 from reid_done_right.plan import fingerprint, lists, lists_text, plan, write_settings
 from tiny import MISSING, changed
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
 
 

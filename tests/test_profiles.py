@@ -37,6 +37,7 @@ def asked(printed: str) -> dict[str, dict[str, int]]:
     return found
 
 
+@pytest.mark.workflow
 def test_another_attempt_asks_for_more_memory_and_time(checkout: Checkout) -> None:
     first, second = (asked(checkout.run(f"{DRY} --attempt {attempt}")) for attempt in (1, 2))
     stated = load(ROOT / SMOKE).resources_of("train").model_dump(exclude={"threads"})
@@ -61,6 +62,7 @@ def test_groups_are_of_rules() -> None:
     assert {each.split("=")[0] for each in profile("slurm")["groups"]} < RULES
 
 
+@pytest.mark.workflow
 def test_a_training_on_several_gpus_has_one_machine_for_itself_and_asks_slurm_for_all(checkout: Checkout) -> None:
     content = {**yaml.safe_load((ROOT / SMOKE).read_text()), "resources": {"train": {"gpu": 4}}}
     (checkout.folder / "several.yaml").write_text(yaml.safe_dump(content))

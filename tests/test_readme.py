@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from conftest import ROOT, Checkout, copy_of_the_project
+from conftest import ROOT, Checkout, committed, copy_of_the_project
 from photos import shrink, write_photos
 from reid_done_right.reporting.pipeline import EDGES
 
@@ -25,6 +25,8 @@ TABLES = ("table1", "table2", "table3")
 ELSEWHERE = {
     "make": "the main job",
     "make test": "this",
+    "make check": "a part of this",
+    "make soak": "minutes",
     "make lock": "needs the package index",
     "make licences": "test_packages.py makes the page and compares it",
     "make audit": "needs the advisory database of the package index",
@@ -80,6 +82,7 @@ def lines_to_run(content: str) -> list[str]:
     return [line.split("#")[0].strip() for line in content.splitlines()]
 
 
+@pytest.mark.workflow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run_in_their_order(page: Path, tmp_path: Path) -> None:
     todo = [
@@ -126,9 +129,9 @@ def test_quick_start_is_two_commands() -> None:
     assert blocks(README, "sh")[0][1].count("\n") == 2
 
 
-def excerpt(table: str) -> str:
+def excerpt(content: str) -> str:
     """Give heading and first table of a report's file."""
-    heading, *lines = (ROOT / f"reports/embedded/{table}.md").read_text().splitlines()
+    heading, *lines = content.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
     end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
     return "\n".join([heading, "", *lines[start:end]])
@@ -139,10 +142,11 @@ def section(table: str) -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_is_the_reports(table: str) -> None:
-    pasted = section(table).search(README.read_text())
+def test_a_committed_table_is_the_committed_reports(table: str) -> None:
+    readme, report = (committed(name).decode() for name in ("README.md", f"reports/embedded/{table}.md"))
+    pasted = section(table).search(readme)
     assert pasted, f"README.md has no section <!-- {table} -->"
-    assert pasted[2].strip() == excerpt(table), "run: python tests/test_readme.py"
+    assert pasted[2].strip() == excerpt(report), "run: python tests/test_readme.py, then commit"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -169,8 +173,9 @@ def test_files_named_are_there(page: Path) -> None:
         assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
-def test_the_picture_is_the_graph_of_the_rules(tmp_path: Path) -> None:
-    printed = Checkout(copy_of_the_project(tmp_path)).run("snakemake --rulegraph mermaid-js")
+@pytest.mark.workflow
+def test_the_picture_is_the_graph_of_the_rules(checkout: Checkout) -> None:
+    printed = checkout.run("snakemake --rulegraph mermaid-js")
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", printed))
     graph = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", printed) if names[b] != "all"}
     (picture,) = (content for _, content in blocks(README, "mermaid"))
@@ -318,7 +323,7 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 def test_what_is_said_of_learning_is_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks/results/learning.json").read_text())
+    measured = json.loads(committed("benchmarks/results/learning.json"))
     assert {"market", "duke"} <= set(measured)
     for dataset in ("market", "duke"):
         for seed in measured[dataset].values():
@@ -326,11 +331,11 @@ def test_what_is_said_of_learning_is_measured() -> None:
 
 
 def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
-    page = (ROOT / "docs/performance.md").read_text().split("\n## Figures\n")[1].split("\n## ")[0]
+    page = committed("docs/performance.md").decode().split("\n## Figures\n")[1].split("\n## ")[0]
     rows = [[cell.strip(" `") for cell in line.split("|")[2:-1]] for line in page.splitlines() if "`" in line]
     assert len(rows) > 10
     for file, key, least, most, measured in rows:
-        value: Any = json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())
+        value: Any = json.loads(committed(f"benchmarks/results/{file}.json"))
         for part in key.split("."):
             value = value[part]
         assert measured == f"{value:.3g}", f"docs/performance.md is not {file}.json: {key} is {value:.3g}"
@@ -340,7 +345,8 @@ def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
 def paste() -> None:
     text = README.read_text()
     for table in TABLES:
-        text = section(table).sub(lambda match, table=table: f"{match[1]}{excerpt(table)}\n{match[3]}", text)
+        report = (ROOT / f"reports/embedded/{table}.md").read_text()
+        text = section(table).sub(lambda match, report=report: f"{match[1]}{excerpt(report)}\n{match[3]}", text)
     README.write_text(text)
 
 

@@ -18,11 +18,14 @@ from test_stages import RUN, Chain, chain, settings
 __all__ = ["chain"]
 
 
-def described(chain: Chain, **changes: Any) -> Path:
-    """Write the settings of a run that takes seconds."""
+pytestmark = pytest.mark.slow
+
+
+def described(chain: Chain, updates: int, **changes: Any) -> Path:
+    """Write the settings of a run; of 150 updates, it takes seconds."""
     parameters = settings("train", RUN)
-    parameters = parameters | {"train": parameters["train"] | {"updates": 150, "refresh": 10}} | changes
-    path = chain["settings.json"]
+    parameters = parameters | {"train": parameters["train"] | {"updates": updates, "refresh": 10}} | changes
+    path = chain[f"settings-{updates}.json"]
     path.write_text(json.dumps({"stage": "train", "job": RUN, "parameters": parameters}))
     return path
 
@@ -49,36 +52,42 @@ def start(chain: Chain, described: Path, out: Path, **environment: str) -> "subp
     )
 
 
+@pytest.fixture(scope="module")
+def whole(chain: Chain) -> Path:
+    """Give the folder of a training that was not killed."""
+    run = start(chain, described(chain, 150), chain["whole"])
+    assert run.wait(900) == 0, run.communicate()[1]
+    return chain["whole"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(
-    chain: Chain, tmp_path: Path, number: signal.Signals
+    chain: Chain, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    job = described(chain)
-    whole = start(chain, job, tmp_path / "whole")
-    assert whole.wait(120) == 0, whole.communicate()[1]
+    job = described(chain, 150)
     out = tmp_path / "killed"
     victim = start(chain, job, out, REID_CHECKPOINT_UPDATES="7")
     kept = out / "store/partial"
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 900
     while not list(kept.glob("*/checkpoint.safetensors")):
         assert victim.poll() is None and time.monotonic() < deadline, "no checkpoint before the end"
         time.sleep(0.01)
     victim.send_signal(number)
-    assert victim.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+    assert victim.wait(900) == (-number if number == signal.SIGKILL else 128 + number)
     assert not (out / "embedder.safetensors").exists()
     again = start(chain, job, out)
-    said = again.communicate(timeout=120)[1]
+    said = again.communicate(timeout=900)[1]
     assert again.returncode == 0, said
     assert list(kept.iterdir()) == []
     for name in ("embedder.safetensors", "log.csv"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_two_workers_write_one_embedder_and_the_store_serves_both(chain: Chain, tmp_path: Path) -> None:
-    job = described(chain, workers=2)
+    job = described(chain, 6, workers=2)
     for expected in ("computed in", "found in the store"):
         run = start(chain, job, tmp_path / "shared")
-        said = run.communicate(timeout=200)[1]
+        said = run.communicate(timeout=900)[1]
         assert run.returncode == 0, said
         assert expected in said
     alone = tmp_path / "alone"

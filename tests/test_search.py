@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import reid_done_right
 from chromium import CHROMIUM, Tab, browse
+from conftest import needs
 from models import write_model
 from reid_done_right.artifacts import InputError
 from reid_done_right.cli import app
@@ -16,7 +17,7 @@ from reid_done_right.data.gallery import read_gallery
 from reid_done_right.stages.embed_photos import embed_photos
 from test_photos import fill, picture
 
-in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not looked at in a browser")
+in_chromium = needs("Chromium", CHROMIUM is not None)
 
 
 # --- files

@@ -30,9 +30,9 @@ LONG, UPDATES, MIDDLE = "market-side-48-seed0", 400, 20  # a training that lasts
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if os.geteuid() != 0:
-        pytest.skip("the tests' Slurm has to be run by root")
-    if missing := cluster.missing():
-        pytest.skip(f"no Slurm here ({', '.join(missing)}): make test-slurm installs it where there is apt-get")
+        pytest.skip("needs root, as whom the tests' Slurm runs")
+    if cluster.missing():
+        pytest.skip("needs Slurm")
     folder = tmp_path_factory.mktemp("slurm")
     with cluster.slurm(folder, cores=4, gpus=2):
         yield

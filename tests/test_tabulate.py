@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from conftest import needs
 from reid_done_right.artifacts import InputError
 from reid_done_right.reporting.latex import tex
 from reid_done_right.reporting.runs import Cell
@@ -400,7 +401,7 @@ DOCUMENT = r"""\documentclass{article}
 """
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: the LaTeX tables are not compiled")
+@needs("pdflatex", shutil.which("pdflatex") is not None)
 def test_the_latex_tables_compile(tmp_path):
     """With every sign that a table can have: marks, dashes, daggers, quotes, intervals."""
     scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from conftest import needs
 from reid_done_right.images import transforms
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import (
@@ -370,7 +371,7 @@ def test_half_of_the_crops_are_mirrored() -> None:
     assert 70 <= (crops[:, 15, -1, 0] < crops[:, 15, 0, 0]).sum() <= 130
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs("a GPU", torch.cuda.is_available())
 def test_a_gpu_renders_the_same_grey_levels() -> None:
     here, at = mixed(), np.arange(7)
     there = Pixels.of([picture(*size, seed) for seed, size in enumerate(SIZES)], torch.device("cuda"))

@@ -16,14 +16,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from conftest import ROOT, Checkout, copy_of_the_project
+from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
 from reid_done_right import store
 from reid_done_right.params import STAGES
 from traces import traces
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
 
 pytestmark = pytest.mark.workflow
 
@@ -57,7 +61,8 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
     """A smaller smoke experiment, on its way from nothing through DVC beside the other tests."""
     other = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_dvc")))
     shrink(other)
-    other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
+    if HAS_GIT:
+        other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
     started = other.start(f"{DVC} > stopped.log 2>&1; exec {DVC} > dvc.log 2>&1")
     yield other, started
     if started.poll() is None:
@@ -65,9 +70,11 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
 
 
 @pytest.fixture(scope="module")
-def ran(checkout: Checkout, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]) -> Checkout:
+def ran(tmp_path_factory: pytest.TempPathFactory, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]) -> Checkout:
     """The smoke experiment, computed once through Snakemake."""
-    checkout.run(SNAKEMAKE)
+    checkout = Checkout(copy_of_the_project(tmp_path_factory.mktemp("ran")))
+    covered = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    checkout.run(SNAKEMAKE, **covered)
     return checkout
 
 
@@ -128,27 +135,22 @@ def test_dvc_takes_over_without_computing(ran: Checkout) -> None:
 
 
 @IN_EITHER_ORDER
-def test_a_changed_setting_recomputes_its_dependants_once(ran: Checkout, engine: str, other: str) -> None:
+def test_a_killed_run_starts_again_and_computes_what_changed_once(
+    ran: Checkout, engine: str, other: str, tmp_path: Path
+) -> None:
+    """Killed in the training of a changed variant, which alone is trained and embedded; then each run is evaluated."""
+    updates, side, k1 = (150, 40, 6) if engine == SNAKEMAKE else (151, 56, 7)
     shrink(ran)
-    ran.change(SMOKE, "evaluate/k_reciprocal/k1", 6 if engine == SNAKEMAKE else 7)
-    dependants = ["draw", "evaluate market-default-seed0", f"evaluate {SIDE_48}"]
-    dependants += ["illustrate", "publish report", "tabulate"]
-    assert ran.computed(lambda: ran.run(engine)) == dependants
-    assert ran.computed(lambda: ran.run(other)) == []
-
-
-@IN_EITHER_ORDER
-def test_a_killed_run_starts_again(ran: Checkout, engine: str, other: str, tmp_path: Path) -> None:
-    """In the middle of the training of a changed variant, which alone and what follows from it is computed then."""
-    updates, side = (150, 40) if engine == SNAKEMAKE else (151, 56)
+    ran.run(f"reid plan {SMOKE} --lists experiments/smoke/plan.yaml --quiet || true")  # 1 where DVC did not know them
     ran.change(SMOKE, "variants/side-48", {"largest_side": side, "updates": updates})
     assert ran.computed(lambda: kill_in_training(ran, engine, updates, tmp_path / "printed.txt")) == []
     assert not [path for path in (ran.folder / "results/smoke/train").iterdir() if SIDE_48 in path.name]
     if engine == SNAKEMAKE:
         assert "--unlock" in ran.run(engine, status=1)
         ran.run(f"{engine} --unlock")
-    dependants = ["draw", f"embed {SIDE_48}", f"evaluate {SIDE_48}"]
-    dependants += ["publish report", "tabulate", f"train {SIDE_48}"]
+    ran.change(SMOKE, "evaluate/k_reciprocal/k1", k1)
+    dependants = ["draw", f"embed {SIDE_48}", "evaluate market-default-seed0", f"evaluate {SIDE_48}"]
+    dependants += ["illustrate", "publish report", "tabulate", f"train {SIDE_48}"]
     assert ran.computed(lambda: ran.run(engine)) == dependants
     assert not list((ran.folder / ".store/partial").iterdir())
     assert ran.computed(lambda: ran.run(other)) == []
@@ -159,10 +161,10 @@ def kill_in_training(checkout: Checkout, command: str, updates: int, printed: Pa
     started = checkout.start(f"exec {command} > {printed} 2>&1", TQDM_MININTERVAL="0.1")
     logs = [printed, checkout.folder / f"results/smoke/logs/train/{SIDE_48}.log"]
     wanted = re.compile(rf"\b[1-9]\d*/{updates} \[")  # of the progress bar
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not any(log.is_file() and wanted.search(log.read_text(errors="replace")) for log in logs):
         assert started.poll() is None, f"it ended before it trained\n{printed.read_text()}"
-        assert time.monotonic() < deadline, f"no training within two minutes\n{printed.read_text()}"
+        assert time.monotonic() < deadline, f"no training within ten minutes\n{printed.read_text()}"
         time.sleep(0.05)
     os.killpg(started.pid, signal.SIGKILL)
     started.wait()
@@ -279,11 +281,12 @@ def test_snakemake_over_damage_in_the_store_tells_it_and_repairs_it_when_run_aga
     embeddings.with_name(f"{embeddings.name}.damaged").unlink()
 
 
+@needs_git
 def test_two_cold_runs_give_the_same_bytes(
     ran: Checkout, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]
 ) -> None:
     other, started = through_dvc
-    assert started.wait(timeout=900) == 0, (other.folder / "dvc.log").read_text()[-6000:]
+    assert started.wait(timeout=1800) == 0, (other.folder / "dvc.log").read_text()[-6000:]
     ran.run("git checkout --quiet .")
     remove(ran, "experiments/smoke/dvc.lock")
     shrink(ran)
@@ -304,6 +307,7 @@ def test_two_cold_runs_give_the_same_bytes(
     assert other.run("git status --porcelain").splitlines() == left
 
 
+@needs_git
 def test_dvc_shows_the_experiment(ran: Checkout) -> None:
     assert f"train@{SIDE_48}" in ran.run("dvc dag --md experiments/smoke/dvc.yaml")
     assert "market.single-query mAP" in ran.run("dvc metrics show --md reports/smoke/metrics.json")
@@ -337,13 +341,19 @@ def planned(checkout: Checkout, experiment: str) -> dict[str, tuple[set[str], se
     }
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_engines_agree_on_every_command_and_file(experiment: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stages_of_dvc(checkout: Checkout) -> "list[Stage]":
     from dvc.repo import Repo
 
-    checkout = Checkout(copy_of_the_project(tmp_path))
+    return list(Repo(checkout.folder).index.stages)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_engines_agree_on_every_command_and_file(
+    checkout: Checkout, stages_of_dvc: "list[Stage]", experiment: str
+) -> None:
     file = f"{EXPERIMENTS[experiment]}/dvc.yaml".removeprefix("./")
-    stages = [stage for stage in Repo(checkout.folder).index.stages if stage.path_in_repo == file]
+    stages = [stage for stage in stages_of_dvc if stage.path_in_repo == file]
     (plan,) = (stage for stage in stages if stage.name == "plan")
     jobs = planned(checkout, experiment)
     assert {" ".join(stage.cmd.split()) for stage in stages if stage is not plan} == set(jobs)

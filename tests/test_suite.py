@@ -1,0 +1,60 @@
+"""The tests' own ground: what they copy, what they compare with what, and the line that says what was skipped."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import conftest
+from conftest import (
+    IN_REPOSITORY,
+    ROOT,
+    committed,
+    copy_of_the_project,
+    files_of_the_project,
+    git,
+    needs,
+    needs_git,
+    skips,
+)
+
+
+@needs("a git repository", IN_REPOSITORY)
+def test_files_without_a_repository_are_those_that_git_knows() -> None:
+    listed = git("ls-files", "--cached", "--others", "--exclude-per-directory=.gitignore", "-z").stdout.decode()
+    there = [name for name in listed.split("\0") if (ROOT / name).is_file()]
+    assert sorted(files_of_the_project(False)) == sorted(there)
+    assert set(files_of_the_project(True)) <= set(there)  # without what the user's own settings of git ignore
+
+
+def test_a_copy_without_git_is_one_that_dvc_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "HAS_GIT", False)
+    monkeypatch.setattr(conftest, "IN_REPOSITORY", False)
+    copy = copy_of_the_project(tmp_path)
+    assert not (copy / ".git").exists() and (copy / "src/reid_done_right/cli.py").is_file()
+    assert "no_scm = true" in (copy / ".dvc/config.local").read_text()
+
+
+@needs_git
+def test_a_committed_file_is_read_as_of_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.md").write_text("committed")
+    for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@localhost commit -qm first"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    (tmp_path / "table.md").write_text("changed since")
+    (tmp_path / "new.md").write_text("new")
+    monkeypatch.setattr(conftest, "ROOT", tmp_path)
+    monkeypatch.setattr(conftest, "IN_REPOSITORY", True)
+    assert committed("table.md") == b"committed"
+    with pytest.raises(FileNotFoundError, match=r"new\.md: not committed"):
+        committed("new.md")
+    monkeypatch.setattr(conftest, "IN_REPOSITORY", False)
+    assert committed("table.md") == b"changed since"
+
+
+def test_the_last_line_says_what_was_skipped_and_what_installs_it() -> None:
+    assert skips([]) == "skipped: none"
+    reasons = [*["needs a GPU"] * 3, "needs Chromium", "this environment is not the locked one"]
+    expected = (
+        "3 need a GPU; 1 needs Chromium (apt-get install chromium); 1 because this environment is not the locked one"
+    )
+    assert skips(reasons) == f"skipped: {expected}"
