@@ -25,14 +25,12 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "models": {"artifacts", "params", "functional"},
     "training": {"artifacts", "params", "functional", "models"},
     "reporting": {"artifacts", "functional"},
-    "records": {"artifacts", "numerics"},
-    "store": {"artifacts", "records"},
-    "plan": {"artifacts", "params", "records", "store", "data"},
+    "store": {"artifacts", "data", "numerics"},
+    "plan": {"artifacts", "params", "store", "data"},
     "readiness": {"artifacts", "params", "functional", "data", "models", "training", "store", "plan"},
-    "lineage": {"artifacts", "records", "store", "data"},
     "photos": {"artifacts", "functional", "data", "models"},
     "stages": {"artifacts", "params", "functional", "data", "models", "training", "reporting", "photos", "pedestrians"},
-    "cli": {"numerics", "artifacts", "params", "store", "plan", "readiness", "lineage", "stages", "training"},
+    "cli": {"numerics", "artifacts", "params", "store", "plan", "readiness", "stages", "training"},
     "__main__": {"cli"},
     "__init__": {"functional", "photos", "numerics"},
 }
@@ -99,19 +97,7 @@ def test_weights_of_others_are_loaded_without_executing_code() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_files_are_opened_at_the_edges(path: Path) -> None:
-    edges = {
-        "numerics",
-        "pedestrians",
-        "artifacts",
-        "records",
-        "store",
-        "params",
-        "plan",
-        "readiness",
-        "cli",
-        "data",
-        "stages",
-    }
+    edges = {"numerics", "pedestrians", "artifacts", "store", "params", "plan", "readiness", "cli", "data", "stages"}
     if layer(path) not in edges:
         opens = re.findall(
             r"\bopen\((?!BytesIO)|\.read_text\(|\.read_bytes\(|\.write_text\(|np\.load\(|np\.save", path.read_text()

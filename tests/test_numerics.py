@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reid_done_right.records import made_with
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ from conftest import ROOT
 from reid_done_right import cli, numerics
 from reid_done_right.functional import products
 from reid_done_right.functional.products import Linear, convolve, linear
-from reid_done_right.records import made_with
 
 HOSTILE = {
     "ATEN_CPU_CAPABILITY": "default",
