@@ -1,105 +1,74 @@
-"""The code keys of what computes, tied to the bytes that it computes: no result is found under a key that it outgrew.
+"""Code keys tied to the bytes that they stand for: no result is found under a key that it outgrew.
 
-`golden.json` has, for each stage of a tiny chain, its key and the digests of what it wrote. One and the same key with
-other bytes means that `reid_done_right.store.keys` left out something that computes. Where a change of code is meant,
+`structure/portable.json` has the bytes of a tiny chain, which `test_numerics.py` computes again; beside it,
+`structure/code_keys.json` has each stage's code key and the digest of its bytes there. Other bytes of a stage, and of
+none before it, under the same code key mean that `reid_done_right.store.keys` leaves out something that computes. Where
+a change of code is meant,
 
     python tests/test_golden.py
 
-writes the file anew; commit it with the change. The bytes are those of the packages in requirements.lock, on one
-thread, on a processor for which arithmetic on the CPU is the same as here.
+writes code_keys.json anew; commit it with the change (after portable.json, if the bytes are others).
 """
 
-import importlib
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from reid_done_right.artifacts import read_json, write_json
-from reid_done_right.params import Params
-from reid_done_right.plan import plan
-from reid_done_right.store import make
-from reid_done_right.store.ledger import Ledger
-from tiny import changed
+from reid_done_right.store.keys import code_key, digest
 
-GOLDEN = Path(__file__).with_name("golden.json")
-RUN = "market-default-seed0"
-CHAIN: list[tuple[str, str, dict[str, str], dict[str, str]]] = [
-    ("dataset", "market", {}, {"images": "results/tiny/dataset/market", "out": "market.json"}),
-    ("index", "market", {"manifest": "market.json"}, {"out": "market.parquet"}),
-    ("initialise", "shallow", {}, {"out": "first"}),
-    (
-        "pretrain",
-        "market-shallow-seed0",
-        {"index": "market.parquet", "weights": "first"},
-        {"out": "classifier", "log": "classifier.csv"},
-    ),
-    ("train", RUN, {"index": "market.parquet", "weights": "classifier"}, {"out": "embedder", "log": "embedder.csv"}),
-    ("embed", RUN, {"index": "market.parquet", "embedder": "embedder"}, {"out": "embedded"}),
-    (
-        "evaluate",
-        RUN,
-        {"index": "market.parquet", "embeddings": "embedded"},
-        {"out": "scores.json", "queries": "queries.parquet"},
-    ),
-    (
-        "retrieve",
-        RUN,
-        {"index": "market.parquet", "embeddings": "embedded"},
-        {"out": "places.parquet", "similarities": "similarities.json"},
-    ),
-]
+STRUCTURE = Path(__file__).with_name("structure")
+KEPT = STRUCTURE / "code_keys.json"
+WRITES = {
+    "dataset": ("market/*", "crowd/*", "market.json", "crowd.json"),
+    "index": ("market.parquet", "crowd.parquet"),
+    "initialise": ("first.*",),
+    "pretrain": ("classifier.*", "pretrain.csv"),
+    "train": ("embedder.*", "train.csv"),
+    "embed": ("embedded.*", "shard*"),
+    "evaluate": ("scores.json", "queries.parquet"),
+    "distract": ("curve.*",),
+    "retrieve": ("ranked.parquet", "similarities.json"),
+}
+"""Stage -> its files in the chain (`chain.py`); a stage stands before those that read them."""
 
 
-def computed() -> dict[str, Any]:
-    """Run the chain below the working directory; give stage -> key, and digests of what it wrote."""
-    jobs = plan(Params.model_validate(changed({})))
-    for stage, job, inputs, outputs in CHAIN:
-        parameters = jobs[stage][job]["parameters"]
-        parameters |= {"threads": 1} if "threads" in parameters else {}
-
-        def compute(
-            folder: Path, names: Mapping[str, str] = outputs, call: tuple[Any, ...] = (stage, parameters, inputs)
-        ) -> None:
-            function = getattr(importlib.import_module(f"reid_done_right.stages.{call[0]}"), call[0])
-            places = {name: folder / Path(path).name for name, path in names.items()}
-            function(settings=call[1], **{name: Path(path) for name, path in call[2].items()}, **places)
-
-        request = {"inputs": {name: Path(path) for name, path in inputs.items()}, "compute": compute}
-        make(stage, parameters=parameters, outputs=[Path(path) for path in outputs.values()], **request)
-    entries = {entry.stage: entry for entry in Ledger.here().entries}
-    return {stage: {"key": entries[stage].key, "outputs": entries[stage].outputs} for stage, *_ in CHAIN}
+def found() -> dict[str, dict[str, str]]:
+    """Give stage -> its code key now, and the digest of its bytes in the chain as committed."""
+    files = json.loads((STRUCTURE / "portable.json").read_text())["digests"]
+    written = {
+        stage: {name: content for name, content in files.items() if any(fnmatch(name, each) for each in patterns)}
+        for stage, patterns in WRITES.items()
+    }
+    assert sum(map(len, written.values())) == len(files) and all(written.values())
+    return {stage: {"code": code_key(stage), "bytes": digest(files)} for stage, files in written.items()}
 
 
-def test_equal_keys_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REID_STORE", raising=False)
-    golden, found = read_json(GOLDEN), computed()
-    assert list(golden) == list(found)
-    outgrown = [
-        stage
-        for stage in found
-        if found[stage]["key"] == golden[stage]["key"] and found[stage]["outputs"] != golden[stage]["outputs"]
-    ]
-    assert not outgrown, (
-        f"{outgrown[0]} writes other bytes under the same key: store/keys.py leaves out something that computes, or "
-        "packages or processor differ from those of golden.json"
-    )
-    other = [stage for stage in found if found[stage] != golden[stage]]
-    same = "the same bytes" if other and found[other[0]]["outputs"] == golden[other[0]]["outputs"] else "other bytes"
-    assert not other, (
-        f"the code of {other[0]} changed and writes {same}: if that is meant, `python tests/test_golden.py`"
-    )
+def complaint(kept: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> str:
+    """Say what is wrong with the first stage that is not as kept; empty if all are."""
+    for stage in WRITES:
+        if now[stage] == kept[stage]:
+            continue
+        if now[stage]["code"] == kept[stage]["code"]:
+            return (
+                f"{stage} writes other bytes with the same code key: store/keys.py leaves out something that computes"
+            )
+        same = "the same" if now[stage]["bytes"] == kept[stage]["bytes"] else "other"
+        return f"the code of {stage} changed, and writes {same} bytes: if that is meant, `python tests/test_golden.py`"
+    return ""
+
+
+def test_code_keys_are_those_of_the_bytes() -> None:
+    assert not complaint(read_json(KEPT), found())
+
+
+def test_complaint_of_other_bytes_with_the_same_code_names_the_first_stage() -> None:
+    now = found()
+    later = {stage: now[stage] | {"bytes": "other"} for stage in ("train", "embed")}
+    assert complaint(now, now | later).startswith("train writes other bytes with the same code key")
+    assert "and writes other bytes" in complaint(now, now | later | {"train": {"code": "new", "bytes": "other"}})
+    assert "and writes the same bytes" in complaint(now, now | {"embed": now["embed"] | {"code": "new"}})
 
 
 if __name__ == "__main__":
-    os.environ.pop("REID_STORE", None)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        write_json(GOLDEN, computed())
-    print(json.dumps(read_json(GOLDEN), indent=1), file=sys.stderr)
+    write_json(KEPT, found())

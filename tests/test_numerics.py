@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reid_done_right.records import made_with
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from conftest import ROOT
 from reid_done_right import cli, numerics
 from reid_done_right.functional import products
 from reid_done_right.functional.products import Linear, convolve, linear
+from reid_done_right.store.ledger import made_with
 
 HOSTILE = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -131,7 +131,7 @@ def test_unsupported_processor_computes_natively_and_says_so_once(
     assert capsys.readouterr().err == f"reid: warning: {numerics.WHY_NATIVE}\n"
     cli._compute_as("native")
     assert capsys.readouterr().err == ""
-    assert made_with()["numerics"] == "native" and made_with()["processor"] == "an old one"
+    assert made_with().numerics == "native" and made_with().processor == "an old one"
 
 
 # --- products
