@@ -165,6 +165,9 @@ def test_code_key_is_the_same_where_nothing_computes(small: Path, name: str, old
         ("data/readers.py", '"first": 1', '"first": 2'),
         ("data/readers.py", '{"one": one.read, "two": two.read}', '{"one": two.read, "two": one.read}'),
         ("data/readers.py", "RULES =", "READERS['one'] = two.read\nRULES ="),
+        ("data/readers.py", "RULES =", "READERS.update({name: two.read for name in 'ab'})\nRULES ="),
+        ("data/shapes.py", "SIDES = 4", "SIDES = 4\nfor SIDES in (5, 6):\n    pass"),
+        ("stages/index.py", "shapes.width(settings)", "shapes.Shape.sides.real"),
         ("data/one.py", "1", "3"),
         ("lazy.py", "return 1", "return 2"),
     ],
@@ -172,6 +175,22 @@ def test_code_key_is_the_same_where_nothing_computes(small: Path, name: str, old
 def test_code_key_changes_with_what_computes(small: Path, name: str, old: str, new: str) -> None:
     before = code_key("index")
     edit(small / name, old, new)
+    assert code_key("index") != before
+
+
+def test_code_key_follows_an_import_below_its_use(small: Path) -> None:
+    """A nested function may be called after an import that stands below it."""
+    edit(small / "stages/index.py", "    from reid_done_right.lazy import late\n", "    later = lambda: late()\n")
+    edit(small / "stages/index.py", "    page =", "    from reid_done_right.lazy import late\n    page =")
+    before = code_key("index")
+    edit(small / "lazy.py", "return 1", "return 2")
+    assert code_key("index") != before
+
+
+def test_code_key_tells_attributes_of_a_class_apart(small: Path) -> None:
+    edit(small / "stages/index.py", "shapes.width(settings)", "shapes.Shape.sides.real")
+    before = code_key("index")
+    edit(small / "stages/index.py", "sides.real", "area.real")
     assert code_key("index") != before
 
 

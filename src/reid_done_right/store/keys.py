@@ -13,7 +13,6 @@ counts as well, and so do files beside it that its code names, such as templates
 from __future__ import annotations
 
 import ast
-import builtins
 import hashlib
 import json
 from collections.abc import Mapping
@@ -31,6 +30,8 @@ BY_FORMAT = ("READERS", "WRITERS", "RULES")
 """Tables of which a job uses the entry that its parameter `format` names, if it has that parameter."""
 
 PRINTING = {"print", "warnings.warn", "bar.set_postfix"}
+TELLING = {"InputError", "ValueError", "TypeError", "LookupError", "KeyError", "IndexError", "RuntimeError"}
+"""Errors that say something to people, and carry nothing else."""
 DESCRIBED = {"Field": {"description", "title", "examples"}}
 """Calls that take texts for people only, and under which names."""
 
@@ -147,21 +148,23 @@ class Module:
                     self.add(part)
             case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
                 pass
-            case ast.If() | ast.For() | ast.While() | ast.With() | ast.Try():
+            case _ if _is_text(statement):
+                pass
+            case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                parts = [part for target in targets for part in ast.walk(target)]
+                for name in [part.id for part in parts if isinstance(part, ast.Name)]:
+                    self.defined.setdefault(name, []).append(statement)
+                if any(isinstance(part, ast.Attribute | ast.Subscript) for part in parts):
+                    self.effects.append(statement)
+            case _:  # a call, or a branch or loop with all that it binds
                 for node in ast.walk(statement):
                     if isinstance(node, ast.Import | ast.ImportFrom):
                         self.imports |= _imported(node)
-                    for name in _bound(node):
+                    name = getattr(node, "id", None) or getattr(node, "name", None)
+                    if isinstance(name, str) and not isinstance(getattr(node, "ctx", None), ast.Load):
                         self.defined.setdefault(name, []).append(statement)
                 self.effects.append(statement)
-            case _ if _is_text(statement):
-                pass
-            case _:
-                names = [name for node in ast.walk(statement) for name in _bound(node)]
-                for name in names:
-                    self.defined.setdefault(name, []).append(statement)
-                if not names:
-                    self.effects.append(statement)
 
     def _is_ours(self, decorator: ast.expr) -> bool:
         base = next(node for node in ast.walk(decorator) if isinstance(node, ast.Name))
@@ -199,24 +202,12 @@ def _is_ours(name: str) -> bool:
     return name.split(".")[0] in PACKAGES
 
 
-def _bound(node: ast.AST) -> list[str]:
-    match node:
-        case ast.Name(ctx=ast.Store()):
-            return [node.id]
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return [node.name]
-    return []
-
-
 def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
     """Return local name -> full name."""
-    if isinstance(statement, ast.Import):
-        plain = {alias.name: alias.name for alias in statement.names if not alias.asname}
-        return plain | {
-            alias.asname or alias.name.split(".")[0]: alias.name if alias.asname else alias.name.split(".")[0]
-            for alias in statement.names
-        }
-    return {alias.asname or alias.name: f"{statement.module}.{alias.name}" for alias in statement.names}
+    if isinstance(statement, ast.ImportFrom):
+        return {alias.asname or alias.name: f"{statement.module}.{alias.name}" for alias in statement.names}
+    tops = {alias.name.split(".")[0] for alias in statement.names if not alias.asname}
+    return {alias.asname or alias.name: alias.name for alias in statement.names} | {top: top for top in tops}
 
 
 def _resolved(name: str) -> Place | str:
@@ -239,19 +230,18 @@ def _resolved(name: str) -> Place | str:
 @cache
 def _node(place: Place) -> Node:
     module = _module(place.module)
-    imported = tuple(name for full in module.imports.values() for name in _modules_of(full))
-    if place.name == WHOLE:
-        members = {name: Place(module.name, name) for name in module.defined}
-        resolved = {name: _resolved(full) for name, full in module.imports.items()}
-        return Node("", tuple(sorted((members | resolved).items(), key=lambda item: item[0])), imported)
-    reading = Reading(module)
+    definitions: list[Any] = []
     if place.entry:
-        kept = module.entries(place.name)[place.entry]
-        text = reading.text(kept)
-    else:
-        statements = module.effects if place.name == EFFECTS else module.defined[place.name]
-        text = "\n".join(map(reading.text, statements))
-    return Node(text, tuple(reading.found), (*imported, *reading.modules))
+        definitions = [module.entries(place.name)[place.entry]]
+    elif place.name != WHOLE:
+        definitions = module.effects if place.name == EFFECTS else module.defined[place.name]
+    reading = Reading(module, definitions)
+    text = "\n".join(map(reading.text, definitions))
+    if place.name == WHOLE:
+        reading.found += [(name, Place(module.name, name)) for name in module.defined]
+        reading.found += [(name, _resolved(full)) for name, full in module.imports.items()]
+    imported = (name for full in reading.imports.values() for name in _modules_of(full))
+    return Node(text, tuple(reading.found), tuple(imported))
 
 
 def _modules_of(full: str) -> list[str]:
@@ -264,10 +254,12 @@ def _modules_of(full: str) -> list[str]:
 class Reading:
     """Reads definitions of a module: their syntax trees as text, without what does not compute, and what they name."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, definitions: list[ast.AST]) -> None:
         self.module, self.imports = module, dict(module.imports)
         self.found: list[tuple[str, Place | str]] = []
-        self.modules: list[str] = []
+        for node in (node for definition in definitions for node in ast.walk(definition)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.imports |= _imported(node)
 
     def text(self, node: Any) -> str:
         """Return a tree as text; what the names in it stand for is added to `found`, in their order."""
@@ -275,20 +267,19 @@ class Reading:
             case list():
                 return f"[{','.join(filter(None, map(self.text, _useful(node))))}]"
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                body = self.text(node.body)
-                return (
-                    f"{type(node).__name__}({node.name},{self.text(node.args)},{self.text(node.decorator_list)},{body})"
-                )
+                parts = [self.text(part) for part in (node.args, node.decorator_list, node.body)]
+                return f"{type(node).__name__}({','.join([node.name, *parts])})"
             case ast.ClassDef():
-                fields = ",".join(self._field(part) for part in node.body if not _is_text(part))
-                return f"Class({node.name},{self.text([*node.bases, *node.keywords, *node.decorator_list])},[{fields}])"
+                parts = [self.text(part) for part in (node.bases, node.keywords, node.decorator_list)]
+                fields = (self._field(part) for part in node.body if not _is_text(part))
+                return f"Class({','.join([node.name, *parts, *fields])})"
             case ast.arg():
                 return node.arg
             case ast.AnnAssign():
                 return f"Assign([{self.text(node.target)}],{self.text(node.value)})" if node.value else ""
             case ast.Assign():
                 return f"Assign({self.text(node.targets)},{self.text(node.value)})"
-            case ast.Raise(exc=ast.Call(func=ast.Name() as kind)) if _is_error(kind.id):
+            case ast.Raise(exc=ast.Call(func=ast.Name() as kind)) if kind.id in TELLING:
                 return f"Raise({self.text(kind)})"
             case ast.Assert():
                 return f"Assert({self.text(node.test)})"
@@ -305,8 +296,6 @@ class Reading:
                 return f"Call({self.text(node.func)},{self.text(node.args)},{self.text(kept)})"
             case ast.Import() | ast.ImportFrom():
                 names = _imported(node)
-                self.imports |= names
-                self.modules += [name for full in names.values() for name in _modules_of(full)]
                 return "" if all(map(_is_ours, names.values())) else f"Import({sorted(names.items())})"
             case ast.Name():
                 label, to = self._target(node)
@@ -323,7 +312,7 @@ class Reading:
                 files = _files(self.module.source.parent)
                 if isinstance(node.value, str) and node.value in files:
                     stem = files[node.value].stem  # of a page, its styles and scripts too
-                    self.found += [(name, file_digest(file)) for name, file in files.items() if file.stem == stem]
+                    self._note_files({name: file for name, file in files.items() if file.stem == stem})
                 return repr(node.value)
             case ast.AST():
                 pass
@@ -339,14 +328,19 @@ class Reading:
         """Return what to call a name, or a chain of attributes, and what it stands for; "" if nothing beyond it."""
         name, *attributes = _dotted(node).split(".")
         if name in self.imports:
-            return (attributes or [name])[-1], _resolved(".".join([self.imports[name], *attributes]))
+            return ".".join(attributes) or name, _resolved(".".join([self.imports[name], *attributes]))
         if attributes:
             return "", ""
         if name in self.module.defined:
             return name, Place(self.module.name, name)
         if name in ("globals", "locals", "vars", "eval", "exec"):
             return name, Place(self.module.name, WHOLE)
+        if name == "__file__":
+            self._note_files(_files(self.module.source.parent))
         return name, name if name == "__import__" else ""
+
+    def _note_files(self, files: Mapping[str, Path]) -> None:
+        self.found += [(name, file_digest(file)) for name, file in files.items()]
 
     def _noted(self, label: str, to: Place | str) -> str:
         if to in ("importlib", "importlib.import_module", "__import__"):
@@ -395,11 +389,6 @@ def _is_message(value: ast.expr) -> bool:
         case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()), attr="join")):
             return True
     return False
-
-
-def _is_error(name: str) -> bool:
-    kind = getattr(builtins, name, None)
-    return name == "InputError" or (isinstance(kind, type) and issubclass(kind, BaseException))
 
 
 def _is_text(statement: ast.stmt) -> bool:
