@@ -161,9 +161,9 @@ class Module:
                 for node in ast.walk(statement):
                     if isinstance(node, ast.Import | ast.ImportFrom):
                         self.imports |= _imported(node)
-                    name = getattr(node, "id", None) or getattr(node, "name", None)
-                    if isinstance(name, str) and not isinstance(getattr(node, "ctx", None), ast.Load):
-                        self.defined.setdefault(name, []).append(statement)
+                    bound = getattr(node, "id", None) or getattr(node, "name", None)
+                    if isinstance(bound, str) and not isinstance(getattr(node, "ctx", None), ast.Load):
+                        self.defined.setdefault(bound, []).append(statement)
                 self.effects.append(statement)
 
     def _is_ours(self, decorator: ast.expr) -> bool:
