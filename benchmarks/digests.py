@@ -19,9 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reproducibility import environment
-
 from reid_done_right import dag, numerics
+from reproducibility import environment
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "benchmarks/results/digests.json"

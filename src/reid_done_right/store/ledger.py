@@ -71,7 +71,7 @@ class MadeWith(BaseModel, frozen=True):
 
     python: str
     packages: dict[str, str]
-    system: str
+    system: str | None = None
     processor: str | None = None
     numerics: str
     device: str
@@ -237,7 +237,7 @@ def _copy_text(entries: list[Entry]) -> str:
     machines: list[dict[str, Any]] = []
     lines = []
     for entry in entries:
-        with_ = entry.made_with.model_dump(exclude={"processor"})  # so that another machine writes the same
+        with_ = entry.made_with.model_dump(exclude={"processor", "system"})  # so that another machine writes the same
         machines += [] if with_ in machines else [with_]
         described = entry.model_dump() | {"made_with": machines.index(with_)}
         described["inputs"] = {

@@ -146,7 +146,7 @@ def _made(origin: Origin, by: Origin | None) -> str:
     with_ = entry.made_with
     if by is None or by.entry is None or by.entry.made_with != with_:
         versions = ", ".join(f"{name} {number}" for name, number in with_.packages.items())
-        where = ", ".join(filter(None, (with_.processor, with_.system)))
+        where = ", ".join(filter(None, (with_.processor, with_.system, f"{with_.numerics} arithmetic")))
         made += f"\non {with_.device} ({where}), Python {with_.python}, {versions}"
     return printable(made)
 
