@@ -232,11 +232,11 @@ def _manifest_seeds(folder: Path) -> list[bytes]:
 
 
 def _ledger_seeds(folder: Path) -> list[bytes]:
-    job: dict[str, Any] = dict.fromkeys(("key", "stage", "job", "settings", "code"), "a")
-    images = {"dataset": "a", "format": "mars", "root": "data", "files": 1, "bytes": 2, "sha256": "0"}
+    job: dict[str, Any] = dict.fromkeys(("stage", "job", "settings"), "a") | dict.fromkeys(("key", "code"), "0" * 64)
+    images = {"dataset": "a", "format": "mars", "root": "data", "files": 1, "bytes": 2, "sha256": "0" * 64}
     job |= {"parameters": {"k": 1}, "inputs": {"index": [0]}, "outputs": [1], "images": images, "made_with": 0}
-    machine = {"python": "3", "packages": {"numpy": "2"}, "system": "Linux", "device": "cpu"}
-    copy = {"contents": [["a", "0"], ["b", "1"]], "made_with": [machine], "jobs": [job]}
+    machine = {"python": "3", "packages": {"numpy": "2"}, "numerics": "portable", "device": "cpu"}
+    copy = {"contents": [["a", "0" * 64], ["b", "1" * 64]], "made_with": [machine], "jobs": [job]}
     return [json.dumps(copy, indent=1).encode()]
 
 

@@ -453,6 +453,7 @@ def test_the_copy_is_the_same_bytes_on_another_machine(monkeypatch: pytest.Monke
         ('"made_with": 0', '"made_with": null'),
         ('"code": "', '"code": 5, "rest": "'),
         ('"files": 2', '"files": []'),
+        ('"key": "', '"key": "../'),
     ],
 )
 def test_what_is_no_ledger_is_one_line(clone: Path, old: str, new: str) -> None:
@@ -462,6 +463,15 @@ def test_what_is_no_ledger_is_one_line(clone: Path, old: str, new: str) -> None:
     with pytest.raises(InputError, match=rf"^{copy}: not a ledger \(.*\); restore it") as raised:
         trace(TABLE)
     assert "\n" not in str(raised.value)
+
+
+def test_a_ledger_that_goes_in_circles_ends(clone: Path) -> None:
+    copy = TABLE.with_name(COPY)
+    entries = json.loads(copy.read_text())
+    for job in entries["jobs"]:
+        job["inputs"] = {"all": list(range(len(entries["contents"])))}
+    copy.write_text(json.dumps(entries))
+    assert "see above" in shown(TABLE, every=True)
 
 
 def test_a_terminal_is_told_no_raw_escapes(clone: Path) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from reid_done_right import numerics
 from reid_done_right.artifacts import DAMAGED, DIGITS, InputError, file_digest, read_json, set_aside, write_text
@@ -48,11 +48,14 @@ PACKAGES = (
 """Those that results may depend on."""
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Content(BaseModel, frozen=True, extra="forbid"):
     """A file, and the SHA-256 of what was in it."""
 
     path: str
-    sha256: str
+    sha256: Sha256
 
 
 class Images(BaseModel, frozen=True):
@@ -63,7 +66,7 @@ class Images(BaseModel, frozen=True):
     root: str
     files: int
     bytes: int
-    sha256: str
+    sha256: Sha256
 
 
 class MadeWith(BaseModel, frozen=True):
@@ -88,14 +91,14 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     images      of a dataset only
     """
 
-    key: str
+    key: Sha256
     stage: str
     job: str
     settings: str | None
     parameters: dict[str, Any]
-    code: str
+    code: Sha256
     inputs: dict[str, list[Content]]
-    outputs: dict[str, str]
+    outputs: dict[str, Sha256]
     images: Images | None = None
     made_with: MadeWith
 

@@ -65,11 +65,17 @@ class Origin:
 
 
 def trace(path: Path) -> Origin:
-    """Follow an artifact back to the images and weights that it comes from. Raises InputError if there is no file."""
+    """Follow an artifact back to the images and weights that it comes from.
+
+    Raises InputError if there is no file, or if no experiment has a ledger like this one.
+    """
     content = Digests().of(path)
     if content is None:
         raise InputError(f"{path}: no such file; give an artifact, such as a table of a report")
-    return _origin(path, content, Ledger.here(*_copies(path.parent)), {})
+    try:
+        return _origin(path, content, Ledger.here(*_copies(path.parent)), {})
+    except RecursionError:
+        raise InputError(f"{path}: its ledger tells of hundreds of jobs in a row; restore the ledger") from None
 
 
 def _copies(folder: Path) -> list[Path]:
@@ -82,12 +88,11 @@ def _origin(path: Path, content: str, ledger: Ledger, done: dict[tuple[Path, str
     if (path, content) in done:
         return done[path, content]
     entry = ledger.made(path, content)
-    inputs = {
-        name: [_origin(Path(each.path), each.sha256, ledger, done) for each in listed]
-        for name, listed in (entry.inputs if entry else {}).items()
-    }
     changed = entry is None and ledger.is_foreign(path, content)
-    return done.setdefault((path, content), Origin(path, content, entry, changed, inputs))
+    origin = done[path, content] = Origin(path, content, entry, changed)
+    for name, listed in (entry.inputs if entry else {}).items():
+        origin.inputs[name] = [_origin(Path(each.path), each.sha256, ledger, done) for each in listed]
+    return origin
 
 
 def show(origin: Origin, every: bool = False, parameters: bool = False, console: Console | None = None) -> None:
