@@ -19,9 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reproducibility import environment
-
 from reid_done_right import dag, numerics
+from reproducibility import environment
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "benchmarks/results/digests.json"
@@ -69,7 +68,7 @@ def smoke() -> dict[str, str]:
         ended = subprocess.run(SMOKE.split(), cwd=folder, env=environment(folder), capture_output=True, text=True)
         if ended.returncode:
             sys.exit(ended.stdout + ended.stderr)
-        return digests(folder, "smoke", tuple(dag.STAGES) + ("distractors",))
+        return digests(folder, "smoke", (*dag.STAGES, "distractors"))
 
 
 def digests(folder: Path, experiment: str, stages: tuple[str, ...]) -> dict[str, str]:

@@ -27,8 +27,7 @@ from typing import Any
 import yaml
 
 from conftest import Checkout
-from reid_done_right import records
-from reid_done_right.records import file_digest
+from reid_done_right.artifacts import file_digest
 from tiny import changed
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
@@ -298,7 +297,6 @@ class Tree:
         """Forget the results of a job, and of its stage in the store."""
         for name in map(Path, job.writes):
             remove(self.folder / name)
-            remove(self.folder / name.parent / records.FOLDER / name.name)
         remove(self.folder / ".store" / job.stage)
 
     def pages(self, job: Job) -> int:

@@ -47,8 +47,7 @@ from reid_done_right.data.unpack import Bounds, unpack
 from reid_done_right.images.decode import decode, measure
 from reid_done_right.params import load
 from reid_done_right.photos import load_embedder
-from reid_done_right.records import FIELDS
-from reid_done_right.records import read as read_record
+from reid_done_right.store.ledger import read_copy
 from tiny import PARAMS
 
 Seeds = Callable[[Path], list[bytes]]
@@ -229,13 +228,16 @@ def _index_seeds(folder: Path) -> list[bytes]:
 
 def _manifest_seeds(folder: Path) -> list[bytes]:
     manifest = {"dataset": "a", "format": "mars", "root": "data", "files": 1, "bytes": 2, "sha256": "0" * 64}
-    return [json.dumps(manifest | {"provenance": None}, indent=1).encode()]
+    return [json.dumps(manifest, indent=1).encode()]
 
 
-def _record_seeds(folder: Path) -> list[bytes]:
-    record: dict[str, Any] = dict.fromkeys(FIELDS, "a")
-    record |= {"parameters": {"k": 1}, "inputs": {"index": [{"path": "a", "sha256": "0"}]}, "outputs": {"b": "1"}}
-    return [json.dumps(record, indent=1).encode()]
+def _ledger_seeds(folder: Path) -> list[bytes]:
+    job: dict[str, Any] = dict.fromkeys(("stage", "job", "settings"), "a") | dict.fromkeys(("key", "code"), "0" * 64)
+    images = {"dataset": "a", "format": "mars", "root": "data", "files": 1, "bytes": 2, "sha256": "0" * 64}
+    job |= {"parameters": {"k": 1}, "inputs": {"index": [0]}, "outputs": [1], "images": images, "made_with": 0}
+    machine = {"python": "3", "packages": {"numpy": "2"}, "numerics": "portable", "device": "cpu"}
+    copy = {"contents": [["a", "0" * 64], ["b", "1" * 64]], "made_with": [machine], "jobs": [job]}
+    return [json.dumps(copy, indent=1).encode()]
 
 
 # --- models and galleries of others
@@ -424,7 +426,7 @@ TARGETS: dict[str, Target] = {
     "weights": Target(_on_file("w.safetensors", _weights), _weights_seeds, "w.safetensors"),
     "index": Target(_on_file("index.parquet", read_index), _index_seeds, ""),
     "json": Target(_on_file("scores.json", read_json), _json_seeds, "scores.json"),
-    "record": Target(_on_file("record.json", read_record), _record_seeds, "record.json"),
+    "ledger": Target(_on_file("ledger.json", read_copy), _ledger_seeds, "ledger.json"),
     "model": Target(_on_file("m.safetensors", load_embedder), _model_seeds, "m.safetensors"),
     "gallery": Target(_on_file("g.safetensors", read_gallery), _gallery_seeds, "g.safetensors"),
     "manifest": Target(_on_file("market.json", read_manifest), _manifest_seeds, "market.json"),

@@ -29,17 +29,15 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "models": {"numerics", "artifacts", "params", "images"},
     "training": {"artifacts", "params", "images", "models"},
     "reporting": {"artifacts", "evaluation"},
-    "records": {"artifacts", "numerics"},
-    "store": {"artifacts", "records"},
-    "plan": {"artifacts", "params", "records", "store", "data"},
+    "store": {"artifacts", "data", "numerics"},
+    "plan": {"artifacts", "params", "store", "data"},
     "readiness": {"artifacts", "params", "images", "data", "models", "training", "store", "plan"},
-    "lineage": {"artifacts", "records", "store", "data"},
     "photos": {"artifacts", "images", "data", "models"},
     "stages": {
         *("numerics", "artifacts", "params", "evaluation", "images", "data", "models", "training", "reporting"),
         *("photos", "pedestrians"),
     },
-    "cli": {"numerics", "artifacts", "params", "store", "plan", "readiness", "lineage", "stages", "training"},
+    "cli": {"numerics", "artifacts", "params", "store", "plan", "readiness", "stages", "training"},
     "__main__": {"cli"},
     "__init__": {"evaluation", "photos", "numerics"},
 }
@@ -139,7 +137,7 @@ def test_weights_of_others_are_loaded_without_executing_code() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_files_are_opened_at_the_edges(path: Path) -> None:
-    edges = {"pedestrians", "artifacts", "records", "store", "params", "plan", "readiness", "cli", "images", "data"}
+    edges = {"pedestrians", "artifacts", "store", "params", "plan", "readiness", "cli", "images", "data"}
     edges |= {"stages", "numerics"}
     if layer(path) not in edges:
         opens = re.findall(

@@ -1,6 +1,5 @@
 """Every artifact comes back as it was written; a damaged, missing or foreign file is one line that names it."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from reid_done_right.artifacts import (
     Index,
     InputError,
     Weights,
-    provenance,
     read_embeddings,
     read_index,
     read_json,
@@ -23,14 +21,12 @@ from reid_done_right.artifacts import (
     replacing,
     write_embeddings,
     write_index,
-    write_json,
     write_log,
     write_text,
     write_weights,
 )
 
 SPLITS = ["train", "query", "gallery", "query+gallery", "boxes", "gallery"]
-STAMP = {"stage": "index", "code": "0123"}
 
 
 def index(**changes: Any) -> Index:
@@ -144,33 +140,6 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
         write_embeddings(tmp_path / "e.safetensors", embeddings())
         written.append([path.read_bytes() for path in sorted(tmp_path.iterdir())])
     assert all(content == written[0] for content in written)
-
-
-# --- provenance
-
-
-def test_what_a_stage_writes_carries_its_stamp(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-    from safetensors import safe_open
-
-    token = provenance.set(STAMP)
-    try:
-        write_json(tmp_path / "s.json", {"mAP": 0.5})
-        write_index(tmp_path / "i.parquet", index())
-        write_embeddings(tmp_path / "e.safetensors", embeddings())
-        write_weights(tmp_path / "w.safetensors", weights())
-    finally:
-        provenance.reset(token)
-    assert read_json(tmp_path / "s.json") == {"mAP": 0.5, "provenance": STAMP}
-    assert json.loads(pq.read_schema(tmp_path / "i.parquet").metadata[b"provenance"]) == STAMP
-    for name in ("e", "w"):
-        with safe_open(tmp_path / f"{name}.safetensors", framework="np") as opened:
-            assert json.loads(opened.metadata()["reid"])["provenance"] == STAMP
-
-
-def test_outside_a_stage_json_carries_no_stamp(tmp_path: Path) -> None:
-    write_json(tmp_path / "s.json", {"mAP": 0.5})
-    assert read_json(tmp_path / "s.json") == {"mAP": 0.5}
 
 
 # --- atomic writing

@@ -274,11 +274,11 @@ def test_the_index_stage_reports_all_and_leaves_out_what_is_allowed(
     write_json(tmp_path / "market.json", make_manifest("market", "market1501", root))
     arguments: dict[str, Any] = {"manifest": tmp_path / "market.json", "out": tmp_path / "index.parquet"}
     with pytest.raises(InputError) as raised:
-        index_stage(settings={"counts": None}, **arguments)
+        index_stage(settings={"format": "market1501", "counts": None}, **arguments)
     assert all(path in str(raised.value) for path in bad) and not arguments["out"].exists()
     with pytest.raises(InputError, match="1 of "):
-        index_stage(settings={"counts": None, "allow_damaged": bad[:1]}, **arguments)
-    index_stage(settings={"counts": None, "allow_damaged": bad}, **arguments)
+        index_stage(settings={"format": "market1501", "counts": None, "allow_damaged": bad[:1]}, **arguments)
+    index_stage(settings={"format": "market1501", "counts": None, "allow_damaged": bad}, **arguments)
     index = read_index(arguments["out"])
     assert index.left_out == bad and not set(bad) & set(index.path.tolist())
     assert "market: 2 damaged files left out as allow_damaged says, with 2 of" in capsys.readouterr().err

@@ -233,7 +233,7 @@ def test_a_damaged_object_of_the_store_is_made_anew(tree: Tree, tally: Tally, ch
 def damaged_store(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> None:
     """A result is gone, and what the store has of it is damaged, or the digests that the store knows it by."""
     kept = [path for path in (tree.folder / ".store" / job.stage).glob("??/*/*") if path.is_file()]
-    path = chance.choice([*kept, *(tree.folder / ".store/records").glob("*.json")])
+    path = chance.choice([*kept, *(tree.folder / ".store/ledger").glob("*.json")])
     with tally.trying(f"{damage(path, chance)}, the store"):
         for name in job.writes:
             remove(tree.folder / name)

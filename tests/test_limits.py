@@ -18,6 +18,7 @@ from reid_done_right.artifacts import (
     Index,
     InputError,
     Weights,
+    file_digest,
     read_checkpoint,
     read_embeddings,
     read_index,
@@ -30,7 +31,6 @@ from reid_done_right.artifacts import (
     write_log,
     write_weights,
 )
-from reid_done_right.records import file_digest
 from reid_done_right.store import make
 
 RANKING = """

@@ -18,7 +18,7 @@ from conftest import ROOT
 from reid_done_right import cli, numerics
 from reid_done_right.models import products
 from reid_done_right.models.products import Linear, convolve, linear
-from reid_done_right.records import made_with
+from reid_done_right.store.ledger import made_with
 
 HOSTILE = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -132,7 +132,7 @@ def test_unsupported_processor_computes_natively_and_says_so_once(
     assert capsys.readouterr().err == f"reid: warning: {numerics.WHY_NATIVE}\n"
     cli._compute_as("native")
     assert capsys.readouterr().err == ""
-    assert made_with()["numerics"] == "native" and made_with()["processor"] == "an old one"
+    assert made_with().numerics == "native" and made_with().processor == "an old one"
 
 
 # --- products

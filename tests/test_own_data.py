@@ -394,6 +394,7 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
     }
     assert jobs["dataset"]["photos"]["parameters"]["read"] == read
     assert jobs["index"]["photos"]["parameters"] == {
+        "format": "folder",
         "counts": None,
         "read": read,
         "allow_damaged": ["x.jpg"],
@@ -401,7 +402,7 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
     }
     protocol = {"items": "image", "same_camera_is_junk": False, "ap_rule": "trapezoid"}
     assert jobs["evaluate"]["photos-default-seed0"]["parameters"]["protocol"] == protocol
-    assert set(jobs["index"]["market"]["parameters"]) == {"counts", "numerics"}
+    assert set(jobs["index"]["market"]["parameters"]) == {"format", "counts", "numerics"}
     assert "protocol" not in jobs["evaluate"]["market-default-seed0"]["parameters"]
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import yaml
 
 from conftest import ROOT
 from reid_done_right import plan as planning
-from reid_done_right import store
 from reid_done_right.artifacts import InputError
 from reid_done_right.params import STAGES, Params, load
 from reid_done_right.plan import fingerprint, lists, lists_text, plan, write_settings
+from reid_done_right.store import keys
 from tiny import MISSING, changed
 
 SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
@@ -229,7 +228,7 @@ def test_settings_files_say_whose_they_are_and_vanish_with_their_jobs(tmp_path: 
     write_settings(jobs_of(), tmp_path)
     shard = json.loads((tmp_path / "shard" / "market-deep-seed1-2.json").read_text())
     assert (shard["stage"], shard["job"], shard["parameters"]["shard"]) == ("embed", "market-deep-seed1-2", 2)
-    assert shard["code"] == store.code_digest("reid_done_right.stages.embed")
+    assert shard["code"] == keys.code_key("embed")
     write_settings(jobs_of({"seeds": [0]}), tmp_path)
     assert not list(tmp_path.glob("*/*seed1*"))
 
@@ -240,54 +239,6 @@ def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:
     write_settings(jobs_of({"variants/flip": {"margin": 0.2}}), tmp_path)
     fresh = {path.stem for path in tmp_path.glob("*/*.json") if path.stat().st_mtime != 1}
     assert fresh == {"market-flip-seed0", "market-flip-seed1", "tables"}
-
-
-def codes() -> dict[str, str]:
-    store._tree.cache_clear()
-    return {stage: store.code_digest(f"reid_done_right.stages.{stage}") for stage in STAGES}
-
-
-@pytest.fixture(scope="module")
-def original() -> dict[str, str]:
-    return codes()
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the package whose code may be changed."""
-    for name in store.PACKAGES:
-        shutil.copytree(store.SOURCE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(store, "SOURCE", tmp_path)
-    yield tmp_path / "reid_done_right"
-    store._tree.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("modules", "stages"),
-    [
-        (["training/mining.py"], {"train"}),
-        (["models/backbone.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
-        (["models/families.py"], {"initialise", "pretrain", "train", "embed", "illustrate"}),
-        (["evaluation/reciprocal.py"], {"distract", "evaluate", "retrieve"}),
-        (["reporting/figures.py"], {"draw", "illustrate"}),
-        (["reporting/page.html"], {"publish"}),
-        (["reporting/latex.py"], {"tabulate"}),
-        (["models/saliency.py"], {"illustrate"}),
-        (["plan.py", "cli.py", "store.py", "__main__.py"], set()),
-    ],
-)
-def test_changed_code_changes_the_stages_that_use_it(
-    original: dict[str, str], package: Path, modules: list[str], stages: set[str]
-) -> None:
-    for module in modules:
-        (package / module).write_text((package / module).read_text() + "\nNEW = 1\n")
-    assert {stage for stage, code in codes().items() if code != original[stage]} == stages
-
-
-def test_comments_change_no_stage(original: dict[str, str], package: Path) -> None:
-    for source in package.rglob("*.py"):
-        source.write_text(f"{source.read_text()}\n# a comment\n")
-    assert codes() == original
 
 
 # --- folders of the user's own

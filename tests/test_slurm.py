@@ -98,7 +98,7 @@ def of_training(name: str = "") -> list[cluster.Job]:
 
 
 def reports(checkout: Checkout) -> dict[str, bytes]:
-    files = [path for path in (checkout.folder / "reports/smoke").iterdir() if path.is_file()]  # beside the records
+    files = [path for path in (checkout.folder / "reports/smoke").iterdir() if path.is_file()]
     return {path.name: path.read_bytes() for path in files}
 
 

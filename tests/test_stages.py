@@ -1,6 +1,5 @@
 """From rendering to Figure 7 through the stages' own functions, at the settings that a plan gives; scores by hand."""
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -438,8 +437,7 @@ def test_a_command_computes_once_then_finds(
             cli.main()
         assert not ended.value.code
         assert capsys.readouterr().err.startswith(f"evaluate {RUN}: {how}")
-    assert json.loads(Path("s.json").read_text())["provenance"]["stage"] == "evaluate"
-    assert {**read_json(Path("s.json")), "provenance": 0} == {**read_json(chain["scores.json"]), "provenance": 0}
+    assert Path("s.json").read_bytes() == chain["scores.json"].read_bytes()
 
 
 def test_a_network_that_diverges_is_one_line(

@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
-from reid_done_right import store
 from reid_done_right.params import STAGES
+from reid_done_right.store import keys
 from traces import traces
 
 if TYPE_CHECKING:
@@ -509,7 +509,7 @@ def imported(module: str) -> set[str]:
     packages, waiting, seen = set(), [module, "reid_done_right.cli", "reid_done_right.store"], set()
     while waiting:
         name = waiting.pop()
-        source = store._source(name)
+        source = keys._source(name)
         if source is None or name in seen:
             continue
         seen.add(name)
@@ -534,7 +534,7 @@ def imported(module: str) -> set[str]:
                     "reid_done_right.readiness.page",
                     *(f"reid_done_right.stages.{stage}" for stage in stages),
                 }
-                others |= {f"reid_done_right.lineage.{part}" for part in ("verification", "origin", "tree")}
+                others |= {"reid_done_right.store.trace"}
                 others |= {"rich.table", "rich.text"}
                 names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
             if (

@@ -9,7 +9,7 @@ from PIL import Image
 
 EMBEDDED = re.compile(r"base64,\s*[\w+/=\s]+")
 DATE = r"\b20\d\d-[01]\d-[0-3]\d\b"
-HASH = r"(?<![#\w])(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{7,64}\b"
+HASH = r"(?<![#\w])(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b"
 PLACE = r"/(?:home|root|tmp|Users)/|\b(?:x86_64|aarch64|GenuineIntel|AuthenticAMD)\b"
 WORDS = r"(?i)\bcommit\b|<dc:date>|created with"
 PNG = {"dpi"}

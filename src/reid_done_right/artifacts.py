@@ -1,7 +1,8 @@
 """The edges of the DAG: every artifact that one stage writes and another reads, and how it lies on disk.
 
-Writers are atomic (temporary name in the same folder, flushed to disk, renamed) and stamp each artifact with the
-provenance of the running stage. Readers check what they read and raise `InputError` with the file's name.
+Writers are atomic (temporary name in the same folder, flushed to disk, renamed). What made an artifact is in the ledger
+(`reid_done_right.store.ledger`), not in the file: equal content is equal bytes. Readers check what they read and raise
+`InputError` with the file's name.
 Nothing is pickled: weights and embeddings are safetensors, rows are Parquet, scores and manifests JSON, logs CSV.
 """
 
@@ -9,13 +10,13 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-Provenance = dict[str, Any]
-provenance: ContextVar[Provenance | None] = ContextVar("provenance", default=None)
-"""Who makes the artifacts being written: stage, digests of its parameters, code, inputs. Set by
-`reid_done_right.store`."""
-
 HOST = os.uname().nodename
+
+DIGITS = 12
+"""Of a digest, where people read it."""
 
 SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 
@@ -40,9 +39,13 @@ class InputError(ValueError):
     """A file or parameter is not what a stage needs; the message names it, and says what to do next."""
 
     def __str__(self) -> str:
-        """Give the message with escapes for what a terminal would obey: names and contents are anybody's."""
-        message = super().__str__()
-        return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in message)
+        """Return the message as a terminal can print it: names and contents are anybody's."""
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would obey."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 @contextmanager
@@ -108,10 +111,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, keys in their given order, stamped with the stage's provenance."""
-    stamp = provenance.get()
-    body = {**content, "provenance": stamp} if stamp is not None else dict(content)
-    write_text(path, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+    """Write a JSON object atomically, keys in their given order."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -198,7 +205,7 @@ class Index:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Write an index as Parquet; root and provenance go into the schema's metadata."""
+    """Write an index as Parquet; what is not of one row goes into the schema's metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -219,8 +226,8 @@ def write_index(path: Path, index: Index) -> None:
         for query, members in zip(index.query, lists, strict=True):
             by_query[query] = members.tolist()
         columns[f"gallery_{size}"] = pa.array(by_query, pa.list_(pa.int64()))
-    metadata = {"root": index.root.as_posix(), "provenance": json.dumps(provenance.get())}
-    metadata |= {"upright": json.dumps(index.upright), "left_out": json.dumps(list(index.left_out))}
+    metadata = {"root": index.root.as_posix(), "upright": json.dumps(index.upright)}
+    metadata |= {"left_out": json.dumps(list(index.left_out))}
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary, compression="zstd")
 
@@ -292,7 +299,7 @@ class Weights:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Write weights as safetensors; `about` and provenance go into its metadata."""
+    """Write weights as safetensors; `about` goes into its metadata."""
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
@@ -412,7 +419,7 @@ def _load(path: Path, load_file: Any) -> dict[str, Any]:
 
 def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
     """Give safetensors' metadata, under one key: it writes several in random order, and equal content other bytes."""
-    return {"reid": json.dumps({"about": dict(about), "provenance": provenance.get()})}
+    return {"reid": json.dumps({"about": dict(about)})}
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -334,8 +334,8 @@ def verify(
     _slow_bars_in_logs()
     from tqdm import tqdm
 
-    from reid_done_right.lineage.verification import artifacts
-    from reid_done_right.lineage.verification import verify as verify_artifacts
+    from reid_done_right.store.trace import artifacts
+    from reid_done_right.store.trace import verify as verify_artifacts
 
     reports = [Path("reports", folder.name) for folder in folders if folder.parent == Path("results")]
     paths = [path for folder in [*folders, *filter(Path.is_dir, reports)] for path in artifacts(folder)]
@@ -357,8 +357,7 @@ def why(
     parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
 ) -> None:
     """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
-    from reid_done_right.lineage.origin import trace
-    from reid_done_right.lineage.tree import show
+    from reid_done_right.store.trace import show, trace
 
     show(trace(file), every=every, parameters=parameters)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, read_weights
-from reid_done_right.data.manifest import file_digest
+from reid_done_right.artifacts import InputError, file_digest, read_weights
 from reid_done_right.images.decode import Image
 from reid_done_right.images.photos import decoded
 from reid_done_right.images.pixels import Pixels
@@ -38,7 +36,6 @@ class PhotoEmbedder:
     largest_side  M, to which the longer side of every photo is scaled, up or down, the other following
     digest        SHA-256 of the model's file, by which galleries know it
     about         what the file says of itself: backbone, embedding, pooling, largest_side, collapsed
-    provenance    digests of the parameters, code and inputs of its training
     device        where it computes
     """
 
@@ -48,12 +45,11 @@ class PhotoEmbedder:
         about: Mapping[str, Any],
         digest: str,
         device: torch.device,
-        provenance: Mapping[str, str] | None = None,
     ) -> None:
         self.module = module.eval().requires_grad_(False).to(device)
         self.dimension = module.dimension
         self.largest_side = int(about["largest_side"])
-        self.about, self.provenance = dict(about), dict(provenance or {})
+        self.about = dict(about)
         self.digest, self.device = digest, device
 
     def embed(
@@ -140,14 +136,7 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
         there = torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try cpu") from None
-    return PhotoEmbedder(network, weights.about, file_digest(path), there, _provenance(path))
-
-
-def _provenance(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as opened:
-        return dict(json.loads(opened.metadata()["reid"]).get("provenance") or {})
+    return PhotoEmbedder(network, weights.about, file_digest(path), there)
 
 
 def _listed(photos: Any) -> list[Any]:

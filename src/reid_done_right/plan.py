@@ -16,14 +16,13 @@ from typing import Any
 
 import yaml
 
-from reid_done_right.artifacts import InputError, write_text
+from reid_done_right.artifacts import DIGITS, InputError, write_text
 from reid_done_right.data.fetch import was_unpacked
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import advice, name_of, released_archives
 from reid_done_right.params import OWN, STAGES, Backbone, Dataset, Distract, Params, Shown
-from reid_done_right.records import digest
-from reid_done_right.store import code_digest
+from reid_done_right.store.keys import code_key, digest
 
 Jobs = dict[str, dict[str, Any]]
 
@@ -62,7 +61,7 @@ def plan(params: Params) -> dict[str, Jobs]:
         jobs["dataset"][name] = {"parameters": described | reading}
         counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
         allowed = {"allow_damaged": dataset.allow_damaged} if dataset.allow_damaged else {}
-        jobs["index"][name] = {"parameters": {"counts": counts} | reading | allowed}
+        jobs["index"][name] = {"parameters": {"format": dataset.format, "counts": counts} | reading | allowed}
 
     for name in benchmarks:
         for variant in params.variants_of(name):
@@ -131,7 +130,7 @@ def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
         _add_shown(params, jobs, params.report.shown)
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     report = {"experiment": params.experiment, "seeds": params.seeds, **tables}
-    report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:8]
+    report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     jobs["tabulate"]["tables"] = {"parameters": report}
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
@@ -284,10 +283,10 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
     wanted = set()
     for group, members in jobs.items():
         stage = CODE.get(group, group)
-        code = code_digest(f"reid_done_right.stages.{stage}")
         for job, described in members.items():
-            path = folder / group / f"{job}.json"
-            settings = {"stage": stage, "job": job, "code": code, "parameters": described["parameters"]}
+            path, parameters = folder / group / f"{job}.json", described["parameters"]
+            code = code_key(stage, parameters)
+            settings = {"stage": stage, "job": job, "code": code, "parameters": parameters}
             text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
             wanted.add(path)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from reid_done_right.artifacts import InputError, read_json
+from reid_done_right.artifacts import InputError, file_digest, read_json
 
 FIELDS = ("dataset", "format", "root", "files", "bytes", "sha256")
 CHUNK = 1024
@@ -102,9 +102,3 @@ def portable(root: Path) -> str:
     absolute = root.absolute()
     inside = absolute.is_relative_to(Path.cwd())
     return (absolute.relative_to(Path.cwd()) if inside else absolute).as_posix()
-
-
-def file_digest(file: Path) -> str:
-    """Give the SHA-256 of a file's content."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.plan import CODE, Jobs
-from reid_done_right.store import code_digest
+from reid_done_right.store.keys import code_key
 
 OUTPUTS = {
     "dataset": "results/{experiment}/dataset/{job}.json",
@@ -42,17 +42,17 @@ def done(experiment: str, jobs: Mapping[str, Jobs]) -> dict[str, set[str]]:
     """
     finished: dict[str, set[str]] = {}
     for group, members in jobs.items():
-        code = code_digest(f"reid_done_right.stages.{CODE.get(group, group)}")
+        stage = CODE.get(group, group)
         finished[group] = {
             job
             for job, fields in members.items()
-            if _is_made(experiment, group, job, fields, code)
+            if _is_made(experiment, group, job, fields, stage)
             and all(before in finished[other] for other, before in _inputs(jobs, group, job, fields))
         }
     return finished
 
 
-def _is_made(experiment: str, group: str, job: str, fields: Mapping[str, Any], code: str) -> bool:
+def _is_made(experiment: str, group: str, job: str, fields: Mapping[str, Any], stage: str) -> bool:
     made, settings = (
         output(experiment, group, job, fields),
         Path(f"results/{experiment}/settings/{group}/{job}.json"),
@@ -63,6 +63,7 @@ def _is_made(experiment: str, group: str, job: str, fields: Mapping[str, Any], c
         written = json.loads(settings.read_text(encoding="utf-8"))
     except ValueError:
         return False
+    code = code_key(stage, fields["parameters"])
     return bool(written["code"] == code and written["parameters"] == json.loads(json.dumps(fields["parameters"])))
 
 

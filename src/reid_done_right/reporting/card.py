@@ -20,7 +20,7 @@ class Card:
 
     file        name of the exported file; form: onnx or torch-export
     model       name of the weights it was made from; digest: their SHA-256
-    about       what they say of themselves; provenance: digests of the training's parameters, code and inputs
+    about       what they say of themselves
     dimension   D
     smallest    side in pixels that the network takes
     difference  how far the file's embeddings are from the module's, at most
@@ -35,7 +35,6 @@ class Card:
     model: str
     digest: str
     about: Mapping[str, Any]
-    provenance: Mapping[str, str]
     dimension: int
     smallest: int
     difference: float

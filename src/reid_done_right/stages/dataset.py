@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pedestrians import releases
-from reid_done_right.artifacts import InputError, beside, sweep, write_text
+from reid_done_right.artifacts import InputError, beside, sweep, write_json
 from reid_done_right.data.manifest import make_manifest
 from reid_done_right.data.readers import READERS
 
@@ -51,8 +50,7 @@ def dataset(
     progress = partial(tqdm, desc=f"hash {name}", unit="chunk")
     manifest = make_manifest(name, layout, root, threads=workers, progress=progress)
     described = {**manifest, "root": settings.get("root", manifest["root"])}
-    # without provenance: a folder whose files were only touched gives the same bytes, and re-runs nothing further
-    write_text(out, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+    write_json(out, described)
 
 
 def _render(name: str, layout: str, root: Path, arguments: Mapping[str, Any]) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import InputError, read_json, replacing
-from reid_done_right.data.manifest import file_digest
+from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, replacing
 from reid_done_right.data.sources import TABLE
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models.export import OPSET, Form, largest_difference
@@ -73,14 +72,13 @@ def export(
         model=model.name,
         digest=embedder.digest,
         about=embedder.about,
-        provenance=embedder.provenance,
         dimension=embedder.dimension,
         smallest=least,
         difference=difference,
         data=[data] if data else told_data,
         licence=[licence] if licence else told_licence,
         scores=results,
-        scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:16]}`" if found else "",
+        scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:DIGITS]}`" if found else "",
     )
     with replacing(out) as temporary, replacing(out.with_name(f"{out.name}.md")) as beside:
         beside.write_text(write_card(card), encoding="utf-8")
@@ -139,7 +137,7 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str
         return [], []
     held, source = read_json(manifest), read_json(made)["parameters"]["source"]
     start = read_json(first)["parameters"]
-    counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:16]}`"
+    counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:DIGITS]}`"
     data, licence = (
         [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); seed {run['seed']}"],
         [],

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, write_index
+from reid_done_right.artifacts import write_index
 from reid_done_right.data.damage import leave_out
 from reid_done_right.data.manifest import check_unchanged, read_manifest
 from reid_done_right.data.readers import READERS, check_counts, report
@@ -21,19 +21,17 @@ from reid_done_right.images.decode import content_digests
 def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: int = 1) -> None:
     """Read the dataset that a manifest describes, decode all its images once, and write its index.
 
-    settings   counts: None, or some of the names of `reid_done_right.data.readers.count` and the numbers expected;
-               read (optional): further arguments of the reader; allow_damaged (optional): files to leave out
+    settings   format: a key of `READERS`; counts: None, or some of the names of `reid_done_right.data.readers.count`
+               and the numbers expected; read (optional): further arguments of the reader; allow_damaged (optional):
+               files to leave out
     manifest   written by stage `dataset`
     out        index (Parquet)
     Prints the counts, found beside expected. Raises InputError if the folder changed since its manifest, is not what
     its reader expects, or counts differ; and naming all damaged images that are not allowed.
     """
     described = read_manifest(manifest)
-    layout = described["format"]
-    if layout not in READERS:
-        raise InputError(f"{manifest}: unknown format {layout!r}, expected one of {', '.join(READERS)}")
     check_unchanged(described)
-    rows = READERS[layout](Path(described["root"]), **settings.get("read", {}))
+    rows = READERS[settings["format"]](Path(described["root"]), **settings.get("read", {}))
     expected = settings["counts"] or {}
     print(report(rows, expected), file=sys.stderr)
     check_counts(rows, expected)

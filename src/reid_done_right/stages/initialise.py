@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from pedestrians.objects import object_images
-from reid_done_right.artifacts import Weights, provenance, read_state, write_weights
-from reid_done_right.data.manifest import file_digest
+from reid_done_right.artifacts import Weights, file_digest, read_state, write_weights
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
@@ -34,10 +33,8 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
     about = {"backbone": settings["backbone"]}
     if weights is not None:
         backbone.adopt(read_state(weights), str(weights))
-        provenance.set(None)  # the same weights from another place are the same bytes, and re-run nothing further
-        write_weights(
-            out, Weights(backbone.state_dict(), {**about, "numerics": "portable", "from": file_digest(weights)})
-        )
+        about |= {"numerics": "portable", "from": file_digest(weights)}
+        write_weights(out, Weights(backbone.state_dict(), about))
         return
     objects = Objects.model_validate(settings["objects"])
     images, label = object_images(

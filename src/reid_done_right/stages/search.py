@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, write_text
+from reid_done_right.artifacts import DIGITS, InputError, write_text
 from reid_done_right.data.arrays import naming
 from reid_done_right.data.gallery import Gallery, read_gallery
 from reid_done_right.evaluation.ranking import Rerank
@@ -20,7 +20,6 @@ from reid_done_right.images.photos import decode_photo
 from reid_done_right.photos import PhotoEmbedder, load_embedder
 from reid_done_right.reporting.search import Hit, Searched, search_page, thumbnail
 
-DIGITS = 12
 """Of a model's digest, where people read it."""
 
 

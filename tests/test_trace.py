@@ -1,9 +1,9 @@
-"""Records beside artifacts: what made them, damage found before use, `reid verify` and `reid why`."""
+"""The ledger: what made artifacts, damage found before use, `reid verify` and `reid why`, in a clone too."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reid_done_right import records, store
-from reid_done_right.artifacts import InputError, write_json, write_text
+from reid_done_right.artifacts import InputError, file_digest, write_json, write_text
 from reid_done_right.data.manifest import make_manifest
-from reid_done_right.lineage.origin import trace
-from reid_done_right.lineage.tree import show
-from reid_done_right.lineage.verification import artifacts, verify
-from reid_done_right.records import file_digest
-from reid_done_right.store import code_digest, make
+from reid_done_right.store import make
+from reid_done_right.store.keys import code_key, content_digest
+from reid_done_right.store.ledger import COPY, Ledger, read_copy
+from reid_done_right.store.objects import WARNING
+from reid_done_right.store.trace import artifacts, show, trace, verify
+from traces import traces
 
 RESULTS = Path("results/tiny")
 MANIFEST, INDEX = RESULTS / "dataset/market.json", RESULTS / "index/market.parquet"
@@ -32,15 +32,14 @@ STAGES = {MANIFEST: "dataset", INDEX: "index", SCORES: "evaluate", TABLE: "tabul
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REID_STORE", raising=False)
     Path("photos").mkdir()
     for name in "ab":
         Path(f"photos/{name}.jpg").write_text(f"photo {name}")
     Path("paper.csv").write_text("81.2")
-    yield tmp_path
-    store._tree.cache_clear()
+    return tmp_path
 
 
 def run(path: Path, text: str = "made") -> bool:
@@ -81,40 +80,53 @@ def states(*folders: Path) -> dict[Path, str]:
     return {verdict.path: verdict.state for verdict in verify(paths) if verdict.state != "whole"}
 
 
-# --- records
+# --- entries
 
 
-def test_a_record_says_what_made_an_artifact_from_what_and_with_what() -> None:
+def entries() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(".store/ledger").glob("*.json")}
+
+
+def test_an_entry_says_what_made_an_artifact_from_what_and_with_what() -> None:
     run_all()
-    record = records.record_of(SCORES, file_digest(SCORES))
-    assert record is not None
-    assert (record["stage"], record["job"], record["parameters"]) == ("evaluate", "run", {"k": 1})
-    assert record["code"] == code_digest("reid_done_right.stages.evaluate")
-    assert record["inputs"] == {"index": [{"path": INDEX.as_posix(), "sha256": file_digest(INDEX)}]}
-    assert record["outputs"] == {SCORES.name: file_digest(SCORES)}
-    assert {"numpy", "torch", "scipy"} <= set(record["made_with"]["packages"])
-    assert record["made_with"]["device"] == "cpu"
+    entry = Ledger.here().made(SCORES, file_digest(SCORES))
+    assert entry is not None
+    assert (entry.stage, entry.job, entry.parameters) == ("evaluate", "run", {"k": 1})
+    assert entry.code == code_key("evaluate")
+    assert [(each.path, each.sha256) for each in entry.inputs["index"]] == [(INDEX.as_posix(), file_digest(INDEX))]
+    assert entry.outputs == {SCORES.as_posix(): file_digest(SCORES)}
+    assert {"numpy", "torch", "scipy"} <= set(entry.made_with.packages)
+    assert entry.made_with.device == "cpu"
 
 
-def test_records_are_the_same_bytes_when_the_store_gives_what_it_has() -> None:
+def test_entries_are_the_same_bytes_when_the_store_gives_what_it_has() -> None:
     run_all()
-    kept = {path: path.read_bytes() for path in Path().rglob(f"{records.FOLDER}/*/*.json")}
-    shutil.rmtree(RESULTS)
+    kept = entries()
+    assert len(kept) == len(STAGES)
+    shutil.rmtree(RESULTS / "index")
     assert run_all() == [False] * 4
-    assert {path: path.read_bytes() for path in Path().rglob(f"{records.FOLDER}/*/*.json")} == kept
+    assert entries() == kept
+
+
+def test_an_artifact_is_known_by_its_content_wherever_it_lies() -> None:
+    run_all()
+    shutil.copyfile(TABLE, "attachment.md")
+    assert f"by reid tabulate {TABLE.stem}" in shown(Path("attachment.md"))
 
 
 def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
-    before = records.content_digest(Path("photos"))
+    before = content_digest(Path("photos"))
     Path("photos/b.jpg").rename("photos/c.jpg")
-    assert records.content_digest(Path("photos")) != before
+    assert content_digest(Path("photos")) != before
 
 
-def test_without_a_store_there_are_records_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_store_there_is_no_ledger_and_why_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REID_STORE", "none")
     run_all()
-    assert not Path(".store").exists()
-    assert states() == {}
+    assert not Path(".store").exists() and not TABLE.with_name(COPY).exists()
+    assert "REID_STORE=none keeps no ledger" in shown(TABLE)
+    with pytest.raises(InputError, match="holds nothing that the ledger knows"):
+        artifacts(RESULTS)
 
 
 # --- damage
@@ -159,7 +171,7 @@ def test_store_input_not_as_recorded_is_restored_with_one_warning(
     capsys.readouterr()
     assert run(SCORES) is False
     warnings = capsys.readouterr().err
-    assert warnings == f"{store.WARNING}{INDEX}: missing or not as a stage wrote it; restored from the store\n"
+    assert warnings == f"{WARNING}{INDEX}: missing or not as a stage wrote it; restored from the store\n"
     assert {path: path.read_bytes() for path in STAGES} == whole
     assert states() == {}
     aside = INDEX.with_name(INDEX.name + ".damaged")
@@ -207,7 +219,7 @@ def test_make_over_a_changed_report_names_it_and_replaces_it(capsys: pytest.Capt
     TABLE.write_text("a better score")
     capsys.readouterr()
     assert run(TABLE) is False
-    assert capsys.readouterr().err == f"{store.WARNING}{TABLE}: not as a stage wrote it; replaced\n"
+    assert capsys.readouterr().err == f"{WARNING}{TABLE}: not as a stage wrote it; replaced\n"
     assert TABLE.read_text() == "made table1"
     assert run(TABLE) is False
     assert capsys.readouterr().err == ""
@@ -218,7 +230,7 @@ def test_all_damaged_inputs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
     flip_a_bit(INDEX)
     flip_a_bit(MANIFEST)
     with pytest.raises(InputError, match=rf"^{INDEX}, {MANIFEST}: damaged"):
-        records.checked({"both": [INDEX, MANIFEST, Path("paper.csv")]})
+        Ledger.here().checked({"both": [INDEX, MANIFEST, Path("paper.csv")]})
 
 
 def test_damage_in_the_store_alone_is_computed_again() -> None:
@@ -231,10 +243,9 @@ def test_damage_in_the_store_alone_is_computed_again() -> None:
     assert INDEX.read_text() == "made market"
 
 
-def test_a_store_that_lost_its_record_is_not_believed() -> None:
+def test_a_store_that_lost_its_ledger_is_not_believed() -> None:
     run(MANIFEST)
-    for path in Path(".store/records").iterdir():
-        path.unlink()
+    shutil.rmtree(".store/ledger")
     assert run(MANIFEST)
 
 
@@ -252,7 +263,7 @@ def test_a_former_version_put_back_by_another_tool_is_no_damage() -> None:
 
 def test_a_file_of_the_users_own_is_taken_as_it_is() -> None:
     Path("paper.csv").write_text("another")
-    assert records.checked({"paper": Path("paper.csv")})
+    assert Ledger.here().checked({"paper": Path("paper.csv")})
 
 
 # --- verify
@@ -292,10 +303,9 @@ def test_what_came_from_other_settings_is_stale() -> None:
 
 def test_what_came_from_other_code_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     run_all()
-    real = code_digest
     monkeypatch.setattr(
-        "reid_done_right.lineage.verification.code_digest",
-        lambda name: "0" * 64 if name.endswith("index") else real(name),
+        "reid_done_right.store.trace.code_key",
+        lambda stage, parameters: "0" * 64 if stage == "index" else code_key(stage, parameters),
     )
     assert states() == {INDEX: "stale"}
 
@@ -317,11 +327,14 @@ def test_images_that_are_not_the_manifests_are_found(change: Callable[[], object
     assert {verdict.state for verdict in verify([MANIFEST], images=False)} == {"whole"}
 
 
-def test_a_damaged_record_is_named() -> None:
+def test_a_damaged_entry_is_as_good_as_none() -> None:
     run_all()
-    records.place_of(INDEX, file_digest(INDEX)).write_text("{")
-    verdict = next(verdict for verdict in verify([INDEX]))
-    assert (verdict.state, "its record is damaged" in verdict.told) == ("changed", True)
+    for path, content in entries().items():
+        path.chmod(0o644)
+        path.write_bytes(content.replace(b'"k": 1', b'"k": 3').replace(b'"k":1', b'"k":3'))
+    assert entries() and not Ledger.here().entries
+    assert {verdict.state for verdict in verify([INDEX])} == {"unknown"}
+    assert run_all() == [True] * 4
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "photos"])
@@ -392,3 +405,76 @@ def test_of_many_inputs_alike_one_is_followed() -> None:
 def test_nothing_is_traced_without_a_file() -> None:
     with pytest.raises(InputError, match=r"^nowhere\.md: no such file"):
         trace(Path("nowhere.md"))
+
+
+# --- in a clone, where there is the report and no more
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    run_all()
+    (tmp_path / "clone").mkdir()
+    shutil.copytree("reports", tmp_path / "clone/reports")
+    monkeypatch.chdir(tmp_path / "clone")
+    return tmp_path / "clone"
+
+
+def test_a_report_is_traced_to_the_images_digest_in_a_clone(clone: Path) -> None:
+    digest = make_manifest("market", "market1501", Path("../photos"))["sha256"]
+    told = shown(TABLE)
+    assert digest in told and "2 images below photos" in told
+    assert all(f"{path}  " in told for path in STAGES)
+
+
+def test_a_clone_verifies_what_is_there(clone: Path) -> None:
+    assert artifacts(TABLE.parent) == [TABLE] and states(TABLE.parent) == {}
+    TABLE.write_text("a better score")
+    assert states(TABLE.parent) == {TABLE: "changed"}
+
+
+def test_the_copy_is_the_same_bytes_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_all()
+    copy = TABLE.with_name(COPY)
+    before = copy.read_bytes()
+    shutil.rmtree(".store")
+    shutil.rmtree("results")
+    monkeypatch.setattr("reid_done_right.numerics.processor", lambda: {"model name": "another"})
+    run_all()
+    assert copy.read_bytes() == before and traces(copy) == set()
+    assert {entry.stage for entry in read_copy(copy)} == set(STAGES.values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"jobs"', '"tasks"'),
+        ('"inputs": {', '"inputs": 5, "rest": {'),
+        ('"outputs": [0', '"outputs": [999'),
+        ('"made_with": 0', '"made_with": null'),
+        ('"code": "', '"code": 5, "rest": "'),
+        ('"files": 2', '"files": []'),
+        ('"key": "', '"key": "../'),
+    ],
+)
+def test_what_is_no_ledger_is_one_line(clone: Path, old: str, new: str) -> None:
+    copy = TABLE.with_name(COPY)
+    assert old in copy.read_text()
+    copy.write_text(copy.read_text().replace(old, new))
+    with pytest.raises(InputError, match=rf"^{copy}: not a ledger \(.*\); restore it") as raised:
+        trace(TABLE)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_ledger_that_goes_in_circles_ends(clone: Path) -> None:
+    copy = TABLE.with_name(COPY)
+    entries = json.loads(copy.read_text())
+    for job in entries["jobs"]:
+        job["inputs"] = {"all": list(range(len(entries["contents"])))}
+    copy.write_text(json.dumps(entries))
+    assert "see above" in shown(TABLE, every=True)
+
+
+def test_a_terminal_is_told_no_raw_escapes(clone: Path) -> None:
+    copy = TABLE.with_name(COPY)
+    copy.write_text(copy.read_text().replace("photos", "\\u001b[2J"))
+    assert "\x1b" not in shown(TABLE) and "\\x1b[2J" in shown(TABLE)

@@ -1,0 +1,299 @@
+"""The ledger: what made every artifact, by which it is known, traced, and found damaged.
+
+One JSON file a job and place, `.store/ledger/<key>-<digits>.json`, is written before its outputs are put in place and
+never changed: what a former run wrote stays known. `.store/ledger/contents/<SHA-256 of an output>/` holds the names of
+those that wrote that content. The part that a report rests on is committed beside it, as `ledger.json`.
+
+A file whose path the ledger knows, but not with its content, is damaged, or was changed by hand: no stage reads it as
+it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from reid_done_right import numerics
+from reid_done_right.artifacts import DAMAGED, DIGITS, InputError, file_digest, read_json, set_aside, write_text
+from reid_done_right.data.manifest import portable
+from reid_done_right.store.keys import digest
+
+COPY = "ledger.json"
+"""Name of the part of the ledger that lies beside a report."""
+
+PACKAGES = (
+    "matplotlib",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "reid-done-right",
+    "safetensors",
+    "scipy",
+    "simplejpeg",
+    "torch",
+    "torchvision",
+)
+"""Those that results may depend on."""
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Content(BaseModel, frozen=True, extra="forbid"):
+    """A file, and the SHA-256 of what was in it."""
+
+    path: str
+    sha256: Sha256
+
+
+class Images(BaseModel, frozen=True):
+    """What the manifest of a dataset says of its images."""
+
+    dataset: str
+    format: str
+    root: str
+    files: int
+    bytes: int
+    sha256: Sha256
+
+
+class MadeWith(BaseModel, frozen=True):
+    """The process that computed something."""
+
+    python: str
+    packages: dict[str, str]
+    system: str | None = None
+    processor: str | None = None
+    numerics: str
+    device: str
+
+
+class Entry(BaseModel, frozen=True, extra="forbid"):
+    """What made some artifacts.
+
+    key         under which the store has them
+    settings    path of the job's settings file
+    code        digest of the code of its stage (`reid_done_right.store.keys`)
+    inputs      name -> files
+    outputs     path of a file or folder -> SHA-256
+    images      of a dataset only
+    """
+
+    key: Sha256
+    stage: str
+    job: str
+    settings: str | None
+    parameters: dict[str, Any]
+    code: Sha256
+    inputs: dict[str, list[Content]]
+    outputs: dict[str, Sha256]
+    images: Images | None = None
+    made_with: MadeWith
+
+    @property
+    def name(self) -> str:
+        """The file's name, which tells whether it is damaged."""
+        return f"{self.key}-{digest(self.model_dump(exclude={'made_with'}))[:DIGITS]}.json"
+
+
+class Ledger:
+    """The entries of a folder, none if there is none, and of copies beside reports."""
+
+    def __init__(self, folder: Path | None, copies: Iterable[Path] = ()) -> None:
+        self.folder = folder
+        self.copied = [entry for path in copies for entry in read_copy(path)]
+
+    @classmethod
+    def here(cls, *copies: Path) -> Ledger:
+        """Return the ledger of the store in use; without one, only that of copies."""
+        store = os.environ.get("REID_STORE", ".store")
+        return cls(None if store == "none" else Path(store) / "ledger", copies)
+
+    def add(self, entry: Entry) -> None:
+        """Write an entry, then name it under its contents; the last one added is found first."""
+        assert self.folder is not None
+        file, text = self.folder / entry.name, entry.model_dump_json(indent=1) + "\n"
+        if file.is_file() and file.read_text(encoding="utf-8") == text:
+            os.utime(file)
+        else:
+            write_text(file, text)
+        for content in set(entry.outputs.values()):
+            names = self.folder / "contents" / content
+            names.mkdir(parents=True, exist_ok=True)
+            (names / entry.name).touch()
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """All that are not damaged."""
+        files = self.folder.glob("*.json") if self.folder else []
+        return [*self._read(file.name for file in files), *self.copied]
+
+    def of(self, content: str) -> list[Entry]:
+        """Return the entries of what wrote a content, the last first."""
+        named = self.folder.glob(f"contents/{content}/*.json") if self.folder else []
+        return [
+            *self._read(file.name for file in named),
+            *(entry for entry in self.copied if content in entry.outputs.values()),
+        ]
+
+    def made(self, path: Path, content: str) -> Entry | None:
+        """Return what made a file of that content, wherever it lies now; None if no stage is known to have."""
+        found = self.of(content)
+        return next((entry for entry in found if entry.outputs.get(portable(path)) == content), next(iter(found), None))
+
+    def knows(self, path: Path, content: str) -> bool:
+        """Return whether a stage wrote this content to this path."""
+        return any(entry.outputs.get(portable(path)) == content for entry in self.of(content))
+
+    def is_foreign(self, path: Path, content: str) -> bool:
+        """Tell a file that stages wrote, but never with this content."""
+        return not self.knows(path, content) and self.last(path) is not None
+
+    def last(self, path: Path) -> Entry | None:
+        """Return what last wrote to a path; None if no stage is known to have."""
+        return next((entry for entry in self.entries if portable(path) in entry.outputs), None)
+
+    def checked(
+        self, inputs: Mapping[str, Path | list[Path]], restore: Callable[[Entry], bool] = lambda entry: False
+    ) -> dict[str, list[Content]]:
+        """Return path and digest of every input, by its name, after checking that stages wrote it as it is.
+
+        Files that no stage is known to have written are the user's own, and taken as they are. A file that a stage
+        wrote, and that is damaged, changed or missing, is restored: `restore` is given what last wrote it, and returns
+        whether it could. If not, what lies there is set aside as `name.damaged`, so that its stage writes it again.
+
+        Raises InputError naming all files that were set aside, or one that is missing.
+        """
+        listed = {name: paths if isinstance(paths, list) else [paths] for name, paths in inputs.items()}
+        contents = {path: self._as_written(path, restore) for paths in listed.values() for path in paths}
+        damaged = [path for path, content in contents.items() if content is None]
+        for path in damaged:
+            set_aside(path)
+        if damaged:
+            raise InputError(
+                f"{', '.join(map(str, damaged))}: damaged or changed since a stage wrote it, and the store has no "
+                f"copy; set aside with the ending {DAMAGED}: run the same again to regenerate it"
+            )
+        return {
+            name: [Content(path=portable(path), sha256=str(contents[path])) for path in paths]
+            for name, paths in listed.items()
+        }
+
+    def _as_written(self, path: Path, restore: Callable[[Entry], bool]) -> str | None:
+        """Return a file's digest; None if it is there, not as a stage wrote it, and cannot be restored."""
+        content = _digest(path) if path.is_file() else ""
+        if content and not self.is_foreign(path, content):
+            return content
+        last = self.last(path)
+        if (last is not None and restore(last)) or not path.exists():
+            return _digest(path)
+        return None
+
+    def write_copy(self, folder: Path) -> None:
+        """Write the part of the ledger that the files of a report rest on beside them."""
+        entries: dict[str, Entry] = {}
+        files = [path for path in sorted(folder.glob("[!.]*")) if path.is_file() and path.name != COPY]
+        waiting = [(path, file_digest(path)) for path in files]
+        while waiting:
+            entry = self.made(*waiting.pop())
+            if entry is not None and entry.name not in entries:
+                entries[entry.name] = entry
+                waiting += [(Path(each.path), each.sha256) for listed in entry.inputs.values() for each in listed]
+        write_text(folder / COPY, _copy_text(sorted(entries.values(), key=lambda entry: (entry.stage, entry.name))))
+
+    def _read(self, names: Iterable[str]) -> list[Entry]:
+        """Read entries, the last written first; a damaged one is as good as none."""
+        found: list[tuple[int, str, Entry]] = []
+        for name in names:
+            try:
+                file = self.folder / name  # type: ignore[operator]
+                entry = Entry.model_validate_json(file.read_bytes())
+                if entry.name == name:
+                    found.append((file.stat().st_mtime_ns, name, entry))
+            except (OSError, ValidationError):
+                continue
+        return [entry for *_, entry in sorted(found, key=lambda each: each[:2], reverse=True)]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; run the stage that writes it first") from None
+
+
+def _copy_text(entries: list[Entry]) -> str:
+    """Write entries as JSON, one a line; contents, and what they were made with, are there once and go by number."""
+    contents: dict[tuple[str, str], int] = {}
+    machines: list[dict[str, Any]] = []
+    lines = []
+    for entry in entries:
+        with_ = entry.made_with.model_dump(exclude={"processor", "system"})  # so that another machine writes the same
+        machines += [] if with_ in machines else [with_]
+        described = entry.model_dump() | {"made_with": machines.index(with_)}
+        described["inputs"] = {
+            name: [contents.setdefault((each.path, each.sha256), len(contents)) for each in listed]
+            for name, listed in entry.inputs.items()
+        }
+        described["outputs"] = [contents.setdefault(each, len(contents)) for each in entry.outputs.items()]
+        lines.append(json.dumps(described, ensure_ascii=False))
+    parts = {"contents": map(json.dumps, contents), "made_with": map(json.dumps, machines), "jobs": lines}
+    return "{" + ",".join(f'\n"{name}": [\n' + ",\n".join(part) + "\n]" for name, part in parts.items()) + "\n}\n"
+
+
+def read_copy(path: Path) -> list[Entry]:
+    """Read the part of the ledger that lies beside a report. Raises InputError if the file is none."""
+    copy = read_json(path)
+    try:
+        contents = [Content(path=name, sha256=content) for name, content in copy["contents"]]
+        return [
+            Entry.model_validate(
+                described
+                | {"inputs": {name: [contents[i] for i in listed] for name, listed in described["inputs"].items()}}
+                | {"outputs": {contents[i].path: contents[i].sha256 for i in described["outputs"]}}
+                | {"made_with": copy["made_with"][described["made_with"]]}
+            )
+            for described in copy["jobs"]
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # ValidationError is a ValueError
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a ledger ({reason}); restore it, or run the report's stages again") from None
+
+
+def made_with() -> MadeWith:
+    """Describe this process."""
+    return MadeWith(
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
+        system=f"{platform.system()} {platform.machine()}",
+        processor=numerics.processor().get("model name", platform.processor()),
+        numerics=numerics.in_force(),
+        device=_device(),
+    )
+
+
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return str(torch.cuda.get_device_name())
+    return "cpu"

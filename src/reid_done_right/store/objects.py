@@ -1,0 +1,251 @@
+"""The content-addressed store that makes every stage idempotent, whichever engine calls it.
+
+key = SHA-256 of (stage, its parameters, the contents of its inputs, its code). A key that the store holds is
+hard-linked to where it is asked for, if it still has the content that was computed; anything else is computed in a
+folder of its own under the store, flushed, made read-only and renamed in, so that a kill at any moment leaves nothing
+that looks finished. `REID_STORE` names the store's folder (default `.store`); `REID_STORE=none` computes without one,
+and keeps no ledger.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from reid_done_right.artifacts import InputError, beside, file_digest, set_aside, sweep
+from reid_done_right.data.manifest import portable, read_manifest
+from reid_done_right.store.keys import code_key, content_digest, digest
+from reid_done_right.store.ledger import Entry, Images, Ledger, made_with
+
+WARNING = "reid: warning: "
+"""Begins a line that the workflow shows on the terminal, too."""
+
+
+def make(
+    stage: str,
+    *,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, Path | list[Path]],
+    outputs: Iterable[Path],
+    compute: Callable[[Path], None],
+    copy: bool = False,
+    job: str = "",
+    settings: Path | None = None,
+) -> bool:
+    """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
+
+    stage        name; the function `reid_done_right.stages.<stage>.<stage>` is its code
+    parameters   JSON-able, everything but the inputs that the outputs depend on
+    inputs       name -> file or files, known by their contents
+    outputs      where files or folders are wanted; all have different names
+    compute      writes files and folders of those names into the folder it is given; what it leaves there under
+                 other names survives a kill, so that a checkpoint can be taken up again
+    copy         copy instead of hard-linking, as people may edit a report; the part of the ledger that the report
+                 rests on is written beside it
+    job          its name, and settings its settings file, for the ledger
+    Raises InputError if an input is missing, or not as a stage wrote it, and the store has no copy.
+    """
+    outputs = list(outputs)
+    ledger = Ledger.here()
+    store = ledger.folder and ledger.folder.parent
+    found = ledger.checked(inputs, lambda entry: store is not None and _restore(entry, store))
+    _bring_back([*(Path(each.path) for listed in found.values() for each in listed), *([settings] if settings else [])])
+    contents = {
+        name: [each.sha256 for each in found[name]] if isinstance(paths, list) else found[name][0].sha256
+        for name, paths in inputs.items()
+    }
+    known = {"stage": stage, "parameters": dict(parameters), "code": code_key(stage, parameters)}
+    key = digest(known | {"inputs": contents})
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="reid-") as folder:
+            _compute(stage, compute, Path(folder), outputs)
+            _place(Path(folder), outputs, copy=True)
+        return True
+    about = {"key": key, **known, "job": job, "settings": settings and portable(settings), "inputs": found}
+    made, partial = _object(store, stage, key), store / "partial" / key
+    entry, computed = _whole(ledger, key, made, outputs), False
+    if entry is None:
+        with alone(partial.with_suffix(".lock")):
+            entry = _whole(ledger, key, made, outputs)  # somebody else may have made it while this process waited
+            if entry is None:
+                partial.mkdir(exist_ok=True)
+                _compute(stage, compute, partial, outputs)
+                _seal(partial, outputs)
+                entry = _describe(about, partial, outputs)
+                ledger.add(entry)
+                made.parent.mkdir(parents=True, exist_ok=True)
+                _remove(made)
+                partial.rename(made)
+                computed = True
+    if not computed:
+        named = {Path(path).name: content for path, content in entry.outputs.items()}
+        ledger.add(entry.model_copy(update=about | {"outputs": {portable(path): named[path.name] for path in outputs}}))
+    changed = [path for path in outputs if path.is_file() and not path.samefile(made / path.name)]
+    _warn([path for path in changed if not ledger.knows(path, file_digest(path))], "not as a stage wrote it; replaced")
+    _place(made, outputs, copy)
+    if copy:
+        with alone(store / "partial" / "report.lock"):
+            ledger.write_copy(outputs[0].parent)
+    return computed
+
+
+def _restore(entry: Entry, store: Path) -> bool:
+    """Put back what a job wrote, all that is not there as it was; False if the store cannot.
+
+    One line on stderr names what was put back. These are copies: damage to a file is damage to all hard links to it.
+    """
+    made = _object(store, entry.stage, entry.key)
+    lost = [path for path, content in entry.outputs.items() if not _holds(Path(path), content)]
+    if not all(_holds(made / Path(path).name, entry.outputs[path]) for path in lost):
+        return False
+    _place(made, list(map(Path, lost)), copy=True)
+    _warn(lost, "missing or not as a stage wrote it; restored from the store")
+    return True
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.exists() and content_digest(path) == content
+
+
+def _object(store: Path, stage: str, key: str) -> Path:
+    """Return the store's folder of a job's results."""
+    return store / stage / key[:2] / key
+
+
+def _warn(files: Collection[Path | str], told: str) -> None:
+    if files:
+        print(f"{WARNING}{', '.join(map(str, files))}: {told}", file=sys.stderr)
+
+
+def _describe(about: Mapping[str, Any], folder: Path, outputs: list[Path]) -> Entry:
+    """Enter what was computed into a folder; a dataset with the digest of its images, which its manifest has."""
+    contents = {portable(output): content_digest(folder / output.name) for output in outputs}
+    manifests = [output.name for output in outputs if output.suffix == ".json" and about["stage"] == "dataset"]
+    images = Images.model_validate(read_manifest(folder / manifests[0])) if manifests else None
+    return Entry(**about, outputs=contents, images=images, made_with=made_with())
+
+
+def _whole(ledger: Ledger, key: str, made: Path, outputs: list[Path]) -> Entry | None:
+    """Return the entry of a result that the store has as it was computed: hard links share damage, too."""
+    if not all((made / output.name).exists() for output in outputs):
+        return None
+    contents = {output.name: content_digest(made / output.name) for output in outputs}
+    for entry in ledger.of(contents[outputs[0].name]):
+        if entry.key == key and {Path(path).name: content for path, content in entry.outputs.items()} == contents:
+            return entry
+    return None
+
+
+def _bring_back(paths: Iterable[Path]) -> None:
+    """Give files from the future, as a clock that ran ahead leaves them, the present time.
+
+    Snakemake fails every job that has one for an input.
+    """
+    for path in paths:
+        if path.stat().st_mtime_ns > time.time_ns():
+            with suppress(PermissionError):
+                os.utime(path)
+
+
+def _compute(stage: str, compute: Callable[[Path], None], folder: Path, outputs: list[Path]) -> None:
+    for output in outputs:
+        _remove(folder / output.name)
+    try:
+        compute(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
+    for output in outputs:
+        if not (folder / output.name).exists():
+            raise RuntimeError(f"stage {stage} did not write {output.name}")
+
+
+def _seal(folder: Path, outputs: list[Path]) -> None:
+    """Drop everything but the outputs, make them read-only and flush the folder."""
+    wanted = {output.name for output in outputs}
+    for entry in folder.iterdir():
+        if entry.name not in wanted:
+            _remove(entry)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _place(made: Path, outputs: list[Path], copy: bool) -> None:
+    for output in outputs:
+        source = made / output.name
+        if not copy and source.is_file() and output.is_file() and output.samefile(source):
+            os.utime(output)
+            continue
+        output.parent.mkdir(parents=True, exist_ok=True)
+        sweep(output)
+        temporary = beside(output)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
+                _remove(output)
+            else:
+                if output.is_dir():
+                    set_aside(output)
+                (_copy if copy else _link)(source, temporary)
+            temporary.rename(output)
+        finally:
+            _remove(temporary)
+        os.utime(output)  # newer than the inputs, as engines that go by modification times expect
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the store on another file system: nothing to link to
+            raise
+        _copy(source, target)
+
+
+def _copy(source: str | Path, target: str | Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold a lock file while one process works; what ends well takes the file away.
+
+    Raises InputError where the file system has no locks.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock, fallback_to_soft=False)
+    try:
+        held.acquire()
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        raise InputError(
+            f"{lock}: no locks on this file system ({error.strerror}); "
+            "set REID_STORE to a folder on another, or to none"
+        ) from None
+    try:
+        yield
+        lock.unlink(missing_ok=True)
+    finally:
+        held.release()
