@@ -19,9 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reproducibility import environment
-
 from reid_done_right import dag, numerics
+from reproducibility import environment
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "benchmarks/results/digests.json"
@@ -55,7 +54,11 @@ def main() -> int:
     if not differing:
         print(f"{compared} files have the bytes of {FILE.name} on {here}")
         return 0
-    print(f"{len(differing)} of {compared} files differ on {here}; the first is {differing[0]}", *differing[1:], sep="\n  ")
+    print(
+        f"{len(differing)} of {compared} files differ on {here}; the first is {differing[0]}",
+        *differing[1:],
+        sep="\n  ",
+    )
     return 1
 
 

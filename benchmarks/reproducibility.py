@@ -25,9 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from reid_done_right.store.ledger import made_with
+
 from reid_done_right import numerics
 from reid_done_right.artifacts import read_embeddings, read_json, write_json
-from reid_done_right.store.ledger import made_with
 
 ROOT = Path(__file__).parents[1]
 PARAMS = "experiments/smoke/params.yaml"
@@ -145,7 +146,9 @@ def machines(work: Path) -> dict[str, Any]:
         rows = ["--embeddings", out / "embeddings.safetensors", "--queries", out / "queries.parquet"]
         stage("evaluate", RUN, *index, *rows, "--out", out / "scores.json")
         first = first or out
-        differing = [file.name for file in sorted(first.iterdir()) if file.read_bytes() != (out / file.name).read_bytes()]
+        differing = [
+            file.name for file in sorted(first.iterdir()) if file.read_bytes() != (out / file.name).read_bytes()
+        ]
         ours, theirs = (read_embeddings(folder / "embeddings.safetensors").embeddings for folder in (first, out))
         mAP = [read_json(folder / "scores.json")["results"][0]["mAP"] for folder in (first, out)]
         found[name] = {"differing": differing, "embeddings": float(abs(ours - theirs).max()), "mAP": mAP[1] - mAP[0]}
@@ -157,7 +160,9 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where to write the figures")
-    parser.add_argument("--only", choices=("ways", "machines"), help="measure one half, and keep what the file has of the other")
+    parser.add_argument(
+        "--only", choices=("ways", "machines"), help="measure one half, and keep what the file has of the other"
+    )
     options = parser.parse_args()
     found = read_json(options.json) if options.only and options.json.is_file() else {}
     found |= {"command": "python benchmarks/reproducibility.py", "made_with": made_with()}

@@ -22,7 +22,7 @@ import yaml
 
 from conftest import ROOT, Checkout, copy_of_the_project
 from reid_done_right import store
-from reid_done_right.params import STAGES
+from reid_done_right.dag import COMMANDS, STAGES
 from traces import traces
 
 pytestmark = pytest.mark.workflow
@@ -58,7 +58,7 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
     other = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_dvc")))
     shrink(other)
     other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
-    started = other.start(f"{DVC} > stopped.log 2>&1; exec {DVC} > dvc.log 2>&1")
+    started = other.start(f"reid plan {SMOKE} --dvc && exec {DVC} > dvc.log 2>&1")
     yield other, started
     if started.poll() is None:
         os.killpg(started.pid, signal.SIGKILL)
@@ -68,6 +68,7 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
 def ran(checkout: Checkout, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]) -> Checkout:
     """The smoke experiment, computed once through Snakemake."""
     checkout.run(SNAKEMAKE)
+    checkout.run(f"reid plan {SMOKE} --dvc")
     return checkout
 
 
@@ -94,8 +95,7 @@ def remove(checkout: Checkout, *names: str) -> None:
 def test_the_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
     assert all(reports(ran).values())
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
-    rules = {"dataset", "index", "initialise", "pretrain", "train", "embed", "shard", "evaluate", "distract"}
-    assert logs == rules | {"retrieve", "tabulate.log", "illustrate.log", "draw.log", "publish.log"}
+    assert logs == set(STAGES)
 
 
 def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(ran: Checkout) -> None:
@@ -116,11 +116,11 @@ def test_fewer_runs_recompute_the_report(ran: Checkout) -> None:
 
 
 def test_dvc_takes_over_without_computing(ran: Checkout) -> None:
-    """But it reads the list of jobs before it can know that it is old, and so has to be asked twice."""
+    """But it reads dvc.yaml before it can know that it is old, and so has to be asked twice."""
     shrink(ran)
     ran.run(SNAKEMAKE)
     before = reports(ran)
-    assert "plan.yaml: the parameters ask for other jobs; the list is updated, run the same again" in ran.run(DVC, 255)
+    assert "dvc.yaml: the parameters ask for other jobs; it is updated, run the same again" in ran.run(DVC, 255)
     assert ran.computed(lambda: ran.run(DVC)) == []
     assert reports(ran) == before
     assert "Nothing to be done" in ran.run(SNAKEMAKE)
@@ -291,15 +291,9 @@ def test_two_cold_runs_give_the_same_bytes(
     assert ran.run("git rev-parse HEAD") != other.run("git rev-parse HEAD")
     digest = json.loads(first["report.json"])["about"]["parameters_digest"]
     assert {name: found for name in REPORT if (found := traces(ran.folder / "reports/smoke" / name, digest))} == {}
-    assert ran.run("git status --porcelain").splitlines() == [f" M {SMOKE}"]  # by this test
-    plan, lock = "experiments/smoke/plan.yaml", "experiments/smoke/dvc.lock"
-    left = [
-        f" M {plan}",
-        "?? dvc.log",
-        f"?? {lock}",
-        "?? stopped.log",
-    ]  # the parameters were changed, the logs are ours
-    assert other.run("git status --porcelain").splitlines() == left
+    made, lock = "?? experiments/smoke/dvc.yaml", "?? experiments/smoke/dvc.lock"  # DVC wants neither ignored
+    assert ran.run("git status --porcelain").splitlines() == [f" M {SMOKE}", made]  # the first by this test
+    assert other.run("git status --porcelain").splitlines() == ["?? dvc.log", lock, made]  # the log is ours
 
 
 def test_dvc_shows_the_experiment(ran: Checkout) -> None:
@@ -341,6 +335,7 @@ def test_the_engines_agree_on_every_command_and_file(experiment: str, tmp_path: 
 
     checkout = Checkout(copy_of_the_project(tmp_path))
     file = f"{EXPERIMENTS[experiment]}/dvc.yaml".removeprefix("./")
+    checkout.run(f"reid plan {EXPERIMENTS[experiment]}/params.yaml --dvc")
     stages = [stage for stage in Repo(checkout.folder).index.stages if stage.path_in_repo == file]
     (plan,) = (stage for stage in stages if stage.name == "plan")
     jobs = planned(checkout, experiment)
@@ -354,19 +349,8 @@ def test_the_engines_agree_on_every_command_and_file(experiment: str, tmp_path: 
             assert all(deps & {name, *map(str, Path(name).parents)} for name in read), stage.name
             assert all(any(Path(name).is_relative_to(dep) for name in read) for dep in deps), stage.name
     check, listing = plan.cmd.split(" && ")
-    checkout.run(listing)  # fails if the list of jobs is not that of the parameters
+    checkout.run(listing)  # fails if the file is not of the parameters
     checkout.run(check, status=int(experiment in ("paper", "own")))  # whose data are not here
-
-
-@pytest.mark.parametrize("experiment", ["smoke", "paper", "own"])
-def test_dvc_files_of_the_experiments_are_the_top_one(experiment: str) -> None:
-    folder = f"experiments/{experiment}"
-    own = (ROOT / folder / "dvc.yaml").read_text()
-    own = re.sub(r" +wdir: \.\./\.\.\n", "", own).replace("../../", "").replace(f"{folder}/", "")
-    top = (ROOT / "dvc.yaml").read_text()
-    left_out = {"smoke": (), "paper": ("contact_sheet",), "own": ("contact_sheet", "figure7", '/distract"')}[experiment]
-    kept = [line for line in top.splitlines()[1:] if not any(name in line for name in left_out)]
-    assert own.splitlines()[1:] == kept
 
 
 def test_the_papers_experiment_is_drawn_whole(checkout: Checkout) -> None:
@@ -406,6 +390,7 @@ def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: st
 )
 def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, engine: str) -> None:
     """Without photos the dry run still shows the graph; a job that reads none still runs."""
+    checkout.run("reid plan experiments/own/params.yaml --dvc")
     printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
     assert (
         "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it to data/photos"
@@ -463,12 +448,8 @@ def test_with_conda_reid_runs_from_the_checkout_in_the_rules_environment(ran: Ch
 
 
 def environments_of_stages() -> dict[str, str]:
-    """Give the environment file that the rules name for each stage."""
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    return {
-        stage: environment
-        for environment, stage in re.findall(r'"\.\./envs/(\w+\.yaml)"(?:(?!\nrule ).)*?"reid (\w+) ', rules, re.DOTALL)
-    }
+    """Return the environment file of each stage."""
+    return {stage: f"{STAGES[stage].environment}.yaml" for stage in COMMANDS}
 
 
 NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
@@ -476,7 +457,6 @@ NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless"
 
 def test_each_environment_names_what_its_stages_import() -> None:
     stages = environments_of_stages()
-    assert set(stages) == set(STAGES)
     for stage, name in stages.items():
         listed = yaml.safe_load((ROOT / f"workflow/envs/{name}").read_text())
         assert set(listed) == {"channels", "dependencies"}
@@ -492,39 +472,29 @@ def test_each_environment_names_what_its_stages_import() -> None:
         assert need <= have, f"{name} lacks {sorted(need - have)} for {stage}"
 
 
+OTHERS = {"reid_done_right.stages.fetch", "reid_done_right.training.workers"}
+"""What only some stages need of `running`."""
+
+
 def imported(module: str) -> set[str]:
     """Give the packages of others that running a stage can import, in functions too."""
-    packages, waiting, seen = set(), [module, "reid_done_right.cli", "reid_done_right.store"], set()
+    packages, waiting, seen = set(), [module, "reid_done_right.__main__", "reid_done_right.running"], set()
     while waiting:
         name = waiting.pop()
         source = store._source(name)
         if source is None or name in seen:
             continue
         seen.add(name)
-        for node in ast.walk(ast.parse(source.read_text())):
+        tree = ast.parse(source.read_text())
+        others = name.startswith("reid_done_right.cli")  # its functions import other commands, such as plan
+        for node in tree.body if others else ast.walk(tree):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            if name == "reid_done_right.cli":  # its other commands, such as plan, are not the stage
-                stages = ("compare", "embed_photos", "export", "fetch", "score", "search")
-                others = {
-                    "reid_done_right",
-                    "reid_done_right.plan",
-                    "reid_done_right.params",
-                    "reid_done_right.training.workers",
-                    "rich",
-                    "rich.console",
-                }
-                others |= {
-                    "reid_done_right.readiness",
-                    "reid_done_right.readiness.page",
-                    *(f"reid_done_right.stages.{stage}" for stage in stages),
-                }
-                others |= {f"reid_done_right.lineage.{part}" for part in ("verification", "origin", "tree")}
-                others |= {"rich.table", "rich.text"}
-                names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
+            if name == "reid_done_right.running":
+                names = [each for each in names if each not in OTHERS]
             if (
                 name == "reid_done_right.artifacts"
             ):  # weights are read and written by stages that import torch themselves

@@ -38,7 +38,7 @@ def search(
     """Embed the queries and give the first places of the gallery for each, best first.
 
     queries      images of one person each
-    gallery      what `reid embed PHOTOS --model MODEL` wrote
+    gallery      what `reid embed-photos` wrote
     model        the very model that made it
     top          places of each query; the whole gallery if it is smaller
     rerank       none, qe-dba or k-reciprocal
