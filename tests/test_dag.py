@@ -13,7 +13,7 @@ from reid_done_right.cli.stages import LOADERS
 from reid_done_right.dag import COMMANDS, STAGES
 from tiny import changed
 
-SCORED = "results/tiny/evaluate/duke-raw-seed0.json"
+SCORED = "results/tiny/evaluate/market-raw-seed0.json"
 
 
 def test_every_stage_has_a_function() -> None:
@@ -58,16 +58,16 @@ def test_an_input_more_is_one_entry_and_an_argument(tmp_path: Path) -> None:
         "    rows = read_index(index)\n",
         "    print(licence.read_text())\n    rows = read_index(index)\n",
     )
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed({})))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed({"resources": {}})))
     assert "--licence" in checkout.run("reid evaluate --help")
     checkout.run("reid plan params.yaml --dvc")
     evaluate = yaml.safe_load((tmp_path / "dvc.yaml").read_text())["stages"]["evaluate"]["do"]
     assert "LICENSE" in evaluate["deps"] and " --licence LICENSE --out " in evaluate["cmd"]
-    log = tmp_path / "results/tiny/logs/evaluate/duke-raw-seed0.log"
+    log = tmp_path / "results/tiny/logs/evaluate/market-raw-seed0.log"
     checkout.run(f"snakemake --cores 2 {SCORED}")
     assert "MIT License" in log.read_text() and json.loads((tmp_path / SCORED).read_text())["results"]
-    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@duke-raw-seed0")) == []
+    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@market-raw-seed0")) == []
     checkout.edit("LICENSE", "MIT License", "Another licence")
-    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {SCORED}")) == ["evaluate duke-raw-seed0"]
+    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {SCORED}")) == ["evaluate market-raw-seed0"]
     assert "Another licence" in log.read_text()
-    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@duke-raw-seed0")) == []
+    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@market-raw-seed0")) == []

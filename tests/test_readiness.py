@@ -66,7 +66,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def look(params: Params, depth: Any = "headers") -> Any:
-    settings = plan(params)["dataset"]["photos"]["parameters"]
+    settings = plan(params)["dataset"]["photos"].parameters
     return examine("photos", params.datasets["photos"], settings, Path("results/tiny/index/photos.parquet"), depth, 2)[
         0
     ]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from string import Formatter
-from typing import Any
+from typing import Any, Literal
 
 Parameters = Mapping[str, Any]
 
@@ -80,6 +80,15 @@ class Stage:
     fetches: str = ""
     threads: bool = False
     priority: int = 0
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a stage's command: what it is, its path, and whether that is a file of a job or a folder."""
+
+    help: str
+    path: str
+    kind: Literal["input", "output", "folder"]
 
 
 def _result(stage: str, kind: str, job: str = "{job}") -> str:
@@ -462,16 +471,23 @@ def outputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> 
     }
 
 
-def options(stage: Stage) -> dict[str, tuple[Read | Write, str]]:
-    """Return the options that name files, in the command's order: name -> what it names, and its path or folder."""
-    found: dict[str, tuple[Read | Write, str]] = {}
+def options(stage: Stage) -> dict[str, Option]:
+    """Return the command's options that name files, in their order."""
+    found: dict[str, Option] = {}
     for name, read in stage.reads.items():
-        place = read.path if read.each is None else str(PurePosixPath(read.path).parent)
-        found.setdefault(read.option or name, (read, place))
+        if read.each is None:
+            found[name] = Option(read.help, read.path, "input")
+        else:
+            found.setdefault(read.option or name, Option(read.help, _folder(read.path), "folder"))
     if stage.folder:
-        first = next(iter(stage.writes.values()))
-        return found | {"out": (replace(first, help=stage.folder), str(PurePosixPath(first.path).parent))}
-    return found | {name: (write, write.path) for name, write in stage.writes.items()}
+        return found | {"out": Option(stage.folder, _folder(next(iter(stage.writes.values())).path), "folder")}
+    for name, write in stage.writes.items():
+        found[name] = Option(write.help, write.path, "output" if write.tracked else "folder")
+    return found
+
+
+def _folder(path: str) -> str:
+    return str(PurePosixPath(path).parent)
 
 
 def fields(text: str) -> list[str]:

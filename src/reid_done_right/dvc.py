@@ -84,8 +84,7 @@ def _stage(params: Params, name: str, where: Mapping[str, str], jobs: Jobs) -> d
     used = {key for file in [*stage.reads.values(), *stage.writes.values()] for key in dag.fields(file.path)}
     items = sorted(used - {"experiment", "job", "each"})
     places = literal | {"job": "${key}"} | {key: f"${{item.{key}}}" for key in items}
-    inputs = {option: place.format(**places) for option, (file, place) in dag.options(stage).items()}
-    inputs = {option: path for option, path in inputs.items() if option in stage.reads}
+    inputs = {key: each.path.format(**places) for key, each in dag.options(stage).items() if key in stage.reads}
     outputs = dag.outputs(stage, places, first.parameters)
     listed = {job: _Line({key: each.places[key] for key in items}) for job, each in jobs.items()}
     return {"foreach": listed, "do": {**where, **_described(params, name, places, inputs, outputs)}}
@@ -102,8 +101,8 @@ def _described(
     stage = STAGES[name]
     settings = dag.SETTINGS.format(stage=name, **places)
     words = ["reid", stage.command or name, "--settings", settings]
-    for option, (_, place) in dag.options(stage).items():
-        words += [f"--{option}", place.format(**places)]
+    for key, option in dag.options(stage).items():
+        words += [f"--{key}", option.path.format(**places)]
     words += ["--threads", str(params.resources_of(name).threads)] if stage.threads else []
     read = [settings]
     for paths in inputs.values():

@@ -342,13 +342,10 @@ def _rule_of(params: Params, name: str, members: Jobs) -> dict[str, Any]:
     wild = {"experiment": params.experiment} | {key: f"{{{key}}}" for key in varying}
     written = {each: stage.writes[each].path.format(**wild) for each in any_job.outputs}
     words, folders = {"--settings": "input.settings"}, {}
-    for option, (file, place) in dag.options(stage).items():
-        if isinstance(file, dag.Read) and file.each is None:
-            words[f"--{option}"] = f"input.{option}"
-        elif option in written:
-            words[f"--{option}"] = f"output.{option}"
-        else:
-            words[f"--{option}"], folders[option] = f"params.{option}", place.format(**wild)
+    for key, option in dag.options(stage).items():
+        words[f"--{key}"] = f"{'params' if option.kind == 'folder' else option.kind}.{key}"
+        if option.kind == "folder":
+            folders[key] = option.path.format(**wild)
     return {
         "command": f"reid {stage.command or name}",
         "options": words | ({"--threads": "threads"} if stage.threads else {}),

@@ -6,10 +6,11 @@ import errno
 import os
 import sys
 from importlib.metadata import version
-from inspect import cleandoc
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from reid_done_right import numerics
 from reid_done_right.cli import experiment, models, score, stages
@@ -44,24 +45,29 @@ PANELS = {
 }
 
 
-def _flow(text: str) -> str:
-    """Return a help text whose paragraphs have no line breaks, so that they fill the terminal; examples keep theirs."""
-    paragraphs = cleandoc(text).split("\n\n")
-    return "\n\n".join(each if each.startswith("\b") else each.replace("\n", " ") for each in paragraphs)
+class Panels(TyperGroup):
+    """A group whose help lists the commands panel by panel, each with the whole first sentence of its help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each panel."""
+        for panel, functions in PANELS.items():
+            names = [function.__name__.replace("_", "-") for function in functions]
+            with formatter.section(panel):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
 
 
 app = typer.Typer(
     name="reid",
-    help=_flow(HELP),
+    cls=Panels,
+    help=HELP,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 120},
 )
-for panel, commands in PANELS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel, help=_flow(command.__doc__ or ""))(command)
+for function in chain.from_iterable(PANELS.values()):
+    app.command()(function)
 
 
 def _print_version(asked: bool) -> None:

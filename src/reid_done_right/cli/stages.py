@@ -129,9 +129,9 @@ def _command(name: str, stage: dag.Stage) -> Function:
     kinds: dict[str, Any] = {
         "settings": file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")
     }
-    for option, (read, place) in dag.options(stage).items():
-        kinds[option] = (file if "." in place else folder)(read.help)
-    parameters = [_parameter(option, Annotated[Path, kind]) for option, kind in kinds.items()]
+    for key, option in dag.options(stage).items():
+        kinds[key] = (folder if option.kind == "folder" else file)(option.help)
+    parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
     if stage.threads:
         how = typer.Option(help="Threads or processes to work with.")
         parameters.append(_parameter("threads", Annotated[int, how], 1))
