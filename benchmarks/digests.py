@@ -72,7 +72,7 @@ def smoke() -> dict[str, str]:
         ended = subprocess.run(SMOKE.split(), cwd=folder, env=environment(folder), capture_output=True, text=True)
         if ended.returncode:
             sys.exit(ended.stdout + ended.stderr)
-        return digests(folder, "smoke", tuple(dag.STAGES) + ("distractors",))
+        return digests(folder, "smoke", (*dag.STAGES, "distractors"))
 
 
 def digests(folder: Path, experiment: str, stages: tuple[str, ...]) -> dict[str, str]:

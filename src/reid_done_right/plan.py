@@ -321,7 +321,7 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
 def rules(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
     """Return what Snakemake makes its rules of, as JSON-able values, for each stage that has jobs.
 
-    Beside the rules: the experiment's name, and targets, the files of its report. Of a rule:
+    Beside the rules: the experiment's name, and targets, all files that its jobs write. Of a rule:
     command      its words; options -> the values that fill them: input.<name>, output.<name>, params.<option>, threads
     folders      option -> the folder that it names
     outputs      paths, by name
