@@ -501,4 +501,4 @@ def imported(module: str) -> set[str]:
                 names = [each for each in names if each.split(".")[0] != "torch"]
             waiting += [each for each in names if each.startswith("reid_done_right.")]
             packages |= {each.split(".")[0] for each in names[:1]}
-    return packages - set(sys.stdlib_module_names) - {"reid_done_right"}
+    return packages - set(sys.stdlib_module_names) - {"reid_done_right", "pedestrians"}

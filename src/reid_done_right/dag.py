@@ -108,16 +108,14 @@ def _drawn(*names: str, when: str = "") -> dict[str, Write]:
     return _report(*(f"{name}.{kind}" for name in names for kind in ("svg", "png")), when=when)
 
 
-def _runs(parameters: Parameters) -> Iterable[str]:
-    return parameters.get("runs", ())
+def _named(key: str) -> Callable[[Parameters], Iterable[str]]:
+    """Return what gives the names under a key of the parameters."""
 
+    def names(parameters: Parameters) -> Iterable[str]:
+        found: Iterable[str] = parameters.get(key, ())
+        return found
 
-def _curves(parameters: Parameters) -> Iterable[str]:
-    return parameters.get("curves", ())
-
-
-def _shown(parameters: Parameters) -> Iterable[str]:
-    return parameters.get("shown", ())
+    return names
 
 
 def _shards(parameters: Parameters) -> Iterable[str]:
@@ -148,12 +146,12 @@ PAPER = Read("reports/paper.csv", "The paper's printed values (reports/paper.csv
 SCORES = Read(
     _result("evaluate", "json", "{each}"),
     "Folder of the runs' scores, .json and .parquet, written by `reid evaluate`.",
-    _runs,
+    _named("runs"),
 )
 CURVES = Read(
     _result("distract", "json", "{each}"),
     "Folder of the distractor curves, .json and .parquet, written by `reid distract`.",
-    _curves,
+    _named("curves"),
 )
 LOG = Write("", "Where to write the training log: a row an update (.csv).")
 REPORT = "The report's folder, reports/<experiment>."
@@ -271,8 +269,10 @@ STAGES = {
         EMBED,
         brief="a shard at a time",
         box=(3, 2),
-        reads=EMBED.reads
-        | {"embedder": replace(EMBED.reads["embedder"], path=_result("train", "safetensors", "{run}"))},
+        reads={
+            **EMBED.reads,
+            "embedder": replace(EMBED.reads["embedder"], path=_result("train", "safetensors", "{run}")),
+        },
         writes={"out": replace(EMBED.writes["out"], path=_result("distractors/{run}", "safetensors", "{shard}"))},
         job="{run}-{shard}",
         command="embed",
@@ -384,13 +384,15 @@ STAGES = {
         reads={
             "curves": CURVES,
             "logs": Read(
-                _result("train", "csv", "{each}"), "Folder of the training logs, written by `reid train`.", _runs
+                _result("train", "csv", "{each}"),
+                "Folder of the training logs, written by `reid train`.",
+                _named("runs"),
             ),
             "scores": SCORES,
             "similarities": Read(
                 _result("retrieve", "json", "{each}"),
                 "Folder of the histograms of similarities, written by `reid retrieve`.",
-                _shown,
+                _named("shown"),
             ),
             "paper": PAPER,
         },
@@ -424,7 +426,7 @@ STAGES = {
             "places": Read(
                 _result("retrieve", "parquet", "{each}"),
                 "Folder of the ranked lists, written by `reid retrieve`.",
-                _shown,
+                _named("shown"),
             ),
             "queries": Read(
                 _result("evaluate", "parquet", "{each}"),

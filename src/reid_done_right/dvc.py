@@ -81,7 +81,8 @@ def _stage(params: Params, name: str, where: Mapping[str, str], jobs: Jobs) -> d
     literal = {"experiment": params.experiment}
     if not dag.fields(stage.job):  # there is one job, and its paths are known
         return {**where, **_described(params, name, first.places, first.inputs, first.outputs)}
-    used = {key for file in [*stage.reads.values(), *stage.writes.values()] for key in dag.fields(file.path)}
+    paths = [*(read.path for read in stage.reads.values()), *(write.path for write in stage.writes.values())]
+    used = {key for path in paths for key in dag.fields(path)}
     items = sorted(used - {"experiment", "job", "each"})
     places = literal | {"job": "${key}"} | {key: f"${{item.{key}}}" for key in items}
     inputs = {key: each.path.format(**places) for key, each in dag.options(stage).items() if key in stage.reads}
