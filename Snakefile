@@ -17,10 +17,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/storage.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/training.smk"
-include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/report.smk"
+include: "workflow/rules/stages.smk"
 
 
 onstart:
@@ -30,8 +27,4 @@ onstart:
 rule all:
     default_target: True
     input:
-        rules.tabulate.output,
-        rules.illustrate.output,
-        rules.draw.output,
-        rules.publish.output,
-        artifacts(),
+        PLAN["targets"],

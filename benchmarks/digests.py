@@ -54,7 +54,11 @@ def main() -> int:
     if not differing:
         print(f"{compared} files have the bytes of {FILE.name} on {here}")
         return 0
-    print(f"{len(differing)} of {compared} files differ on {here}; the first is {differing[0]}", *differing[1:], sep="\n  ")
+    print(
+        f"{len(differing)} of {compared} files differ on {here}; the first is {differing[0]}",
+        *differing[1:],
+        sep="\n  ",
+    )
     return 1
 
 

@@ -27,43 +27,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from reid_done_right.artifacts import read_json
+from reid_done_right.dag import STAGES, options
 from reid_done_right.params import load
-from reid_done_right.plan import plan
+from reid_done_right.plan import Jobs, plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from chromium import CHROMIUM, Tab, browse
 
 
-def commands(experiment: str, jobs: dict[str, Any], out: Path) -> dict[str, list[str]]:
+def commands(experiment: str, jobs: Mapping[str, Jobs], out: Path) -> dict[str, list[str]]:
     """Give the command of each stage of the report, with `out` instead of the report's own folder."""
-    results = f"results/{experiment}"
-
-    def settings(group: str, job: str) -> list[str]:
-        return [group, "--settings", f"{results}/settings/{group}/{job}.json"]
-
-    folders = {name: f"{results}/{name}" for name in ("evaluate", "distract", "train", "retrieve", "index")}
-    scores = ["--scores", folders["evaluate"], "--curves", folders["distract"], "--paper", "reports/paper.csv"]
-    found = {"tabulate": [*settings("tabulate", "tables"), *scores, "--out", str(out)]}
-    for run, job in list(jobs["illustrate"].items())[:1]:
-        found["illustrate"] = [
-            *settings("illustrate", run),
-            *("--index", f"{folders['index']}/{job['dataset']}.parquet"),
-            *("--embedder", f"{folders['train']}/{run}.safetensors"),
-            *("--places", f"{folders['retrieve']}/{run}.parquet"),
-            *("--queries", f"{folders['evaluate']}/{run}.parquet"),
-            *("--out", str(out)),
-        ]
-    drawn = ["--logs", folders["train"], "--similarities", folders["retrieve"], "--out", str(out)]
-    found["draw"] = [*settings("draw", "figures"), *scores, *drawn]
-    found["publish"] = [
-        *settings("publish", "page"),
-        *("--report", str(out / "report.json"), "--figures", str(out), "--indexes", folders["index"]),
-        *("--places", folders["retrieve"], "--queries", folders["evaluate"], "--out", str(out / "report.html")),
-    ]
+    found = {}
+    for stage in ("tabulate", "illustrate", "draw", "publish"):
+        for job in jobs[stage].values():
+            found[stage] = [stage, "--settings", job.settings]
+            for key, option in options(STAGES[stage]).items():
+                path = option.path.format(**job.places).replace(f"reports/{experiment}", str(out))
+                found[stage] += [f"--{key}", path]
     return found
 
 

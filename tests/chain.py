@@ -40,7 +40,7 @@ def compute(made: Path) -> None:
     jobs = plan(Params.model_validate(changed({})))
 
     def settings(group: str, job: str) -> dict[str, Any]:
-        return jobs[group][job]["parameters"]
+        return jobs[group][job].parameters
 
     for name in ("market", "crowd"):
         dataset(
@@ -65,7 +65,12 @@ def compute(made: Path) -> None:
     embed(settings=settings("embed", RUN), index=rows, embedder=embedder, out=embedded)
     shards = [made / f"shard{number}.safetensors" for number in range(3)]
     for number, shard in enumerate(shards):
-        embed(settings=settings("shard", f"{RUN}-{number}"), index=made / "crowd.parquet", embedder=embedder, out=shard)
+        embed(
+            settings=settings("embed_distractors", f"{RUN}-{number}"),
+            index=made / "crowd.parquet",
+            embedder=embedder,
+            out=shard,
+        )
     evaluate(
         settings=settings("evaluate", RUN),
         index=rows,

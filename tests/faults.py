@@ -275,7 +275,7 @@ class Tree:
         self.checkout, self.folder, self.server = checkout, checkout.folder, server
         self.said = self.folder.with_suffix(".said")
         (self.folder / SMALLEST).write_text(yaml.safe_dump(smallest(), sort_keys=False))
-        checkout.run(f"reid plan {SMALLEST} --lists {SMALLEST.replace('params', 'plan')}", status=1)
+        checkout.run(f"reid plan {SMALLEST} --dvc")
         self.jobs = [self._undisturbed(job) for job in planned(checkout)]
         self.bytes = {name: digest(self.folder / name) for job in self.jobs for name in job.writes}
 
@@ -408,7 +408,7 @@ def _free(handle: int) -> bool:
 
 
 def smallest() -> dict[str, Any]:
-    """Give the smallest parameters that have every stage; `smoke` is a name that the DVC files know."""
+    """Give the smallest parameters that have every stage; under the name `smoke`."""
     content = changed({"experiment": "smoke", "seeds": [0], "variants": {"default": {}}, "resources": {}})
     del content["datasets"]["duke"]
     content["datasets"]["market"]["variants"] = ["default"]

@@ -32,7 +32,7 @@ def test_help_of_a_command_names_every_option(name: str) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys, reid_done_right.cli; print([m for m in ('torch', 'pandas', 'matplotlib', 'scipy', 'numba') if m in sys.modules])"
+    code = "import sys, reid_done_right.cli; print([m for m in ('numpy', 'torch', 'pandas', 'matplotlib', 'scipy', 'numba') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
 

@@ -37,7 +37,7 @@ def with_imagenet(folder: Path) -> dict[str, Any]:
 
 
 def parameters(content: dict[str, Any], group: str, job: str) -> dict[str, Any]:
-    settings = planning.plan(Params.model_validate(content))[group][job]["parameters"]
+    settings = planning.plan(Params.model_validate(content))[group][job].parameters
     assert isinstance(settings, dict)
     return settings
 

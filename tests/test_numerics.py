@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conftest import ROOT
-from reid_done_right import cli, numerics
+from reid_done_right import numerics
+from reid_done_right.cli.options import compute_as
 from reid_done_right.models import products
 from reid_done_right.models.products import Linear, convolve, linear
 from reid_done_right.store.ledger import made_with
@@ -128,9 +129,9 @@ def test_unsupported_processor_computes_natively_and_says_so_once(
     other_processor: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not numerics.supported() and numerics.pins() == {} and numerics.choose("portable") == "native"
-    cli._compute_as("portable")
+    compute_as("portable")
     assert capsys.readouterr().err == f"reid: warning: {numerics.WHY_NATIVE}\n"
-    cli._compute_as("native")
+    compute_as("native")
     assert capsys.readouterr().err == ""
     assert made_with().numerics == "native" and made_with().processor == "an old one"
 

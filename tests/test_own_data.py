@@ -392,8 +392,8 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
         "items": "image",
         "same_camera_is_junk": False,
     }
-    assert jobs["dataset"]["photos"]["parameters"]["read"] == read
-    assert jobs["index"]["photos"]["parameters"] == {
+    assert jobs["dataset"]["photos"].parameters["read"] == read
+    assert jobs["index"]["photos"].parameters == {
         "format": "folder",
         "counts": None,
         "read": read,
@@ -401,9 +401,9 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
         "numerics": "portable",
     }
     protocol = {"items": "image", "same_camera_is_junk": False, "ap_rule": "trapezoid"}
-    assert jobs["evaluate"]["photos-default-seed0"]["parameters"]["protocol"] == protocol
-    assert set(jobs["index"]["market"]["parameters"]) == {"format", "counts", "numerics"}
-    assert "protocol" not in jobs["evaluate"]["market-default-seed0"]["parameters"]
+    assert jobs["evaluate"]["photos-default-seed0"].parameters["protocol"] == protocol
+    assert set(jobs["index"]["market"].parameters) == {"format", "counts", "numerics"}
+    assert "protocol" not in jobs["evaluate"]["market-default-seed0"].parameters
 
 
 @pytest.mark.parametrize(
@@ -435,6 +435,6 @@ def test_distractors_and_tables_of_the_paper_may_be_left_out() -> None:
         f"report/table{k}": MISSING for k in range(1, 5)
     }
     jobs = plan(Params.model_validate(changed(without)))
-    assert jobs["shard"] == jobs["distract"] == {}
-    assert jobs["tabulate"]["tables"]["parameters"]["curves"] == []
-    assert jobs["retrieve"] == jobs["illustrate"] == {} and jobs["publish"]["page"]["parameters"]["shown"] == {}
+    assert jobs["embed_distractors"] == jobs["distract"] == {}
+    assert jobs["tabulate"]["tables"].parameters["curves"] == []
+    assert jobs["retrieve"] == jobs["illustrate"] == {} and jobs["publish"]["page"].parameters["shown"] == {}

@@ -14,9 +14,10 @@ from PIL import Image
 from chromium import CHROMIUM, Tab, browse
 from conftest import committed, needs
 from reid_done_right.artifacts import Index, InputError, write_index
+from reid_done_right.dag import STAGES, drawing, edges
 from reid_done_right.reporting.markdown import FIGURES
 from reid_done_right.reporting.page import marked
-from reid_done_right.reporting.pipeline import EDGES, RULES, picture
+from reid_done_right.reporting.pipeline import picture
 from reid_done_right.stages.publish import publish
 
 RUN = "market-default-seed0"
@@ -94,6 +95,7 @@ REPORT = {
     ],
     "scores": {},
 }
+PIPELINE = drawing(dict.fromkeys(STAGES, 1))
 SETTINGS = {
     "images": True,
     "queries": 9,
@@ -107,7 +109,7 @@ SETTINGS = {
             "variants": {"default": RUN, "flip": "market-flip-seed0"},
         }
     },
-    "jobs": dict.fromkeys(RULES, 1),
+    "pipeline": PIPELINE,
 }
 AP = [0.9, 0.1, 0.5]
 
@@ -230,11 +232,10 @@ def test_marks_of_notes_become_tags_and_nothing_else_does():
 
 
 def test_arrows_of_the_picture_are_the_edges():
-    drawn = picture({"train": 48})
-    assert [(arrow["from"], arrow["to"]) for arrow in drawn["arrows"]] == list(EDGES)
-    assert {box["rule"]: box["jobs"] for box in drawn["boxes"]}["train"] == 48
+    drawn = picture(PIPELINE)
+    assert [(arrow["from"], arrow["to"]) for arrow in drawn["arrows"]] == edges()
     places = [(box["x"], box["y"]) for box in drawn["boxes"]]
-    assert len(set(places)) == len(places) == len(RULES)
+    assert len(set(places)) == len(places) == len(STAGES)
 
 
 # --- in a browser
@@ -322,7 +323,7 @@ def test_a_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(inpu
         assert await tab.evaluate("document.querySelector('tr.aimed th').textContent.trim()") == RUN
         await tab.evaluate("document.querySelector('#graph [data-rule=embed]').focus()")
         near = "[...document.querySelectorAll('#graph .arrow.near')].map(each => each.dataset.from + each.dataset.to)"
-        assert set(await tab.evaluate(near)) == {a + b for a, b in EDGES if "embed" in (a, b)}
+        assert set(await tab.evaluate(near)) == {a + b for a, b in edges() if "embed" in (a, b)}
 
     visited(inputs["out"], visit)
 

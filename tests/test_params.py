@@ -110,7 +110,6 @@ MISTAKES = [
     ({"distract/variants": ["flp"]}, "distract.variants: unknown name 'flp'; did you mean 'flip'?"),
     ({"report/table3/0/variant": "dep"}, "report.table3.variant: unknown name 'dep'; did you mean 'deep'?"),
     ({"report/baseline": "defalt"}, "report.baseline: unknown name 'defalt'; did you mean 'default'?"),
-    ({"resources/tran": {}}, "resources: unknown name 'tran'; did you mean 'train'?"),
     # impossible combinations
     ({"backbones/deep": {"family": "densenet121", "width": 8}}, "backbones.deep: densenet121 has a shape of its own; remove width"),
     ({"backbones/deep/block": MISSING}, "backbones.deep: give block: and blocks: of a residual network, or family: of another"),

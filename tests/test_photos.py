@@ -348,12 +348,6 @@ def test_a_damaged_gallery_is_told(model: Path, photos: Path, cut: int) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["photos"], "--model missing: give PHOTOS and --model for photos"),
-        (["--model", "m.safetensors"], "PHOTOS missing: give PHOTOS and --model for photos"),
-        ([], "PHOTOS and --model missing"),
-        (["--settings", "s.json"], "--index and --embedder missing"),
-        (["photos", "--index", "i.parquet"], "PHOTOS belongs to photos of your own and --index to the stage"),
-        (["--allow-damaged", "--settings", "s.json"], "--allow-damaged belongs to photos of your own and --settings to"),
         (["none", "--model", "m.safetensors"], "none: no such folder or table; give the folder of your photos"),
         (["m.safetensors", "--model", "m.safetensors"], "m.safetensors: neither a folder nor a table (.csv)"),
         (["empty", "--model", "m.safetensors"], "empty: no image (.jpg, .jpeg, .png"),
@@ -372,7 +366,7 @@ def test_a_mistake_is_told_and_writes_nothing(model: Path, photos: Path, argumen
     Path("t.csv").write_text("path\nnone.png\n")
     Path("u.csv").write_text("file\nnone.png\n")
     before = sorted(Path().rglob("*"))
-    result = CliRunner().invoke(app, ["embed", "--out", "g.safetensors", *arguments])
+    result = CliRunner().invoke(app, ["embed-photos", "--out", "g.safetensors", *arguments])
     assert isinstance(result.exception, InputError) and "\n" not in str(result.exception)
     assert str(result.exception).startswith(message)
     assert sorted(Path().rglob("*")) == before

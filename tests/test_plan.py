@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from conftest import ROOT
 from reid_done_right import plan as planning
 from reid_done_right.artifacts import InputError
-from reid_done_right.params import STAGES, Params, load
-from reid_done_right.plan import fingerprint, lists, lists_text, plan, write_settings
+from reid_done_right.dvc import pipeline
+from reid_done_right.params import Params, load
+from reid_done_right.plan import fingerprint, plan, rules, write_settings
 from reid_done_right.store import keys
 from tiny import MISSING, changed
 
@@ -48,8 +48,8 @@ def test_the_jobs_of_the_tiny_experiment() -> None:
         "pretrain": (2 + 1) * 2,  # market: both backbones, duke: the shallow one
         "train": (4 + 2) * 2,
         "embed": (4 + 2) * 2,
+        "embed_distractors": 2 * 2 * 3,
         "evaluate": (4 + 2) * 2,
-        "shard": 2 * 2 * 3,
         "distract": 2 * 2,
         "retrieve": 2,
         "tabulate": 1,
@@ -66,7 +66,7 @@ def test_the_jobs_of_the_embedded_experiment() -> None:
     assert counts["train"] == counts["embed"] == counts["evaluate"] == runs
     assert counts["dataset"] == counts["index"] == len(params.datasets)
     assert counts["distract"] == len(params.distract.variants) * len(params.seeds)
-    assert counts["shard"] == counts["distract"] * params.distract.shards
+    assert counts["embed_distractors"] == counts["distract"] * params.distract.shards
     assert counts["retrieve"] == len(params.report.shown.datasets)
     assert all(counts[name] == 1 for name in ("tabulate", "illustrate", "draw", "publish"))
     assert len(params.variants_of("market")) == len(params.variants)
@@ -74,20 +74,21 @@ def test_the_jobs_of_the_embedded_experiment() -> None:
 
 def test_a_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
     jobs = jobs_of()["train"]
-    assert jobs["duke-default-seed1"]["weights"] == "results/tiny/pretrain/duke-shallow-seed1.safetensors"
-    assert jobs["market-deep-seed0"]["weights"] == "results/tiny/pretrain/market-deep-seed0.safetensors"
-    assert jobs["duke-raw-seed1"]["weights"] == "results/tiny/initialise/shallow.safetensors"
+    assert jobs["duke-default-seed1"].inputs["weights"] == "results/tiny/pretrain/duke-shallow-seed1.safetensors"
+    assert jobs["market-deep-seed0"].inputs["weights"] == "results/tiny/pretrain/market-deep-seed0.safetensors"
+    assert jobs["duke-raw-seed1"].inputs["weights"] == "results/tiny/initialise/shallow.safetensors"
 
 
 def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
     jobs = jobs_of()
-    assert jobs["shard"]["market-deep-seed1-2"] == {
-        "parameters": {"threads": 1, "shard": 2, "shards": 3, "numerics": "portable"},
-        "dataset": "crowd",
+    shard = jobs["embed_distractors"]["market-deep-seed1-2"]
+    assert shard.parameters == {"threads": 1, "shard": 2, "shards": 3, "numerics": "portable"}
+    assert shard.inputs == {
+        "index": "results/tiny/index/crowd.parquet",
         "embedder": "results/tiny/train/market-deep-seed1.safetensors",
-        "out": "results/tiny/distractors/market-deep-seed1/2.safetensors",
     }
-    assert jobs["distract"]["market-deep-seed1"]["parameters"]["run"] == {
+    assert shard.outputs == {"out": "results/tiny/distractors/market-deep-seed1/2.safetensors"}
+    assert jobs["distract"]["market-deep-seed1"].parameters["run"] == {
         "dataset": "market",
         "variant": "deep",
         "backbone": "deep",
@@ -98,14 +99,14 @@ def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
     jobs = plan(load(path))
-    results = f"results/{load(path).experiment}"
-    written = {
-        f"{results}/{group}/{job}.safetensors" for group in ("initialise", "pretrain", "train") for job in jobs[group]
-    }
-    for group, members in jobs.items():
+    written = {"reports/paper.csv"}
+    for stage, members in jobs.items():
         for job in members.values():
-            assert {job[key] for key in ("weights", "embedder") if key in job} <= written, group
-            assert job.get("dataset", "") in {"", *jobs["index"]}, group
+            for read in job.inputs.values():
+                assert {read} <= written if isinstance(read, str) else set(read) <= written, stage
+        outputs = [path for job in members.values() for path in job.outputs.values()]
+        assert len(outputs) == len(set(outputs)) and not set(outputs) & written, stage
+        written |= set(outputs)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_imagenet_weights_are_those_of_the_published_network(backbone: dict[str,
     published = {"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": backbone}
     published |= {"train/largest_side": 96, "pretrain/crop_height": 96, "pretrain/crop_width": 96}
     without_deep = {"variants/deep": MISSING, "distract/variants": ["default"], "report/table3": []}
-    parameters = jobs_of(published | without_deep)["initialise"]["shallow"]["parameters"]
+    parameters = jobs_of(published | without_deep)["initialise"]["shallow"].parameters
     assert parameters["architecture"] == architecture
     assert backbone.items() <= parameters["backbone"].items()
     assert None not in parameters["backbone"].values()
@@ -211,12 +212,13 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
     )
     old, new = jobs_of(), plan(Params.model_validate(renamed))
     for group in ("train", "embed"):
-        assert old[group]["market-flip-seed0"] == new[group]["market-mirror-seed0"]
-    assert old["evaluate"]["market-flip-seed0"] != new["evaluate"]["market-mirror-seed0"]  # scores name their run
+        assert old[group]["market-flip-seed0"].parameters == new[group]["market-mirror-seed0"].parameters
+    scored = old["evaluate"]["market-flip-seed0"], new["evaluate"]["market-mirror-seed0"]
+    assert scored[0].parameters != scored[1].parameters  # scores name their run
 
 
 def test_training_settings_hold_nothing_but_what_training_needs() -> None:
-    settings = jobs_of()["train"]["market-deep-seed1"]["parameters"]
+    settings = jobs_of()["train"]["market-deep-seed1"].parameters
     assert set(settings) == {"train", "seed", "threads", "workers", "numerics"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
 
@@ -226,7 +228,7 @@ def test_training_settings_hold_nothing_but_what_training_needs() -> None:
 
 def test_settings_files_say_whose_they_are_and_vanish_with_their_jobs(tmp_path: Path) -> None:
     write_settings(jobs_of(), tmp_path)
-    shard = json.loads((tmp_path / "shard" / "market-deep-seed1-2.json").read_text())
+    shard = json.loads((tmp_path / "embed_distractors" / "market-deep-seed1-2.json").read_text())
     assert (shard["stage"], shard["job"], shard["parameters"]["shard"]) == ("embed", "market-deep-seed1-2", 2)
     assert shard["code"] == keys.code_key("embed")
     write_settings(jobs_of({"seeds": [0]}), tmp_path)
@@ -272,18 +274,26 @@ def test_a_changed_folder_touches_its_dataset(tmp_path: Path) -> None:
 # --- what the engines read
 
 
-def test_the_lists_have_paths_and_resources_but_no_settings() -> None:
+def test_rules_have_paths_and_resources_but_no_settings() -> None:
     params = Params.model_validate(changed({}))
-    listed = lists(params, plan(params))
-    assert list(listed["resources"]) == list(STAGES)
-    assert listed["resources"]["train"] == {"threads": 2, "gpu": 0, "mem_mb": 100, "runtime": 5}
-    assert listed["embed"]["duke-raw-seed0"] == {"dataset": "duke"}
+    listed = rules(params, plan(params))
+    train = listed["rules"]["train"]
+    assert train["resources"] == {"threads": 2, "gpu": 0, "mem_mb": 100, "runtime": 5}
+    assert train["jobs"]["duke-raw-seed0"] == {
+        "settings": "results/tiny/settings/train/duke-raw-seed0.json",
+        "index": "results/tiny/index/duke.parquet",
+        "weights": "results/tiny/initialise/shallow.safetensors",
+    }
+    assert listed["rules"]["embed_distractors"]["wildcards"]["shard"] == ["0", "1", "2"]
     assert "parameters" not in json.dumps(listed)
-    assert yaml.safe_load(lists_text(params, plan(params))) == {"plan": listed}
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
-def test_committed_plans_are_up_to_date(path: Path) -> None:
-    params = load(path)
-    command = f"run: reid plan {path.relative_to(ROOT)} --lists {path.with_name('plan.yaml').relative_to(ROOT)}"
-    assert path.with_name("plan.yaml").read_text() == lists_text(params, plan(params)), command
+def test_resources_of_no_stage_are_told() -> None:
+    with pytest.raises(InputError, match=r"resources: unknown name 'tran'; did you mean 'train'\?"):
+        jobs_of({"resources/tran": {}})
+
+
+def test_dvc_yaml_is_what_the_plan_writes() -> None:
+    params = load(ROOT / "params.yaml")
+    text = pipeline(params, plan(params), Path("params.yaml"))
+    assert (ROOT / "dvc.yaml").read_text() == text, "run: reid plan params.yaml --dvc"

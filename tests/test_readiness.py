@@ -24,7 +24,7 @@ from reid_done_right.plan import plan, write_settings
 from reid_done_right.readiness import probe as network
 from reid_done_right.readiness import weights
 from reid_done_right.readiness.datasets import examine, needed
-from reid_done_right.readiness.jobs import done, measured, output
+from reid_done_right.readiness.jobs import done, measured
 from reid_done_right.readiness.page import duration, show
 from reid_done_right.readiness.survey import Survey, quick_survey, survey
 from tiny import MISSING, changed
@@ -66,7 +66,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def look(params: Params, depth: Any = "headers") -> Any:
-    settings = plan(params)["dataset"]["photos"]["parameters"]
+    settings = plan(params)["dataset"]["photos"].parameters
     return examine("photos", params.datasets["photos"], settings, Path("results/tiny/index/photos.parquet"), depth, 2)[
         0
     ]
@@ -211,14 +211,14 @@ def test_a_server_is_asked(tmp_path: Path) -> None:
 # --- jobs
 
 
-def make(params: Params, jobs: Any, *wanted: str) -> None:
+def make(jobs: Any, *wanted: str) -> None:
     """Make the outputs of jobs given as group/job, newer than all settings."""
     for name in wanted:
         group, job = name.split("/")
-        path = output(params.experiment, group, job, jobs[group][job])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.utime(path, (4e9, 4e9))
+        for path in map(Path, jobs[group][job].outputs.values()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (4e9, 4e9))
 
 
 CHAIN = (
@@ -233,14 +233,14 @@ CHAIN = (
 
 
 def finished(params: Params) -> set[str]:
-    return {f"{group}/{job}" for group, names in done(params.experiment, plan(params)).items() for job in names}
+    return {f"{group}/{job}" for group, names in done(plan(params)).items() for job in names}
 
 
 def test_a_job_is_done_if_it_and_all_before_it_are() -> None:
     params = own()
     jobs = plan(params)
     assert finished(params) == set()
-    make(params, jobs, *CHAIN)
+    make(jobs, *CHAIN)
     assert finished(params) == set()  # no settings: nobody knows what made them
     write_settings(jobs, Path("results/tiny/settings"))
     assert finished(params) == set(CHAIN)
@@ -252,7 +252,7 @@ def test_jobs_of_other_settings_code_or_time_are_not_done() -> None:
     params = own()
     jobs = plan(params)
     write_settings(jobs, Path("results/tiny/settings"))
-    make(params, jobs, *CHAIN)
+    make(jobs, *CHAIN)
     assert finished(own(**{"train/margin": 0.2})) == set(CHAIN[:4])
     settings = Path("results/tiny/settings/embed/photos-default-seed0.json")
     written = json.loads(settings.read_text())
@@ -272,7 +272,8 @@ def test_times_of_jobs_that_ran_are_their_mean() -> None:
     assert measured("tiny", "evaluate") is None
     (folder / "a.tsv").write_text("s\th:m:s\n2.0\t0:00:02\n")
     (folder / "b.tsv").write_text("s\th:m:s\n4.0\t0:00:04\n")
-    (folder.parent / "draw.tsv").write_text("s\n5\n")
+    (folder.parent / "draw").mkdir()
+    (folder.parent / "draw/figures.tsv").write_text("s\n5\n")
     assert (measured("tiny", "evaluate"), measured("tiny", "draw")) == (3.0, 5.0)
     (folder / "b.tsv").write_text("nothing\n1\n")
     with pytest.raises(InputError, match=r"b\.tsv: not a benchmark of Snakemake; delete it"):
@@ -461,7 +462,7 @@ def test_the_command_writes_json_and_its_status_tells(photos: Path) -> None:
     assert written["seconds_an_image"] == {"classify": 1.0, "rank": 10.0, "embed": 0.1}
     assert {work["group"] for work in written["jobs"]} >= {"train", "embed"}
     (photos / "a/1/0.jpg").write_bytes(b"")
-    result = run("--experiment", "params.yaml", "--no-probe", "--json", "check.json")
+    result = run("params.yaml", "--no-probe", "--json", "check.json")
     assert result.exit_code == 1 and "Not ready" in result.output
     written = json.loads(Path("check.json").read_text())
     assert not written["ready"] and written["datasets"][0]["files"] == ["a/1/0.jpg: it is empty (0 bytes)"]
@@ -477,11 +478,6 @@ def test_the_quick_part_prints_errors_only(photos: Path) -> None:
     result = run("params.yaml", "--quick")
     line = "reid: error: dataset photos is missing: photos: no such folder; these are photos of your own; put it to photos\n"
     assert (result.exit_code, result.output) == (1, line)
-
-
-def test_the_parameters_are_given_once() -> None:
-    result = run("params.yaml", "--experiment", "params.yaml")
-    assert isinstance(result.exception, InputError) and "give the parameters once" in str(result.exception)
 
 
 def test_durations_are_in_peoples_units() -> None:

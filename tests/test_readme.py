@@ -1,6 +1,6 @@
 """README and docs: their commands run, their tables are the report's, their picture is the graph, their changes apply.
 
-`python tests/test_readme.py` pastes the report's tables into the README again.
+`python tests/test_readme.py` pastes the report's tables and the graph into them again.
 """
 
 import ast
@@ -8,6 +8,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +19,7 @@ from pydantic import BaseModel
 
 from conftest import ROOT, Checkout, committed, copy_of_the_project
 from photos import shrink, write_photos
-from reid_done_right.reporting.pipeline import EDGES
+from reid_done_right.dag import STAGES, Read, Write, edges
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +37,7 @@ ELSEWHERE = {
     'make fuzz SECONDS=3600 TARGETS="image archive"': "hours",
     "pytest --hypothesis-profile soak tests/test_hostile.py": "an hour",
     ". .venv/bin/activate": "the tests put the environment on PATH",
-    "reid check --experiment experiments/paper/params.yaml": "test_readiness.py; its status is 1 without the datasets",
+    "reid check experiments/paper/params.yaml": "test_readiness.py; its status is 1 without the datasets",
     "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro experiments/paper/dvc.yaml": "needs the real datasets",
     "reid fetch experiments/paper/params.yaml": "needs the real datasets",
@@ -47,7 +49,7 @@ ELSEWHERE = {
     "dvc params diff": "test_workflow.py",
     "dvc plots show": "test_workflow.py",
     "dvc dag --md": "test_workflow.py",
-    "reid embed photos --model results/embedded/train/market-default-seed0.safetensors --out gallery.safetensors": "photos.md",
+    "reid embed-photos photos --model results/embedded/train/market-default-seed0.safetensors --out gallery.safetensors": "photos.md",
     "reid search anna.jpg --gallery gallery.safetensors "
     "--model results/embedded/train/market-default-seed0.safetensors --html found.html": "photos.md",
     "reid export --model results/embedded/train/market-default-seed0.safetensors --format onnx --out market.onnx": "photos.md",
@@ -137,8 +139,41 @@ def excerpt(content: str) -> str:
     return "\n".join([heading, "", *lines[start:end]])
 
 
-def section(table: str) -> re.Pattern[str]:
-    return re.compile(rf"(<!-- {table} -->\n)(.*?)(<!-- /{table} -->)", re.DOTALL)
+def pipeline() -> str:
+    """Return the picture of the graph."""
+    boxes = [f'    {name}["<b>{name}</b><br>{stage.brief}"]' for name, stage in STAGES.items()]
+    arrows = [f"    {start} --> {end}" for start, end in edges()]
+    return "\n".join(["```mermaid", "flowchart TD", *boxes, *arrows, "```"])
+
+
+def stages() -> str:
+    """Return the table of what each stage reads and writes."""
+    rows = []
+    for name, stage in STAGES.items():
+        read, written = _files(stage.reads, "results/{experiment}/"), _files(stage.writes, "results/{experiment}/")
+        outside = ["what is from outside, if anything"] if stage.fetches else []
+        rows.append(f"| `{name}` | {', '.join([*read, *outside])} | {', '.join(written)} |")
+    return "\n".join(["| rule | reads | writes |", "|---|---|---|", *rows])
+
+
+def _files(files: Mapping[str, Read] | Mapping[str, Write], below: str) -> list[str]:
+    """Name files, those that differ in their ending only together."""
+    kinds: dict[str, list[str]] = {}
+    for file in files.values():
+        path = file.path.removeprefix(below).replace("{each}", "*")
+        stem, dot, kind = re.sub(r"\{(\w+)\}", r"<\1>", path).partition(".")
+        kinds.setdefault(stem, []).append(dot + kind)
+    return [f"`{stem}{', '.join(found)}`" for stem, found in kinds.items()]
+
+
+PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
+    "pipeline": (README, pipeline),
+    "stages": (ROOT / "docs/architecture.md", stages),
+}
+
+
+def section(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name} -->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -147,6 +182,14 @@ def test_a_committed_table_is_the_committed_reports(table: str) -> None:
     pasted = section(table).search(readme)
     assert pasted, f"README.md has no section <!-- {table} -->"
     assert pasted[2].strip() == excerpt(report), "run: python tests/test_readme.py, then commit"
+
+
+@pytest.mark.parametrize("name", PASTED)
+def test_what_is_pasted_is_what_it_was_made_from(name: str) -> None:
+    page, make = PASTED[name]
+    pasted = section(name).search(page.read_text())
+    assert pasted, f"{page.name} has no section <!-- {name} -->"
+    assert pasted[2].strip() == make(), "run: python tests/test_readme.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -174,22 +217,12 @@ def test_files_named_are_there(page: Path) -> None:
 
 
 @pytest.mark.workflow
-def test_the_picture_is_the_graph_of_the_rules(checkout: Checkout) -> None:
+def test_the_graph_is_that_of_the_rules(checkout: Checkout) -> None:
     printed = checkout.run("snakemake --rulegraph mermaid-js")
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", printed))
     graph = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", printed) if names[b] != "all"}
-    (picture,) = (content for _, content in blocks(README, "mermaid"))
-    assert set(re.findall(r"^ +(\w+) --> (\w+)$", picture, re.MULTILINE)) == graph
-    assert graph == set(EDGES), "the picture of the page"
-    assert set(re.findall(r"^ +(\w+)\[", picture, re.MULTILINE)) == set(names.values()) - {"all"}
-
-
-def test_the_rules_are_described() -> None:
-    rules = set()
-    for path in (ROOT / "workflow/rules").glob("*.smk"):
-        rules |= set(re.findall(r"^ *rule (\w+):", path.read_text(), re.MULTILINE))
-    stages = (ROOT / "docs/architecture.md").read_text().split("\n## Stages\n")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", stages, re.MULTILINE)) == rules
+    assert graph == set(edges())
+    assert set(names.values()) - {"all"} == set(STAGES)
 
 
 @pytest.mark.parametrize("file", ["params.yaml", "experiments/paper/params.yaml"])
@@ -258,7 +291,7 @@ def test_documented_messages_are_printed_and_tested() -> None:
     table = (ROOT / "docs/engines.md").read_text().partition("## Troubleshooting")[2]
     quoted = re.findall(r"^\| (?:the page says )?`(.*?)`", table, re.MULTILINE)
     pieces = {piece.strip(" .") for quote in quoted for piece in quote.split("...")} - {"", "LockException", "dataset"}
-    assert {"plan.yaml: the parameters ask for other jobs; the list is updated", "images are damaged"} <= pieces
+    assert {"dvc.yaml: the parameters ask for other jobs; it is updated", "images are damaged"} <= pieces
     tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py") if path != Path(__file__))
     assert [piece for piece in pieces if piece not in tests] == []
 
@@ -294,7 +327,7 @@ def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
     assert {"market-wide-margin-seed0", "duke-resnet18-seed1", "campus-default-seed0"} <= set(plan(params)["train"])
     (tmp_path / "params.yaml").write_text(changed["experiments/paper/params.yaml"])
     first = plan(load(tmp_path / "params.yaml"))["initialise"]
-    assert first["resnext50"]["parameters"]["architecture"] == "resnext50_32x4d"
+    assert first["resnext50"].parameters["architecture"] == "resnext50_32x4d"
     assert {"densenet121", "inception-v3"} <= set(first)
     paper = parse_paper(ROOT / "reports/paper.csv", (ROOT / "reports/paper.csv").read_text())
     for number in "123":
@@ -343,11 +376,10 @@ def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
 
 
 def paste() -> None:
-    text = README.read_text()
-    for table in TABLES:
-        report = (ROOT / f"reports/embedded/{table}.md").read_text()
-        text = section(table).sub(lambda match, report=report: f"{match[1]}{excerpt(report)}\n{match[3]}", text)
-    README.write_text(text)
+    tables = {name: (README, partial(excerpt, (ROOT / f"reports/embedded/{name}.md").read_text())) for name in TABLES}
+    for name, (page, make) in (PASTED | tables).items():
+        text = page.read_text()
+        page.write_text(section(name).sub(lambda match, make=make: f"{match[1]}{make()}\n{match[3]}", text))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from pydantic import ValidationError
 
 from conftest import ROOT, Checkout, copy_of_the_project
 from photos import shrink, write_photos
-from reid_done_right.params import Params
+from reid_done_right.dvc import pipeline
+from reid_done_right.params import Params, load
+from reid_done_right.plan import plan
 from tiny import PARAMS
 
 ODD = """a b;touch pwned;$(touch pwned)`touch pwned` 'q' "d" &|#*?[!\\é"""
 PHOTOS = "data/$(touch pwned) ;'\"{x}"
-RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +47,18 @@ def test_snakemake_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
 
 @pytest.mark.workflow
 def test_dvc_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
-    odd.run("reid plan experiments/own/params.yaml --lists experiments/own/plan.yaml --quiet")
+    odd.run("reid plan experiments/own/params.yaml --dvc")
     odd.run("dvc repro experiments/own/dvc.yaml:index@photos experiments/own/dvc.yaml:initialise@resnet50")
     assert (odd.folder / "results/own/index/photos.parquet").is_file() and unharmed(odd)
 
 
-@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-def test_every_path_in_a_rules_command_is_quoted(path: Path) -> None:
-    commands = re.findall(r"shell:\n((?:\s+\".*\"\n)+)", path.read_text())
-    assert len(commands) == len(re.findall(r"^\s*rule ", path.read_text(), re.MULTILINE))
-    for command in commands:
-        numbers = {"threads", "resources.mem_mb", "resources.gpu"}
-        fields = set(re.findall(r"\{(.*?)\}", command)) - numbers
-        assert all(field.endswith(":q") for field in fields), command
+def test_every_path_in_a_rules_command_is_quoted() -> None:
+    (making,) = re.findall(
+        r"^def command\(rule\):\n(.*?)^\S", (ROOT / "workflow/rules/common.smk").read_text() + "\n#", re.S | re.M
+    )
+    assert '" {option} {{{value}:q}}"' in making
+    numbers = {"resources.mem_mb", "resources.gpu"}
+    assert set(re.findall(r"\{\{([\w.:]+)\}\}", making)) - numbers == {"log:q"}
 
 
 @pytest.mark.parametrize("odd_name", ["a b", "$(x)", "a;b", "../a", "a/b", "é", "a\n", "-a", "A", "", "{x}", "a'"])
@@ -71,12 +71,12 @@ def test_a_name_among_the_parameters_is_plain_letters_and_digits(section: str, o
         Params.model_validate(content)
 
 
-def test_what_dvc_puts_into_commands_is_names_and_paths_of_names() -> None:
-    used = set(re.findall(r"\$\{(.*?)\}", (ROOT / "dvc.yaml").read_text()))
-    known = {"key", "item.dataset", "item.weights", "item.embedder", "item.out", "plan.experiment"}
-    assert {name for name in used if not name.startswith("plan.")} <= known
-    lists = yaml.safe_load((ROOT / "plan.yaml").read_text())["plan"]
-    for group, jobs in lists.items():
-        for name, job in jobs.items() if isinstance(jobs, dict) and group != "resources" else []:
-            for text in [name, *(value for value in job.values() if isinstance(value, str))]:
-                assert re.fullmatch(r"[a-z0-9./-]+", text), f"{group}: {text}"
+@pytest.mark.parametrize("experiment", [".", "experiments/own", "experiments/paper"])
+def test_what_dvc_puts_into_commands_is_names_and_paths_of_names(experiment: str) -> None:
+    file = Path(experiment) / "params.yaml"
+    params = load(ROOT / file)
+    for name, stage in yaml.safe_load(pipeline(params, plan(params), file))["stages"].items():
+        for job, item in stage.get("foreach", {}).items():
+            assert all(re.fullmatch(r"[a-z0-9./-]+", text) for text in [job, *item.values()]), name
+        known = {"key", *(f"item.{field}" for item in stage.get("foreach", {}).values() for field in item)}
+        assert set(re.findall(r"\$\{(.*?)\}", str(stage))) <= known, name

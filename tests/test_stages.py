@@ -49,7 +49,7 @@ RUN = "market-default-seed0"
 
 def settings(group: str, job: str) -> dict[str, Any]:
     """Give the settings that the plan gives a job, at one thread: these networks are too small for two."""
-    parameters = JOBS[group][job]["parameters"]
+    parameters = JOBS[group][job].parameters
     return parameters | {"threads": 1} if "threads" in parameters else parameters
 
 
@@ -92,7 +92,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     embed(settings=settings("embed", RUN), index=market, embedder=made["embedder"], out=made["embedded"])
     for shard in range(3):
         embed(
-            settings=settings("shard", f"{RUN}-{shard}"),
+            settings=settings("embed_distractors", f"{RUN}-{shard}"),
             index=made["crowd.parquet"],
             embedder=made["embedder"],
             out=made[f"shard{shard}"],

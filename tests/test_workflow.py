@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
-from reid_done_right.params import STAGES
+from reid_done_right.dag import COMMANDS, STAGES
 from reid_done_right.store import keys
 from traces import traces
 
@@ -63,7 +63,7 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
     shrink(other)
     if HAS_GIT:
         other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
-    started = other.start(f"{DVC} > stopped.log 2>&1; exec {DVC} > dvc.log 2>&1")
+    started = other.start(f"reid plan {SMOKE} --dvc && exec {DVC} > dvc.log 2>&1")
     yield other, started
     if started.poll() is None:
         os.killpg(started.pid, signal.SIGKILL)
@@ -75,6 +75,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, through_dvc: tuple[Checkout, "
     checkout = Checkout(copy_of_the_project(tmp_path_factory.mktemp("ran")))
     covered = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     checkout.run(SNAKEMAKE, **covered)
+    checkout.run(f"reid plan {SMOKE} --dvc")
     return checkout
 
 
@@ -101,8 +102,7 @@ def remove(checkout: Checkout, *names: str) -> None:
 def test_the_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
     assert all(reports(ran).values())
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
-    rules = {"dataset", "index", "initialise", "pretrain", "train", "embed", "shard", "evaluate", "distract"}
-    assert logs == rules | {"retrieve", "tabulate.log", "illustrate.log", "draw.log", "publish.log"}
+    assert logs == set(STAGES)
 
 
 def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(ran: Checkout) -> None:
@@ -123,11 +123,11 @@ def test_fewer_runs_recompute_the_report(ran: Checkout) -> None:
 
 
 def test_dvc_takes_over_without_computing(ran: Checkout) -> None:
-    """But it reads the list of jobs before it can know that it is old, and so has to be asked twice."""
+    """But it reads dvc.yaml before it can know that it is old, and so has to be asked twice."""
     shrink(ran)
     ran.run(SNAKEMAKE)
     before = reports(ran)
-    assert "plan.yaml: the parameters ask for other jobs; the list is updated, run the same again" in ran.run(DVC, 255)
+    assert "dvc.yaml: the parameters ask for other jobs; it is updated, run the same again" in ran.run(DVC, 255)
     assert ran.computed(lambda: ran.run(DVC)) == []
     assert reports(ran) == before
     assert "Nothing to be done" in ran.run(SNAKEMAKE)
@@ -296,15 +296,9 @@ def test_two_cold_runs_give_the_same_bytes(
     assert ran.run("git rev-parse HEAD") != other.run("git rev-parse HEAD")
     digest = json.loads(first["report.json"])["about"]["parameters_digest"]
     assert {name: found for name in REPORT if (found := traces(ran.folder / "reports/smoke" / name, digest))} == {}
-    assert ran.run("git status --porcelain").splitlines() == [f" M {SMOKE}"]  # by this test
-    plan, lock = "experiments/smoke/plan.yaml", "experiments/smoke/dvc.lock"
-    left = [
-        f" M {plan}",
-        "?? dvc.log",
-        f"?? {lock}",
-        "?? stopped.log",
-    ]  # the parameters were changed, the logs are ours
-    assert other.run("git status --porcelain").splitlines() == left
+    made, lock = "?? experiments/smoke/dvc.yaml", "?? experiments/smoke/dvc.lock"  # DVC wants neither ignored
+    assert ran.run("git status --porcelain").splitlines() == [f" M {SMOKE}", made]  # the first by this test
+    assert other.run("git status --porcelain").splitlines() == ["?? dvc.log", lock, made]  # the log is ours
 
 
 @needs_git
@@ -345,6 +339,8 @@ def planned(checkout: Checkout, experiment: str) -> dict[str, tuple[set[str], se
 def stages_of_dvc(checkout: Checkout) -> "list[Stage]":
     from dvc.repo import Repo
 
+    for folder in EXPERIMENTS.values():
+        checkout.run(f"reid plan {folder}/params.yaml --dvc")
     return list(Repo(checkout.folder).index.stages)
 
 
@@ -366,19 +362,8 @@ def test_the_engines_agree_on_every_command_and_file(
             assert all(deps & {name, *map(str, Path(name).parents)} for name in read), stage.name
             assert all(any(Path(name).is_relative_to(dep) for name in read) for dep in deps), stage.name
     check, listing = plan.cmd.split(" && ")
-    checkout.run(listing)  # fails if the list of jobs is not that of the parameters
+    checkout.run(listing)  # fails if the file is not of the parameters
     checkout.run(check, status=int(experiment in ("paper", "own")))  # whose data are not here
-
-
-@pytest.mark.parametrize("experiment", ["smoke", "paper", "own"])
-def test_dvc_files_of_the_experiments_are_the_top_one(experiment: str) -> None:
-    folder = f"experiments/{experiment}"
-    own = (ROOT / folder / "dvc.yaml").read_text()
-    own = re.sub(r" +wdir: \.\./\.\.\n", "", own).replace("../../", "").replace(f"{folder}/", "")
-    top = (ROOT / "dvc.yaml").read_text()
-    left_out = {"smoke": (), "paper": ("contact_sheet",), "own": ("contact_sheet", "figure7", '/distract"')}[experiment]
-    kept = [line for line in top.splitlines()[1:] if not any(name in line for name in left_out)]
-    assert own.splitlines()[1:] == kept
 
 
 def test_the_papers_experiment_is_drawn_whole(checkout: Checkout) -> None:
@@ -418,6 +403,7 @@ def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: st
 )
 def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, engine: str) -> None:
     """Without photos the dry run still shows the graph; a job that reads none still runs."""
+    checkout.run("reid plan experiments/own/params.yaml --dvc")
     printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
     assert (
         "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it to data/photos"
@@ -475,12 +461,8 @@ def test_with_conda_reid_runs_from_the_checkout_in_the_rules_environment(ran: Ch
 
 
 def environments_of_stages() -> dict[str, str]:
-    """Give the environment file that the rules name for each stage."""
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    return {
-        stage: environment
-        for environment, stage in re.findall(r'"\.\./envs/(\w+\.yaml)"(?:(?!\nrule ).)*?"reid (\w+) ', rules, re.DOTALL)
-    }
+    """Return the environment file of each stage."""
+    return {stage: f"{STAGES[stage].environment}.yaml" for stage in COMMANDS}
 
 
 NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
@@ -488,7 +470,6 @@ NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless"
 
 def test_each_environment_names_what_its_stages_import() -> None:
     stages = environments_of_stages()
-    assert set(stages) == set(STAGES)
     for stage, name in stages.items():
         listed = yaml.safe_load((ROOT / f"workflow/envs/{name}").read_text())
         assert set(listed) == {"channels", "dependencies"}
@@ -504,43 +485,33 @@ def test_each_environment_names_what_its_stages_import() -> None:
         assert need <= have, f"{name} lacks {sorted(need - have)} for {stage}"
 
 
+OTHERS = {"reid_done_right.stages.fetch", "reid_done_right.training.workers"}
+"""What only some stages need of `running`."""
+
+
 def imported(module: str) -> set[str]:
     """Give the packages of others that running a stage can import, in functions too."""
-    packages, waiting, seen = set(), [module, "reid_done_right.cli", "reid_done_right.store"], set()
+    packages, waiting, seen = set(), [module, "reid_done_right.__main__", "reid_done_right.running"], set()
     while waiting:
         name = waiting.pop()
         source = keys._source(name)
         if source is None or name in seen:
             continue
         seen.add(name)
-        for node in ast.walk(ast.parse(source.read_text())):
+        tree = ast.parse(source.read_text())
+        others = name.startswith("reid_done_right.cli")  # its functions import other commands, such as plan
+        for node in tree.body if others else ast.walk(tree):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            if name == "reid_done_right.cli":  # its other commands, such as plan, are not the stage
-                stages = ("compare", "embed_photos", "export", "fetch", "score", "search")
-                others = {
-                    "reid_done_right",
-                    "reid_done_right.plan",
-                    "reid_done_right.params",
-                    "reid_done_right.training.workers",
-                    "rich",
-                    "rich.console",
-                }
-                others |= {
-                    "reid_done_right.readiness",
-                    "reid_done_right.readiness.page",
-                    *(f"reid_done_right.stages.{stage}" for stage in stages),
-                }
-                others |= {"reid_done_right.store.trace"}
-                others |= {"rich.table", "rich.text"}
-                names = [each for each in names if each.rpartition(".")[0] not in others and each not in others]
+            if name == "reid_done_right.running":
+                names = [each for each in names if each not in OTHERS]
             if (
                 name == "reid_done_right.artifacts"
             ):  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]
             waiting += [each for each in names if each.startswith("reid_done_right.")]
             packages |= {each.split(".")[0] for each in names[:1]}
-    return packages - set(sys.stdlib_module_names) - {"reid_done_right"}
+    return packages - set(sys.stdlib_module_names) - {"reid_done_right", "pedestrians"}

@@ -385,23 +385,6 @@ class Report(Section):
     table4: list[TableRow] = []
 
 
-STAGES = (
-    "dataset",
-    "index",
-    "initialise",
-    "pretrain",
-    "train",
-    "embed",
-    "evaluate",
-    "distract",
-    "retrieve",
-    "tabulate",
-    "illustrate",
-    "draw",
-    "publish",
-)
-
-
 class Params(Section):
     """A whole experiment."""
 
@@ -454,7 +437,6 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _known("resources", self.resources, STAGES)
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} repeats a seed; list each once")
         for name in self.variants:
@@ -462,14 +444,14 @@ class Params(Section):
                 variant = self.variant(name)
             except ValidationError as error:
                 raise ValueError("; ".join(_lines(error, f"variants.{name}", Train))) from None
-            _known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
+            check_known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
             self._large_enough(f"variants.{name}", variant)
-        _known("initialise.checkpoints", self.initialise.checkpoints or {}, self.backbones)
+        check_known("initialise.checkpoints", self.initialise.checkpoints or {}, self.backbones)
         for name, dataset in self.datasets.items():
             if dataset.variants != "all":
-                _known(f"datasets.{name}.variants", dataset.variants, self.variants)
+                check_known(f"datasets.{name}.variants", dataset.variants, self.variants)
             if dataset.format == "distractors" and dataset.variants:
                 raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
         rendered = None
@@ -478,17 +460,17 @@ class Params(Section):
             rendered = self.datasets[self.distract.dataset].source.render
         if self.report.contact_sheet is not None and rendered is None:
             raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
-        _known("report.baseline", [self.report.baseline], self.variants)
+        check_known("report.baseline", [self.report.baseline], self.variants)
         if self.report.shown is not None:
             self._check_shown(self.report.shown)
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
-                _known(f"report.{table}.variant", [row.variant], self.variants)
+                check_known(f"report.{table}.variant", [row.variant], self.variants)
         return self
 
     def _check_shown(self, shown: Shown) -> None:
-        _known("report.shown.datasets", shown.datasets, self.datasets)
-        _known("report.shown.variant", [shown.variant], self.variants)
+        check_known("report.shown.datasets", shown.datasets, self.datasets)
+        check_known("report.shown.variant", [shown.variant], self.variants)
         if shown.seed not in self.seeds:
             raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
         for name in shown.datasets:
@@ -501,13 +483,13 @@ class Params(Section):
             )
 
     def _check_distract(self, distract: Distract) -> None:
-        _known("distract.dataset", [distract.dataset], self.datasets)
+        check_known("distract.dataset", [distract.dataset], self.datasets)
         if self.datasets[distract.dataset].format != "market1501":
             raise ValueError(f"distract.dataset: {distract.dataset} is not of the format market1501")
-        _known("distract.distractors", [distract.distractors], self.datasets)
+        check_known("distract.distractors", [distract.distractors], self.datasets)
         if self.datasets[distract.distractors].format != "distractors":
             raise ValueError(f"distract.distractors: {distract.distractors} is not of the format distractors")
-        _known("distract.variants", distract.variants, self.variants_of(distract.dataset))
+        check_known("distract.variants", distract.variants, self.variants_of(distract.dataset))
         if distract.sizes != sorted(set(distract.sizes)):
             raise ValueError(f"distract.sizes: {distract.sizes} must be ascending, each size once")
 
@@ -547,7 +529,8 @@ def _check_extent(content: Any) -> None:
         todo += [(each, depth + 1) for each in inner]
 
 
-def _known(key: str, names: Any, known: Any) -> None:
+def check_known(key: str, names: Any, known: Any) -> None:
+    """Raise ValueError for a name that is not among the known ones, with the one that is nearest."""
     for name in names:
         if name not in known:
             raise ValueError(f"{key}: unknown name {name!r}{_nearest(name, known)}")

@@ -1,9 +1,9 @@
-"""From parameters to jobs: every job of the DAG, its own resolved settings, and the files it reads.
+"""From parameters to jobs: every job of the graph, its own resolved settings, and the files it reads and writes.
 
-Both engines draw the same DAG from `plan`: Snakemake reads it as JSON when it parses the Snakefile, DVC from the
-lists in `plan.yaml`. Each job's settings are a file that holds all its outputs depend on beside its inputs: its own
-parameters and a digest of its stage's code. So a changed setting or function re-runs what depends on it, and a
-comment or an unrelated setting nothing.
+Both engines draw the same graph from `plan`: Snakemake reads it as JSON when it parses the Snakefile, DVC in the
+`dvc.yaml` that is written from it (`reid_done_right.dvc`). Each job's settings are a file that holds all its outputs
+depend on beside its inputs: its own parameters and a digest of its stage's code. So a changed setting or function
+re-runs what depends on it, and a comment or an unrelated setting nothing.
 """
 
 from __future__ import annotations
@@ -11,23 +11,50 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from reid_done_right import dag
 from reid_done_right.artifacts import DIGITS, InputError, write_text
+from reid_done_right.dag import STAGES
 from reid_done_right.data.fetch import was_unpacked
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import advice, name_of, released_archives
-from reid_done_right.params import OWN, STAGES, Backbone, Dataset, Distract, Params, Shown
+from reid_done_right.params import OWN, Backbone, Dataset, Distract, Params, Shown, check_known
 from reid_done_right.store.keys import code_key, digest
 
-Jobs = dict[str, dict[str, Any]]
 
-CODE = {"shard": "embed"}
-"""Groups of jobs that run another group's stage: embedding a shard of distractors is embedding."""
+@dataclass(frozen=True)
+class Job:
+    """One run of a stage.
+
+    parameters  all that its outputs depend on beside its inputs
+    places      what its paths are made of: its experiment, its name (job), its dataset and so on
+    """
+
+    stage: str
+    parameters: dict[str, Any]
+    places: dict[str, str]
+
+    @property
+    def settings(self) -> str:
+        """The path of its settings file."""
+        return dag.SETTINGS.format(stage=self.stage, **self.places)
+
+    @property
+    def inputs(self) -> dict[str, str | list[str]]:
+        """The paths that it reads, by name, beside its settings."""
+        return dag.inputs(STAGES[self.stage], self.places, self.parameters)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The paths that it writes, by name."""
+        return dag.outputs(STAGES[self.stage], self.places, self.parameters)
+
+
+Jobs = dict[str, Job]
 
 PUBLISHED = {
     ("basic", (2, 2, 2, 2), 1, 64): "resnet18",
@@ -42,133 +69,135 @@ PUBLISHED = {
 
 
 def plan(params: Params) -> dict[str, Jobs]:
-    """Give every job: group -> job -> {"parameters": its settings, and the paths that differ between jobs}.
+    """Return every job: stage -> name -> job.
 
-    Job names say what they depend on: dataset, variant (or backbone) and seed.
+    Names say what a job depends on: dataset, variant (or backbone) and seed. Raises InputError for resources of a stage
+    that there is not, and for what contradicts itself.
     """
-    results = f"results/{params.experiment}"
-    benchmarks = {name: dataset for name, dataset in params.datasets.items() if dataset.variants}
-    jobs: dict[str, Jobs] = {group: {} for group in ("dataset", "index", "initialise", "pretrain", "train", "embed")}
-    jobs |= {group: {} for group in ("evaluate", "shard", "distract", "retrieve", "tabulate")}
-    jobs |= {group: {} for group in ("illustrate", "draw", "publish")}
-
+    try:
+        check_known("resources", params.resources, dag.COMMANDS)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    planned = _Plan(params)
     for name, dataset in params.datasets.items():
-        root = dataset.source.folder or f"{results}/dataset/{name}"
+        root = dataset.source.folder or f"results/{params.experiment}/dataset/{name}"
         described = {"name": name, "format": dataset.format, "source": _source(name, dataset), "root": root}
         if "pattern" in dataset.reading:
             _check_pattern(name, dataset.reading["pattern"])
         reading = {"read": dataset.reading} if dataset.reading else {}
-        jobs["dataset"][name] = {"parameters": described | reading}
+        planned.add("dataset", name, described | reading)
         counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
         allowed = {"allow_damaged": dataset.allow_damaged} if dataset.allow_damaged else {}
-        jobs["index"][name] = {"parameters": {"format": dataset.format, "counts": counts} | reading | allowed}
-
-    for name in benchmarks:
+        planned.add("index", name, {"format": dataset.format, "counts": counts} | reading | allowed)
+    for name in params.datasets:
         for variant in params.variants_of(name):
-            train = params.variant(variant)
             for seed in params.seeds:
-                _add_run(params, jobs, name, variant, train.backbone, seed)
-
+                _add_run(planned, name, variant, seed)
     if params.distract is not None:
-        _add_curves(params, jobs, params.distract)
-    _add_report(params, jobs)
-    for members in jobs.values():
-        for job in members.values():
-            job["parameters"]["numerics"] = params.numerics
-    return jobs
+        _add_curves(planned, params.distract)
+    _add_report(planned)
+    return planned.jobs
 
 
-def _add_run(params: Params, jobs: dict[str, Jobs], dataset: str, variant: str, backbone: str, seed: int) -> None:
+class _Plan:
+    """The jobs of an experiment, as they are added."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.jobs: dict[str, Jobs] = {stage: {} for stage in STAGES}
+
+    def add(self, stage: str, name: str, parameters: dict[str, Any], **fields: str) -> None:
+        """Add a job; names join their parts with dashes, which the parts may hold too."""
+        parameters = {**parameters, "numerics": self.params.numerics}
+        job = Job(stage, parameters, {"experiment": self.params.experiment, "job": name, **fields})
+        if self.jobs[stage].setdefault(name, job) != job:
+            raise InputError(f"{stage} {name}: two jobs of this name; rename a dataset, a backbone or a variant")
+
+    def threads(self, stage: str) -> dict[str, int]:
+        return {"threads": self.params.resources_of(stage).threads}
+
+
+def _add_run(planned: _Plan, dataset: str, variant: str, seed: int) -> None:
     """Add one training run, its evaluation and what it starts from."""
-    results = f"results/{params.experiment}"
+    params, threads = planned.params, planned.threads
     train = params.variant(variant)
+    backbone = train.backbone
     run = f"{dataset}-{variant}-seed{seed}"
-    layers = params.backbones[backbone]
-    initial = _first_weights(params, backbone)
-    jobs["initialise"][backbone] = {
-        "parameters": {"backbone": layers.described(), **initial, "threads": _threads(params, "initialise")}
-    }
-    start = f"{results}/initialise/{backbone}.safetensors"
+    initial = {"backbone": params.backbones[backbone].described(), **_first_weights(params, backbone)}
+    planned.add("initialise", backbone, initial | threads("initialise"))
+    start = f"initialise/{backbone}"
     if train.pretrain:
         classifier = f"{dataset}-{backbone}-seed{seed}"
-        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, "threads": _threads(params, "pretrain")}
-        _add(jobs, "pretrain", classifier, {"parameters": settings, "dataset": dataset, "weights": start})
-        start = f"{results}/pretrain/{classifier}.safetensors"
-    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed}
-    settings |= {"threads": _threads(params, "train"), "workers": max(1, params.resources_of("train").gpu)}
-    _add(jobs, "train", run, {"parameters": settings, "dataset": dataset, "weights": start})
-    jobs["embed"][run] = {"parameters": {"threads": _threads(params, "embed")}, "dataset": dataset}
-    settings = {"run": _about(dataset, variant, backbone, seed), **_rule(params, dataset)}
-    settings["threads"] = _threads(params, "evaluate")
-    jobs["evaluate"][run] = {"parameters": {**settings, **params.evaluate.model_dump()}, "dataset": dataset}
+        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, **threads("pretrain")}
+        planned.add("pretrain", classifier, settings, dataset=dataset, backbone=backbone)
+        start = f"pretrain/{classifier}"
+    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed, **threads("train")}
+    workers = max(1, params.resources_of("train").gpu)
+    planned.add("train", run, settings | {"workers": workers}, dataset=dataset, variant=variant, weights=start)
+    planned.add("embed", run, threads("embed"), dataset=dataset, variant=variant)
+    settings = {"run": _about(dataset, variant, backbone, seed), **_rule(params, dataset), **threads("evaluate")}
+    planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, dataset=dataset)
 
 
-def _add_curves(params: Params, jobs: dict[str, Jobs], distract: Distract) -> None:
+def _add_curves(planned: _Plan, distract: Distract) -> None:
     """Add the curves of Figure 7 and the embeddings of the distractors, shard by shard."""
-    results = f"results/{params.experiment}"
+    params, threads = planned.params, planned.threads
     for variant in distract.variants:
         for seed in params.seeds:
             run = f"{distract.dataset}-{variant}-seed{seed}"
             for shard in range(distract.shards):
-                jobs["shard"][f"{run}-{shard}"] = {
-                    "parameters": {"threads": _threads(params, "embed"), "shard": shard, "shards": distract.shards},
-                    "dataset": distract.distractors,
-                    "embedder": f"{results}/train/{run}.safetensors",
-                    "out": f"{results}/distractors/{run}/{shard}.safetensors",
-                }
+                settings = {**threads("embed"), "shard": shard, "shards": distract.shards}
+                fields = {"dataset": distract.distractors, "variant": variant, "run": run, "shard": str(shard)}
+                planned.add("embed_distractors", f"{run}-{shard}", settings, **fields)
             about = _about(distract.dataset, variant, params.variant(variant).backbone, seed)
             draws = distract.model_dump(include={"sizes", "draws", "seed", "shards"})
-            jobs["distract"][run] = {
-                "parameters": {"run": about, **draws, "threads": _threads(params, "distract")},
-                "dataset": distract.dataset,
-            }
+            planned.add("distract", run, {"run": about, **draws, **threads("distract")}, dataset=distract.dataset)
 
 
-def _add_report(params: Params, jobs: dict[str, Jobs]) -> None:
+def _add_report(planned: _Plan) -> None:
     """Add what makes the report of the runs: ranked lists, tables, figures, the page."""
-    if params.report.shown is not None:
-        _add_shown(params, jobs, params.report.shown)
+    params, jobs = planned.params, planned.jobs
+    shown = params.report.shown
+    browsed = {} if shown is None else _add_shown(planned, shown)
+    runs = {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     report = {"experiment": params.experiment, "seeds": params.seeds, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
-    report |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
-    jobs["tabulate"]["tables"] = {"parameters": report}
+    planned.add("tabulate", STAGES["tabulate"].job, report | runs)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
-    figures |= {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
-    figures["allow_missing"] = params.report.allow_missing
+    figures |= {**runs, "allow_missing": params.report.allow_missing}
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
     if sheet is not None and rendered is not None:
         people = rendered.model_dump(include={"world", "cameras", "hardness"})
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
-    jobs["draw"]["figures"] = {"parameters": figures}
-    browsed = {}
-    shown = params.report.shown
-    if shown is not None:
-        for run, job in jobs["retrieve"].items():
-            name = job["dataset"]
-            variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
-            browsed[run] = {"dataset": name, **_rule(params, name), "variants": variants}
+    planned.add("draw", STAGES["draw"].job, figures)
     page = {"contact_sheet": sheet is not None, "curves": list(jobs["distract"]), "shown": browsed}
     page["allow_missing"] = params.report.allow_missing
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
-    counts = {group: len(members) for group, members in jobs.items()} | {"publish": 1}
-    counts["embed_distractors"] = counts.pop("shard")
-    jobs["publish"]["page"] = {"parameters": {**page, "jobs": counts}}
+    page["pipeline"] = dag.drawing({name: len(members) for name, members in jobs.items()} | {"publish": 1})
+    planned.add("publish", STAGES["publish"].job, page)
 
 
-def _add_shown(params: Params, jobs: dict[str, Jobs], shown: Shown) -> None:
-    """Add the ranked lists of the runs that the report shows, and the pictures of the first of them."""
+def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
+    """Add the ranked lists of the runs that the report shows, and the pictures of the first of them.
+
+    Returns run -> its dataset, what decides over its lists, and the runs that its queries are compared with.
+    """
+    params, browsed = planned.params, {}
     for name in params.shown:
         run = f"{name}-{shown.variant}-seed{shown.seed}"
         about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.seed)
         settings = {"run": about, **_rule(params, name)}
         settings["person_search_gallery"] = params.evaluate.person_search_gallery
-        jobs["retrieve"][run] = {"parameters": settings, "dataset": name}
-        if not jobs["illustrate"]:
+        planned.add("retrieve", run, settings, dataset=name)
+        if not planned.jobs["illustrate"]:
             settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
-            settings |= {**_rule(params, name), "threads": _threads(params, "illustrate")}
-            jobs["illustrate"][run] = {"parameters": settings, "dataset": name}
+            settings |= {**_rule(params, name), **planned.threads("illustrate")}
+            planned.add("illustrate", run, settings, dataset=name)
+        variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
+        browsed[run] = {"dataset": name, **_rule(params, name), "variants": variants}
+    return browsed
 
 
 def _rule(params: Params, dataset: str) -> dict[str, Any]:
@@ -240,18 +269,8 @@ def architecture(name: str, backbone: Backbone) -> str:
     return PUBLISHED[shape]
 
 
-def _add(jobs: dict[str, Jobs], group: str, name: str, job: dict[str, Any]) -> None:
-    """Add a job; names join their parts with dashes, which the parts may hold too."""
-    if jobs[group].setdefault(name, job) != job:
-        raise InputError(f"{group} {name}: two jobs of this name; rename a dataset, a backbone or a variant")
-
-
 def _about(dataset: str, variant: str, backbone: str, seed: int) -> dict[str, Any]:
     return {"dataset": dataset, "variant": variant, "backbone": backbone, "seed": seed}
-
-
-def _threads(params: Params, stage: str) -> int:
-    return params.resources_of(stage).threads
 
 
 def fingerprint(folder: Path) -> str:
@@ -275,16 +294,16 @@ def _listed(folder: str, prefix: str = "") -> Iterator[tuple[str, int, int]]:
 
 
 def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
-    """Write each job's settings to `folder/<group>/<job>.json` where they changed; give the files written.
+    """Write each job's settings to `folder/<stage>/<job>.json` where they changed; return the files written.
 
     Files of jobs that no longer exist are removed.
     """
     written = []
     wanted = set()
-    for group, members in jobs.items():
-        stage = CODE.get(group, group)
+    for name, members in jobs.items():
+        stage = STAGES[name].command or name
         for job, described in members.items():
-            path, parameters = folder / group / f"{job}.json", described["parameters"]
+            path, parameters = folder / name / f"{job}.json", described.parameters
             code = code_key(stage, parameters)
             settings = {"stage": stage, "job": job, "code": code, "parameters": parameters}
             text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
@@ -298,20 +317,43 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
     return written
 
 
-def lists(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
-    """Give what an engine needs to draw the DAG: per group the jobs with their paths, without their settings."""
-    described = {
-        group: {
-            job: {key: value for key, value in fields.items() if key != "parameters"} for job, fields in members.items()
-        }
-        for group, members in jobs.items()
+def rules(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
+    """Return what Snakemake makes its rules of, as JSON-able values, for each stage that has jobs.
+
+    Beside the rules: the experiment's name, and targets, all files that its jobs write. Of a rule:
+    command      its words; options -> the values that fill them: input.<name>, output.<name>, params.<option>, threads
+    folders      option -> the folder that it names
+    outputs      paths, by name
+    job          the name of its jobs, with a wildcard a field
+    wildcards    field -> its values
+    jobs         name of the job -> its inputs
+    """
+    return {
+        "experiment": params.experiment,
+        "targets": [path for members in jobs.values() for job in members.values() for path in job.outputs.values()],
+        "rules": {name: _rule_of(params, name, members) for name, members in jobs.items() if members},
     }
-    resources = {stage: params.resources_of(stage).model_dump() for stage in STAGES}
-    head = {"experiment": params.experiment, "resources": resources}
-    return {**head, "contact_sheet": params.report.contact_sheet is not None, **described}
 
 
-def lists_text(params: Params, jobs: Mapping[str, Jobs]) -> str:
-    """Give the lists as the YAML that dvc.yaml iterates over."""
-    head = "# Written by `reid plan` from the parameters: the jobs that dvc.yaml iterates over. Do not edit.\n"
-    return head + yaml.safe_dump({"plan": lists(params, jobs)}, sort_keys=False, width=118)
+def _rule_of(params: Params, name: str, members: Jobs) -> dict[str, Any]:
+    stage, any_job = STAGES[name], next(iter(members.values()))
+    varying = [key for key in dag.fields(stage.job) if any(key in dag.fields(w.path) for w in stage.writes.values())]
+    wild = {"experiment": params.experiment} | {key: f"{{{key}}}" for key in varying}
+    written = {each: stage.writes[each].path.format(**wild) for each in any_job.outputs}
+    words, folders = {"--settings": "input.settings"}, {}
+    for key, option in dag.options(stage).items():
+        words[f"--{key}"] = f"{'params' if option.kind == 'folder' else option.kind}.{key}"
+        if option.kind == "folder":
+            folders[key] = option.path.format(**wild)
+    return {
+        "command": f"reid {stage.command or name}",
+        "options": words | ({"--threads": "threads"} if stage.threads else {}),
+        "folders": folders,
+        "outputs": written,
+        "job": stage.job if varying else any_job.places["job"],
+        "wildcards": {key: list(dict.fromkeys(job.places[key] for job in members.values())) for key in varying},
+        "jobs": {job: {"settings": each.settings, **each.inputs} for job, each in members.items()},
+        "environment": stage.environment,
+        "priority": stage.priority,
+        "resources": params.resources_of(stage.command or name).model_dump(),
+    }

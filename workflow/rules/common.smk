@@ -56,7 +56,7 @@ def ask_reid(*arguments):
 
 
 def make_plan():
-    """Validate the parameters, write each job's settings where they changed, and give the jobs."""
+    """Validate the parameters, write each job's settings where they changed, and give rules and jobs."""
     return json.loads(ask_reid("plan", "-"))
 
 
@@ -69,54 +69,62 @@ def check_datasets():
 
 
 choose_environment()
-JOBS = make_plan()
-E = JOBS["experiment"]
+PLAN = make_plan()
+E, RULES = PLAN["experiment"], PLAN["rules"]
 
 
-def settings(group, job="{job}"):
-    return f"results/{E}/settings/{group}/{job}.json"
+def asked(rule):
+    """What a job asks of the scheduler: after a kill, which may have been for want of it, more memory and time."""
+    stated = RULES[rule]["resources"]
+
+    def more(resource):
+        return lambda wildcards, attempt: stated[resource] * attempt
+
+    return {
+        "gpu": stated["gpu"],
+        "mem_mb": more("mem_mb"),
+        "runtime": more("runtime"),
+    }
 
 
-def indexed(group):
-    """The index of the dataset of a job."""
-    return (
-        lambda wildcards: f"results/{E}/index/{JOBS[group][wildcards.job]['dataset']}.parquet"
+def shown(path, captions):
+    """A file, in Snakemake's report if it is to be there."""
+    if os.path.basename(path) not in captions:
+        return path
+    caption, category, labels = captions[os.path.basename(path)]
+    return report(
+        path, caption=f"../report/{caption}.rst", category=category, labels=labels
     )
 
 
-def of_job(group, key):
-    """A path that the plan gives for a job."""
-    return lambda wildcards: JOBS[group][wildcards.job][key]
+def inputs(rule):
+    """What a job of the rule reads, by name."""
+    name, jobs = RULES[rule]["job"], RULES[rule]["jobs"]
+    return lambda wildcards: jobs[name.format(**dict(wildcards.items()))]
 
 
-def every(group, kind):
-    """The files of a kind of all jobs of a group."""
-    return expand(f"results/{E}/{group}/{{job}}.{kind}", job=JOBS[group])
+def folders(rule):
+    """The folders among the command's options, wherever a storage has put the files in them."""
+
+    def of(option, place):
+        def found(wildcards, input, output):
+            files = getattr(input, option, output if option == "out" else [])
+            return (
+                os.path.dirname(files[0])
+                if files
+                else place.format(**dict(wildcards.items()))
+            )
+
+        return found
+
+    return {
+        option: of(option, place) for option, place in RULES[rule]["folders"].items()
+    }
 
 
-def artifacts():
-    """All that lies between the datasets and the report, so that what is lost or was set aside is made again."""
-    groups = ("dataset", "index", "initialise", "pretrain", "train", "embed")
-    groups += ("evaluate", "distract", "retrieve")
-    made = [expand(getattr(rules, group).output, job=JOBS[group]) for group in groups]
-    return made + [job["out"] for job in JOBS["shard"].values()]
-
-
-def folder(files, group):
-    """The folder of the files of a group, wherever a storage has put them; there may be none."""
-    return os.path.dirname(files[0]) if files else f"results/{E}/{group}"
-
-
-def one_of(group):
-    """The pattern of the group's job names, so that a wildcard matches nothing else."""
-    return "|".join(JOBS[group]) or "none"
-
-
-def ask(stage, resource):
-    """What a job of a stage asks of the scheduler: after a kill, which may have been for want of it, more memory and time."""
-    stated = JOBS["resources"][stage][resource]
-    return (
-        (lambda wildcards, attempt: stated * attempt)
-        if resource in ("mem_mb", "runtime")
-        else stated
+def command(rule):
+    """The command of the rule; `reid` lets the system refuse more memory than the rule states."""
+    options = "".join(
+        f" {option} {{{value}:q}}" for option, value in RULES[rule]["options"].items()
     )
+    return f"allow {{resources.mem_mb}} {{resources.gpu}}; {RULES[rule]['command']}{options} > {{log:q}} 2>&1"

@@ -26,7 +26,7 @@ from reid_done_right.artifacts import InputError, replacing
 from reid_done_right.data.arrays import Arrays, read_arrays
 
 LABELS = ("person", "camera")
-MADE = "give one that `reid embed PHOTOS --model MODEL` wrote"
+MADE = "give one that `reid embed-photos` wrote"
 
 
 @dataclass(frozen=True)

@@ -5,103 +5,55 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.plan import CODE, Jobs
+from reid_done_right.dag import STAGES
+from reid_done_right.plan import Job, Jobs
 from reid_done_right.store.keys import code_key
 
-OUTPUTS = {
-    "dataset": "results/{experiment}/dataset/{job}.json",
-    "index": "results/{experiment}/index/{job}.parquet",
-    "initialise": "results/{experiment}/initialise/{job}.safetensors",
-    "pretrain": "results/{experiment}/pretrain/{job}.safetensors",
-    "train": "results/{experiment}/train/{job}.safetensors",
-    "embed": "results/{experiment}/embed/{job}.safetensors",
-    "evaluate": "results/{experiment}/evaluate/{job}.json",
-    "distract": "results/{experiment}/distract/{job}.json",
-    "retrieve": "results/{experiment}/retrieve/{job}.parquet",
-    "tabulate": "reports/{experiment}/metrics.json",
-    "illustrate": "reports/{experiment}/figure1.svg",
-    "draw": "reports/{experiment}/training_curves.svg",
-    "publish": "reports/{experiment}/report.html",
-}
-"""Each group's main output; a shard's is in the plan."""
 
-
-def output(experiment: str, group: str, job: str, fields: Mapping[str, Any]) -> Path:
-    """Give a job's main output."""
-    return Path(fields["out"] if "out" in fields else OUTPUTS[group].format(experiment=experiment, job=job))
-
-
-def done(experiment: str, jobs: Mapping[str, Jobs]) -> dict[str, set[str]]:
-    """Give each group's jobs that need not run: made by the present settings and code, from inputs that are done too.
+def done(jobs: Mapping[str, Jobs]) -> dict[str, set[str]]:
+    """Return each stage's jobs that need not run: made by the present settings and code, from inputs that are made too.
 
     An engine also sees inputs that changed since; what it then finds in the store costs no time either.
     """
     finished: dict[str, set[str]] = {}
-    for group, members in jobs.items():
-        stage = CODE.get(group, group)
-        finished[group] = {
-            job
-            for job, fields in members.items()
-            if _is_made(experiment, group, job, fields, stage)
-            and all(before in finished[other] for other, before in _inputs(jobs, group, job, fields))
-        }
+    made: set[str] = set()
+    planned = {path for members in jobs.values() for job in members.values() for path in job.outputs.values()}
+    for stage, members in jobs.items():
+        finished[stage] = set()
+        for name, job in members.items():
+            if _is_made(job) and _read(job) & planned <= made:
+                finished[stage].add(name)
+                made.update(job.outputs.values())
     return finished
 
 
-def _is_made(experiment: str, group: str, job: str, fields: Mapping[str, Any], stage: str) -> bool:
-    made, settings = (
-        output(experiment, group, job, fields),
-        Path(f"results/{experiment}/settings/{group}/{job}.json"),
-    )
-    if not made.is_file() or not settings.is_file() or made.stat().st_mtime < settings.stat().st_mtime:
+def _read(job: Job) -> set[str]:
+    return set(chain.from_iterable([each] if isinstance(each, str) else each for each in job.inputs.values()))
+
+
+def _is_made(job: Job) -> bool:
+    outputs, settings = [Path(path) for path in job.outputs.values()], Path(job.settings)
+    if not settings.is_file() or not all(path.is_file() for path in outputs):
+        return False
+    if min(path.stat().st_mtime for path in outputs) < settings.stat().st_mtime:
         return False
     try:
         written = json.loads(settings.read_text(encoding="utf-8"))
     except ValueError:
         return False
-    code = code_key(stage, fields["parameters"])
-    return bool(written["code"] == code and written["parameters"] == json.loads(json.dumps(fields["parameters"])))
+    code = code_key(STAGES[job.stage].command or job.stage, job.parameters)
+    return bool(written["code"] == code and written["parameters"] == json.loads(json.dumps(job.parameters)))
 
 
-def _inputs(jobs: Mapping[str, Jobs], group: str, job: str, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Give the jobs, as (group, name), whose outputs a job reads."""
-    found = []
-    if "dataset" in fields:
-        found.append(("index", fields["dataset"]))
-    if group == "index":
-        found.append(("dataset", job))
-    if "weights" in fields:
-        path = Path(fields["weights"])
-        found.append((path.parent.name, path.stem))
-    if group == "embed":
-        found.append(("train", job))
-    if "embedder" in fields:
-        found.append(("train", Path(fields["embedder"]).stem))
-    if group in ("evaluate", "distract", "retrieve"):
-        found.append(("embed", job))
-    if group == "distract":
-        found += [("shard", shard) for shard in jobs["shard"] if shard.rsplit("-", 1)[0] == job]
-    if group == "illustrate":
-        found += [(before, job) for before in ("train", "retrieve", "evaluate")]
-    if group in ("tabulate", "draw"):
-        found += [(before, run) for before in ("evaluate", "distract") for run in jobs[before]]
-    if group == "draw":
-        found += [("retrieve", run) for run in jobs["retrieve"]]
-    if group == "publish":
-        found += [(before, job) for before in ("tabulate", "illustrate", "draw", "retrieve") for job in jobs[before]]
-    return found
-
-
-def measured(experiment: str, group: str) -> float | None:
-    """Give the mean seconds that jobs of a group took in this tree, by Snakemake's benchmarks; None if none ran."""
+def measured(experiment: str, stage: str) -> float | None:
+    """Return the mean seconds that jobs of a stage took in this tree, by Snakemake's benchmarks; None if none ran."""
     folder = Path(f"results/{experiment}/benchmarks")
-    files = [*folder.glob(f"{group}/*.tsv"), *folder.glob(f"{group}.tsv")]
     seconds = []
-    for file in files:
+    for file in folder.glob(f"{stage}/*.tsv"):
         with file.open(encoding="utf-8", newline="") as opened:
             try:
                 seconds += [float(row["s"]) for row in csv.DictReader(opened, delimiter="\t")]

@@ -13,15 +13,16 @@ from typing import Any
 from tqdm import tqdm
 
 from reid_done_right.artifacts import Index, InputError
+from reid_done_right.dag import STAGES
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.params import Params
 from reid_done_right.plan import Jobs, plan
 from reid_done_right.readiness.checks import FAILING, Check
 from reid_done_right.readiness.datasets import Depth, examine, needed
-from reid_done_right.readiness.jobs import done, measured, output
+from reid_done_right.readiness.jobs import done, measured
 
 GIB = 2**30
-NETWORKS = ("initialise", "pretrain", "train", "embed", "shard")
+NETWORKS = ("initialise", "pretrain", "train", "embed", "embed_distractors")
 """Groups whose time is that of a network."""
 
 
@@ -77,8 +78,7 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
         raise InputError(f"no dataset is called {unknown[0]}; the parameters have {', '.join(params.datasets)}")
     jobs = plan(params)["dataset"]
     found = [
-        examine(name, params.datasets[name], jobs[name]["parameters"], _made(params, name), "names")[0]
-        for name in wanted
+        examine(name, params.datasets[name], jobs[name].parameters, _index(params, name), "names")[0] for name in wanted
     ]
     return Survey(params.experiment, {"datasets": found}, [], None)
 
@@ -96,11 +96,11 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Surve
     for name in needed(params):
         dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
-        settings, made = jobs["dataset"][name]["parameters"], _made(params, name)
+        settings, made = jobs["dataset"][name].parameters, _index(params, name)
         finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
         found.append(finding)
         indexes[name] = index
-    finished = done(params.experiment, jobs)
+    finished = done(jobs)
     tested = {name: _tested(params, name, indexes[name]) for name in indexes}
     findings = {
         "datasets": found,
@@ -111,8 +111,8 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Surve
     return Survey(params.experiment, findings, work, probed)
 
 
-def _made(params: Params, name: str) -> Path:
-    return output(params.experiment, "index", name, {})
+def _index(params: Params, name: str) -> Path:
+    return Path(STAGES["index"].writes["out"].path.format(experiment=params.experiment, job=name))
 
 
 def _tested(params: Params, name: str, index: Index | None) -> int | None:
@@ -129,22 +129,10 @@ def _tested(params: Params, name: str, index: Index | None) -> int | None:
 
 
 def _embedded(jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], group: str, job: str) -> int | None:
-    """Give the number of images that a job of group embed or shard embeds."""
-    fields = jobs[group][job]
-    count = tested.get(fields["dataset"])
-    return count if count is None or group == "embed" else -(-count // fields["parameters"]["shards"])
-
-
-def _run(params: Params, group: str, job: str) -> tuple[str, str]:
-    """Give dataset and variant of a run's job, or of a shard's."""
-    name = job.rsplit("-", 1)[0] if group == "shard" else job
-    name = name.rsplit("-seed", 1)[0]
-    return next(
-        (dataset, variant)
-        for dataset in params.datasets
-        for variant in params.variants_of(dataset)
-        if name == f"{dataset}-{variant}"
-    )
+    """Give the number of images that a job of embed or embed_distractors embeds."""
+    planned = jobs[group][job]
+    count = tested.get(planned.places["dataset"])
+    return count if count is None or group == "embed" else -(-count // planned.parameters["shards"])
 
 
 def _disk(
@@ -157,10 +145,10 @@ def _disk(
     for backbone in jobs["initialise"].keys() - finished["initialise"]:
         size += weights_bytes(params.backbones[backbone])
     for job in jobs["pretrain"].keys() - finished["pretrain"]:
-        size += weights_bytes(params.backbones[Path(jobs["pretrain"][job]["weights"]).stem])
-    for group in ("train", "embed", "shard"):
+        size += weights_bytes(params.backbones[jobs["pretrain"][job].places["backbone"]])
+    for group in ("train", "embed", "embed_distractors"):
         for job in jobs[group].keys() - finished[group]:
-            variant = params.variant(_run(params, group, job)[1])
+            variant = params.variant(jobs[group][job].places["variant"])
             layers = params.backbones[variant.backbone]
             if group == "train":
                 size += weights_bytes(layers, variant.embedding)
@@ -178,10 +166,10 @@ def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
     from reid_done_right.readiness.probe import classification_memory, device_memory, ranking_memory
 
     sizes, asked = {}, max(1, params.resources_of("train").gpu)
-    for name in sorted({_run(params, "train", job)[1] for job in jobs["train"]}):
+    for name in sorted({job.places["variant"] for job in jobs["train"].values()}):
         variant = params.variant(name)
         sizes[f"train, variant {name}"] = ranking_memory(params.backbones[variant.backbone], variant, asked)
-    for backbone in sorted({Path(fields["weights"]).stem for fields in jobs["pretrain"].values()}):
+    for backbone in sorted({job.places["backbone"] for job in jobs["pretrain"].values()}):
         sizes[f"pretrain, {backbone}"] = classification_memory(params.backbones[backbone], params.pretrain)
     most = max(sizes, key=lambda what: sizes[what])
     told = f"at least {_gib(sizes[most])} of memory for {most}"
@@ -236,7 +224,7 @@ def _seconds(
 
     base, crop = params.train, (params.pretrain.crop_height, params.pretrain.crop_width)
     if group == "pretrain":
-        layers = params.backbones[Path(jobs[group][job]["weights"]).stem]
+        layers = params.backbones[jobs[group][job].places["backbone"]]
         share = arithmetic(layers, *crop) / arithmetic(params.backbones[base.backbone], *crop)
         return float(params.pretrain.updates * params.pretrain.batch * speed.classify * share)
     if group == "initialise":
@@ -246,14 +234,14 @@ def _seconds(
         share = arithmetic(params.backbones[job], objects.crop, objects.crop)
         share /= arithmetic(params.backbones[base.backbone], *crop)
         return float(objects.updates * objects.batch * speed.classify * share)
-    variant = params.variant(_run(params, group, job)[1])
+    variant = params.variant(jobs[group][job].places["variant"])
     layers, default = params.backbones[variant.backbone], params.backbones[base.backbone]
     share = arithmetic(layers, *sides(layers, variant.largest_side))
     share /= arithmetic(default, *sides(default, base.largest_side))
     if group == "train":
         images = 3 * variant.batch * variant.updates
         pools = -(-variant.updates // variant.refresh) * variant.pool
-        workers = jobs[group][job]["parameters"]["workers"]
+        workers = jobs[group][job].parameters["workers"]
         twice = variant.batching == "padded" and variant.at_once < 3 * -(-variant.batch // workers)
         once = speed.rank + twice * speed.embed  # what does not fit at once is embedded first without activations
         return float(share * (images * once + pools * speed.embed) / workers)

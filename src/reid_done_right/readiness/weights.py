@@ -19,7 +19,7 @@ PATIENCE = 5
 
 def examine_weights(jobs: Mapping[str, Jobs]) -> list[Check]:
     """Look for the first weights of each backbone that is trained, by the jobs that read them."""
-    return [_examine(backbone, job["parameters"]) for backbone, job in sorted(jobs["initialise"].items())]
+    return [_examine(backbone, job.parameters) for backbone, job in sorted(jobs["initialise"].items())]
 
 
 def _examine(backbone: str, settings: Mapping[str, Any]) -> Check:

@@ -52,13 +52,13 @@ def page(
     report: Mapping[str, Any],
     figures: Sequence[Mapping[str, Any]],
     browsed: Sequence[Browsed],
-    jobs: Mapping[str, int],
+    pipeline: Mapping[str, Any],
 ) -> str:
     """Write the page.
 
     report: what `tabulate` wrote as report.json. figures: {"name", "caption", "files", "image", "absent"}, the image as
-    bytes of an SVG or PNG file, None where there is none to embed, which `absent` explains. jobs: how many each rule
-    has.
+    bytes of an SVG or PNG file, None where there is none to embed, which `absent` explains. pipeline: see
+    `reid_done_right.reporting.pipeline.picture`.
     """
     shown = [{**figure, "source": data_uri(figure["image"]) if figure["image"] else ""} for figure in figures]
     found = [{**each, **_finding_words(Finding(**each))} for each in report["findings"]]
@@ -72,7 +72,7 @@ def page(
             for each in browsed
         ],
         data=_script_json({each.run: _browsed_json(each) for each in browsed}),
-        pipeline=picture(jobs),
+        pipeline=picture(pipeline),
         signs=VERDICTS,
         size=SIZE,
         results=f"../../results/{report['about']['experiment']}",

@@ -1,76 +1,28 @@
-"""The picture of the pipeline: its rules, laid out by hand, and what feeds what."""
+"""The picture of the pipeline: its rules as boxes, and what feeds what as arrows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-RULES = {  # rule -> column, row, what it does
-    "dataset": (0, 0, "render, or check yours"),
-    "initialise": (0, 2, "first weights"),
-    "index": (1, 0, "who, camera, split"),
-    "pretrain": (1, 2, "classify identities"),
-    "train": (2, 2, "triplet loss, hard triplets"),
-    "embed": (2, 1, "images to unit vectors"),
-    "embed_distractors": (3, 2, "a shard at a time"),
-    "retrieve": (3, 0, "the first ten places"),
-    "evaluate": (3, 1, "official protocols"),
-    "distract": (4, 2, "every gallery size"),
-    "tabulate": (4, 1, "Tables 1-4, findings"),
-    "illustrate": (4, 0, "Figures 1, 4, 5, 6"),
-    "draw": (5, 2, "Figure 7, curves"),
-    "publish": (5, 0, "this page"),
-}
-EDGES = (
-    ("dataset", "index"),
-    ("initialise", "pretrain"),
-    ("initialise", "train"),
-    ("index", "pretrain"),
-    ("index", "train"),
-    ("pretrain", "train"),
-    ("index", "embed"),
-    ("train", "embed"),
-    ("index", "embed_distractors"),
-    ("train", "embed_distractors"),
-    ("index", "retrieve"),
-    ("embed", "retrieve"),
-    ("index", "evaluate"),
-    ("embed", "evaluate"),
-    ("index", "distract"),
-    ("embed", "distract"),
-    ("embed_distractors", "distract"),
-    ("evaluate", "tabulate"),
-    ("distract", "tabulate"),
-    ("index", "illustrate"),
-    ("train", "illustrate"),
-    ("retrieve", "illustrate"),
-    ("evaluate", "illustrate"),
-    ("evaluate", "draw"),
-    ("distract", "draw"),
-    ("train", "draw"),
-    ("retrieve", "draw"),
-    ("index", "publish"),
-    ("evaluate", "publish"),
-    ("retrieve", "publish"),
-    ("tabulate", "publish"),
-    ("illustrate", "publish"),
-    ("draw", "publish"),
-)
 WIDE, TALL, ACROSS, DOWN = 160, 46, 206, 96  # of a box, and from one to the next, in SVG units
 
 
-def picture(jobs: Mapping[str, int]) -> dict[str, Any]:
-    """Give boxes and arrows for a template to draw: x, y, rule, what it does, how many jobs; paths with their ends."""
-    boxes = [
-        {"rule": rule, "x": column * ACROSS, "y": row * DOWN, "does": does, "jobs": jobs.get(rule, 0)}
-        for rule, (column, row, does) in RULES.items()
-    ]
-    return {"boxes": boxes, "arrows": [_arrow(*edge) for edge in EDGES], "wide": WIDE, "tall": TALL}
+def picture(pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    """Return boxes and arrows for a template to draw.
+
+    pipeline: "boxes", each with its rule, its column and row (at), what it does and how many jobs there are; "arrows",
+    pairs of rules. A box gets x and y, an arrow its path and its ends.
+    """
+    boxes = [{**box, "x": box["at"][0] * ACROSS, "y": box["at"][1] * DOWN} for box in pipeline["boxes"]]
+    places = {box["rule"]: box["at"] for box in boxes}
+    arrows = [_arrow(places, *ends) for ends in pipeline["arrows"]]
+    return {"boxes": boxes, "arrows": arrows, "wide": WIDE, "tall": TALL}
 
 
-def _arrow(start: str, end: str) -> dict[str, str]:
+def _arrow(places: Mapping[str, tuple[int, int]], start: str, end: str) -> dict[str, str]:
     """Draw from the right side of a box to the left side of another, or straight up or down in one column."""
-    (c, r, _), (d, s, _) = RULES[start], RULES[end]
+    (c, r), (d, s) = places[start], places[end]
     ends = {"from": start, "to": end}
     if c == d:
         x, down = c * ACROSS + WIDE / 2, s > r

@@ -9,7 +9,9 @@ The settings (as YAML):
     contact_sheet: true             # is there one?
     curves: [market-default-seed0]  # the runs of Figure 7; without any it is left out
     allow_missing: false            # true: say what was not run or drawn yet instead of stopping
-    jobs: {train: 48}               # how many each rule has
+    pipeline:                       # its picture: each rule with its column and row, and which feeds which
+      boxes: [{rule: train, at: [2, 2], does: triplet loss, jobs: 48}]
+      arrows: [[pretrain, train]]
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def publish(
         if not settings["allow_missing"]
         or (_has(indexes, about["dataset"]) and _has(places, run) and _has(queries, run))
     ]
-    write_text(out, page(content, list(_figures(figures, settings)), browsed, settings["jobs"]))
+    write_text(out, page(content, list(_figures(figures, settings)), browsed, settings["pipeline"]))
 
 
 def _figures(files: list[Path], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,163 @@
+"""Commands for a whole experiment: plan, check, fetch, verify, why."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reid_done_right.cli.options import Offline
+
+
+def plan(
+    params: Annotated[
+        Path, typer.Argument(help="The experiment's parameters, params.yaml; - reads JSON from standard input.")
+    ],
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only how many jobs there are.")] = False,
+    dvc: Annotated[
+        bool, typer.Option("--dvc", help="Write dvc.yaml beside the parameters, and print as with --quiet.")
+    ] = False,
+    fail_if_changed: Annotated[
+        bool, typer.Option("--fail-if-changed", help="With --dvc: exit with an error if dvc.yaml was out of date.")
+    ] = False,
+) -> None:
+    """Validate the parameters, write each job's settings where they changed, and print the rules and jobs as JSON.
+
+    With --dvc the same jobs are written as dvc.yaml, for `dvc repro`. DVC calls this command itself, with
+    --fail-if-changed, as it goes on with the old jobs otherwise; the same `dvc repro` again then has the new ones.
+    """
+    from reid_done_right import dvc as pipelines
+    from reid_done_right import params as parameters
+    from reid_done_right import plan as planning
+    from reid_done_right.artifacts import InputError, write_text
+
+    chosen = parameters.load(params)
+    jobs = planning.plan(chosen)
+    planning.write_settings(jobs, Path("results") / chosen.experiment / "settings")
+    if quiet or dvc:
+        for stage, members in jobs.items():
+            typer.echo(f"{stage:18}{len(members):5}")
+    else:
+        typer.echo(json.dumps(planning.rules(chosen, jobs)))
+    if dvc:
+        file = params.with_name("dvc.yaml")
+        text = pipelines.pipeline(chosen, jobs, Path(os.path.relpath(params)))
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
+            if fail_if_changed:
+                raise InputError(f"{file}: the parameters ask for other jobs; it is updated, run the same again")
+
+
+def check(
+    params: Annotated[
+        Path, typer.Argument(help="The experiment's parameters; - reads JSON from standard input.")
+    ] = Path("params.yaml"),
+    probe: Annotated[
+        bool, typer.Option(help="Measure a few updates of the real network, for the time estimate.")
+    ] = True,
+    decode: Annotated[bool, typer.Option(help="Decode every image; else headers and ends of files are read.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at folders, names and counts only, and print nothing but errors.")
+    ] = False,
+    only: Annotated[str, typer.Option(help="With --quick: datasets to look at, separated by commas.")] = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Say before anything runs what is there, missing or damaged, and how long the rest would take on this machine.
+
+    One page: each dataset (present, missing and how to get it, damaged files by name, counts against the published
+    ones), the first weights, disk and GPU memory needed and there, jobs done and to run with an estimate of their
+    time. Nothing is changed. Both engines run the quick part first.
+
+    Exit status: 0 ready, 1 something is missing, wrong or damaged, or the parameters have a mistake.
+    """
+    from reid_done_right import params as parameters
+    from reid_done_right.artifacts import write_json
+    from reid_done_right.readiness import survey as surveying
+
+    chosen = parameters.load(params)
+    if quick:
+        found = surveying.quick_survey(chosen, only.split(",") if only else None)
+    else:
+        from reid_done_right.readiness.page import show
+
+        found = surveying.survey(chosen, decode=decode, probe=probe)
+        show(found)
+    if json_file is not None:
+        write_json(json_file, found.as_json())
+    if quick:
+        for finding in found.failing:
+            typer.echo(f"reid: error: dataset {finding.name} is {finding.state}: {finding.told}", err=True)
+    if not found.ready:
+        raise typer.Exit(1)
+
+
+def fetch(
+    params: Annotated[Path, typer.Argument(help="The experiment's parameters, params.yaml.")],
+    offline: Offline = False,
+) -> None:
+    """Fetch, verify and unpack all that an experiment needs from outside, ahead of its run.
+
+    For machines without a network on the nodes that compute. Releases that are not free to fetch, and whatever else
+    is missing, are listed with what to obtain where and where to put it. A run fetches by itself what it lacks.
+    """
+    from reid_done_right import params as parameters
+    from reid_done_right import plan as planning
+    from reid_done_right.artifacts import InputError
+    from reid_done_right.running import fetch_for, is_from_outside
+
+    jobs = planning.plan(parameters.load(params))
+    missing = []
+    for name, job in [*jobs["dataset"].items(), *jobs["initialise"].items()]:
+        if is_from_outside(job.parameters):
+            try:
+                fetch_for(job.parameters, offline)
+                typer.echo(f"{name}: there")
+            except InputError as error:
+                missing.append(f"{name}: {error}")
+    if missing:
+        raise InputError("\n".join(["not all is there", *missing]))
+
+
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
+    images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+) -> None:
+    """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
+
+    Of results/<experiment>, the tables and figures in reports/<experiment> are checked too. Names each file that
+    changed, is missing, is stale or that no stage wrote, and what to do.
+
+    Exit status: 0 if all is whole, else 1.
+    """
+    from tqdm import tqdm
+
+    from reid_done_right.artifacts import write_json
+    from reid_done_right.store.trace import artifacts
+    from reid_done_right.store.trace import verify as verify_artifacts
+
+    reports = [Path("reports", folder.name) for folder in folders if folder.parent == Path("results")]
+    paths = [path for folder in [*folders, *filter(Path.is_dir, reports)] for path in artifacts(folder)]
+    found = verify_artifacts(paths, images, lambda listed: tqdm(listed, "verify", unit=" files"))
+    broken = [verdict for verdict in found if verdict.state != "whole"]
+    for verdict in broken:
+        typer.echo(f"{verdict.state:8}{verdict.path}: {verdict.told}")
+    if json_file is not None:
+        write_json(json_file, {str(verdict.path): {"state": verdict.state, "told": verdict.told} for verdict in found})
+    typer.echo(f"verify: {len(found) - len(broken)} of {len(found)} artifacts are whole", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def why(
+    file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
+    every: Annotated[bool, typer.Option("--all", help="Follow every input, not just the first of many alike.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
+) -> None:
+    """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
+    from reid_done_right.store.trace import show, trace
+
+    show(trace(file), every=every, parameters=parameters)

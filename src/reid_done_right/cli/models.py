@@ -1,0 +1,132 @@
+"""Commands for a trained model on photos: embed, search, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from reid_done_right.cli.options import Numerics, Rerank, file
+
+
+def embed_photos(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos, or a table of them (.csv).")],
+    model: Annotated[Path, file("The model that embeds them, written by `reid train`.")],
+    out: Annotated[Path, file("Where to write the gallery (.safetensors).")],
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="What their paths below the folder say of them, as in {person}/{camera}/{name}."),
+    ] = None,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Leave damaged photos out, and list them.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
+    numerics: Numerics = "portable",
+) -> None:
+    """Turn photos of your own into a gallery of unit vectors.
+
+    \b
+      reid embed-photos photos --model market-default-seed0.safetensors --out gallery.safetensors
+      reid search anna.jpg --model market-default-seed0.safetensors --gallery gallery.safetensors
+
+    All images in the folder and below it are embedded, or those that a table names: column path (relative to the
+    table's folder) and, if you know them, person_id and camera_id. After a kill, the same command goes on where it was.
+    A damaged photo is an error that names it; --allow-damaged leaves it out.
+    """
+    from reid_done_right.stages.embed_photos import embed_photos as embed_all
+
+    count = embed_all(photos, model, out, pattern=pattern, allow_damaged=allow_damaged, threads=threads)
+    typer.echo(f"embed-photos: {count:,} photos in {out}", err=True)
+
+
+def search(
+    queries: Annotated[
+        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO")
+    ],
+    gallery: Annotated[Path, file("Where to look: a gallery, written by `reid embed-photos`.")],
+    model: Annotated[Path, file("The model that made the gallery.")],
+    top: Annotated[int, typer.Option(help="How many places to show.")] = 10,
+    rerank: Rerank = "none",
+    html: Annotated[Path | None, file("Also write a page with the pictures (.html).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
+    numerics: Numerics = "portable",
+) -> None:
+    """Find the photos of a gallery that look most like the person on each of yours.
+
+    Exact: every photo of the gallery is compared.
+    Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
+    A match is a likeness, not an identification.
+    """
+    from reid_done_right.stages.search import search as search_gallery
+
+    how: dict[str, Any] = {"top": top, "rerank": rerank}
+    found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
+    _print_places(found, rerank != "none")
+    if html is not None:
+        typer.echo(f"search: wrote {html}", err=True)
+
+
+def _print_places(found: Any, reranked: bool) -> None:
+    """Print a table a query; where there is no terminal, with lines as long as they are."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    for each in found:
+        labels = [name for name in ("person", "camera") if name in each.hits[0].labels]
+        table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+        table.add_column("", justify="right")
+        table.add_column("similarity", justify="right")
+        if reranked:
+            table.add_column("re-ranked", justify="right")
+        for name in labels:
+            table.add_column(name)
+        table.add_column("photo", overflow="fold")
+        for place, hit in enumerate(each.hits, 1):
+            scores = [f"{hit.similarity:.3f}", *([f"{hit.score:.3f}"] if reranked else [])]
+            cells = [str(place), *scores, *(hit.labels[name] for name in labels), hit.path]
+            table.add_row(*map(Text, cells))
+        console.print(Text(each.query, style="bold"))
+        console.print(table)
+
+
+def export(
+    model: Annotated[Path, file("The model, written by `reid train`.")],
+    out: Annotated[Path, file("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
+    form: Annotated[
+        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx runs anywhere, torch-export in PyTorch.")
+    ] = "onnx",
+    opset: Annotated[int, typer.Option(help="ONNX: version of its operators, 18 to 25.")] = 18,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far a value of an embedding may be from the module's.")
+    ] = 1e-4,
+    scores: Annotated[
+        Path | None, file("Scores for the card, written by `reid evaluate`.  [default: those of the model's run]")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What the card says of the training data.  [default: from the run]")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="What the card says of the licence.  [default: from the run]")
+    ] = None,
+) -> None:
+    """Write a model for other programs, with its model card.
+
+    It takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of any one size, and gives unit vectors
+    (B, D); normalisation is inside, scaling to the largest side is yours (the card says how). The file is run on random
+    images of three shapes and compared with the module before it is written.
+    """
+    from reid_done_right.stages.export import export as export_model
+
+    how: dict[str, Any] = {"form": form, "opset": opset, "tolerance": tolerance}
+    told: dict[str, Any] = {"scores": scores, "data": data, "licence": licence}
+    difference = export_model(model, out, **how, **told)
+    typer.echo(
+        f"export: differs from the module by at most {difference:.1e} on random images of three shapes", err=True
+    )
+    typer.echo(f"export: wrote {out} and {out}.md", err=True)

@@ -1,0 +1,220 @@
+"""Commands for embeddings and scores: score, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from reid_done_right.cli.options import Numerics, Rerank, file, folder
+
+
+def compare(
+    ours: Annotated[
+        str, typer.Argument(help="A file or folder of queries, or a name such as embedded/market-default.")
+    ],
+    theirs: Annotated[str, typer.Argument(help="What to compare it with, given likewise.")],
+    metrics: Annotated[str, typer.Option(help="What to compare: mAP and rank-k, separated by commas.")] = "mAP,rank-1",
+    results: Annotated[Path, folder("Where names are looked up.")] = Path("results"),
+    csv: Annotated[Path | None, file("Also write the numbers, as fractions (.csv).")] = None,
+) -> None:
+    """Compare two variants, runs, experiments or checkouts query by query: OURS less THEIRS, its interval, its p-value.
+
+    \b
+      reid compare embedded/market-default embedded/market-flip      two variants, over the seeds that both have
+      reid compare results/embedded ../other/results/embedded      two experiments: all runs of one name
+      reid compare a.parquet b.parquet       two files of `reid score --per-query`
+
+    The interval (95 %) and p speak of other queries, not of other seeds; the seeds' own differences stand beside them.
+    """
+    from reid_done_right.artifacts import InputError
+    from reid_done_right.stages.compare import compare as compare_sides
+
+    if wrong := [name for name in metrics.split(",") if name != "mAP" and not name.removeprefix("rank-").isdecimal()]:
+        raise InputError(f"--metrics {wrong[0]!r}: expected mAP or rank-k, as in mAP,rank-1,rank-5")
+    typer.echo(compare_sides(ours, theirs, metrics=metrics.split(","), results=results, csv=csv))
+
+
+def score(
+    query: Annotated[Path, file("Embeddings of the queries, .npz or .safetensors.")],
+    gallery: Annotated[Path, file("Embeddings of the gallery, junk and distractors included.")],
+    out: Annotated[Path, file("Where to write the scores (.json), fractions in [0, 1].")],
+    protocol: Annotated[
+        str, typer.Option(help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars or person-search.")
+    ] = "market1501",
+    per_query: Annotated[
+        Path | None, file("Where to write AP by both rules and the rank of the first hit of every query (.parquet).")
+    ] = None,
+    ranks: Annotated[str, typer.Option(help="CMC at these ranks too, besides 1, 5 and 10; as in 20,50.")] = "",
+    multi_query: Annotated[
+        Path | None, file("More images of the queries' people: each query is pooled from those of its camera.")
+    ] = None,
+    pool: Annotated[Literal["mean", "max"], typer.Option(help="How those, or the frames of mars, are pooled.")] = (
+        "mean"
+    ),
+    normalise_frames: Annotated[
+        bool, typer.Option(help="Normalise the frames of mars before pooling; its official code does not.")
+    ] = True,
+    distractors: Annotated[Path | None, file("Embeddings of images that show nobody of the benchmark.")] = None,
+    sizes: Annotated[str, typer.Option(help="How many of them to add, each scored; as in 0,100000,500000.")] = "",
+    draws: Annotated[int, typer.Option(help="How many times to choose them at random.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of these draws, and of the confidence interval of mAP.")] = 0,
+    rerank: Rerank = "none",
+    query_neighbours: Annotated[
+        int | None, typer.Option(min=0, help="qe-dba: neighbours averaged into a query.  [default: 5]")
+    ] = None,
+    database_neighbours: Annotated[
+        int | None, typer.Option(min=0, help="qe-dba: neighbours averaged into a gallery item.  [default: 10]")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0, help="qe-dba: power of the similarity that weighs a neighbour.  [default: 0: all alike]"),
+    ] = None,
+    self_counts: Annotated[
+        bool | None, typer.Option("--self-counts", help="qe-dba: the item itself is one of its neighbours.")
+    ] = None,
+    order: Annotated[
+        Literal["database-first", "query-first"] | None,
+        typer.Option(help="qe-dba: queries are averaged with augmented or with raw items.  [default: database-first]"),
+    ] = None,
+    k1: Annotated[
+        int | None, typer.Option(min=1, help="k-reciprocal: size of the neighbourhoods.  [default: 20]")
+    ] = None,
+    k2: Annotated[int | None, typer.Option(help="k-reciprocal: neighbours averaged afterwards.  [default: 6]")] = None,
+    lambda_value: Annotated[
+        float | None,
+        typer.Option("--lambda", min=0, max=1, help="k-reciprocal: weight of the original distance.  [default: 0.3]"),
+    ] = None,
+    variant: Annotated[
+        Literal["matlab", "python", "squared-twice"] | None,
+        typer.Option(help="k-reciprocal: the authors' code or a port of it.  [default: matlab]"),
+    ] = None,
+    same_camera_is_junk: Annotated[
+        bool | None,
+        typer.Option(
+            "--same-camera-is-junk/--same-camera-counts",
+            help="Rule: delete what a query's own camera saw of its person. For one-camera data: --same-camera-counts.",
+        ),
+    ] = None,
+    junk_id: Annotated[
+        str | None, typer.Option(metavar="<int|none>", help="Rule: delete gallery items of this id.")
+    ] = None,
+    distractor_id: Annotated[
+        str | None, typer.Option(metavar="<int|none>", help="Rule: gallery items of this id are nobody.")
+    ] = None,
+    cut: Annotated[int | None, typer.Option(help="Rule: only so many places of the gallery are ranked.")] = None,
+    ap_rule: Annotated[
+        Literal["trapezoid", "step"] | None, typer.Option(help="Rule: the AP behind mAP; both are always given.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where PyTorch is to compute, such as cuda.  [default: compiled loops on the CPU]"),
+    ] = None,
+    numerics: Numerics = "portable",
+) -> None:
+    """Score embeddings of any framework by a benchmark's official protocol, exactly and in bounded memory.
+
+    A file holds arrays, a row an image:
+
+    \b
+      embeddings   (N, D) floats, normalised if they are not
+      person_id    (N,) whole numbers; in the gallery -1 is junk, 0 a distractor
+      camera_id    (N,) whole numbers
+      tracklet_id  (N,) mars: rows are frames, and the gallery holds the queries
+      image_id     (N,) person-search: the photo of each box; in the query file
+                   also lists and pointers, each query's gallery of photos
+
+    \b
+      np.savez("query.npz", embeddings=features, person_id=ids, camera_id=cams)
+      reid score --query query.npz --gallery gallery.npz --out scores.json
+
+    docs/scoring.md has an example of every protocol, and the same as a function on arrays. Options that begin with
+    "Rule" change the protocol for a benchmark of your own.
+    """
+    from reid_done_right.artifacts import read_json
+    from reid_done_right.stages.score import score as score_files
+
+    rules = {"same_camera_is_junk": same_camera_is_junk, "cut": cut, "ap_rule": ap_rule}
+    changes: dict[str, Any] = {name: value for name, value in rules.items() if value is not None}
+    ids = {"junk_id": junk_id, "distractor_id": distractor_id}
+    changes |= {name: _id(name, text) for name, text in ids.items() if text is not None}
+    options: dict[str, dict[str, Any]] = {
+        "qe-dba": {
+            "query_neighbours": query_neighbours,
+            "database_neighbours": database_neighbours,
+            "alpha": alpha,
+            "self_counts": self_counts,
+            "order": order,
+        },
+        "k-reciprocal": {"k1": k1, "k2": k2, "lambda_value": lambda_value, "variant": variant},
+    }
+    score_files(
+        query,
+        gallery,
+        out,
+        protocol=protocol,
+        changes=changes,
+        multi_query=multi_query,
+        pool=pool,
+        normalise_frames=normalise_frames,
+        rerank=rerank,
+        options=_chosen(options, rerank),
+        distractors=distractors,
+        sizes=_whole_numbers("--sizes", sizes),
+        draws=draws,
+        ranks=_whole_numbers("--ranks", ranks),
+        seed=seed,
+        per_query=per_query,
+        threads=threads,
+        device=device,
+    )
+    _print_scores(read_json(out))
+    typer.echo(f"score: wrote {out}" + (f" and {per_query}" if per_query else ""), err=True)
+
+
+def _id(name: str, text: str) -> int | None:
+    from reid_done_right.artifacts import InputError
+
+    try:
+        return None if text == "none" else int(text)
+    except ValueError:
+        raise InputError(f"--{name.replace('_', '-')} {text!r}: expected a whole number or none") from None
+
+
+def _chosen(options: Mapping[str, Mapping[str, Any]], rerank: str) -> dict[str, Any]:
+    """Give the options of the re-ranking that were given; refuse those of another one, which would change nothing."""
+    from reid_done_right.artifacts import InputError
+
+    for name, members in options.items():
+        given = [option for option, value in members.items() if value is not None]
+        if given and name != rerank:
+            option = "lambda" if given[0] == "lambda_value" else given[0].replace("_", "-")
+            raise InputError(f"--{option} belongs to --rerank {name}, but it is {rerank}")
+    return {option: value for option, value in options.get(rerank, {}).items() if value is not None}
+
+
+def _print_scores(found: Mapping[str, Any]) -> None:
+    ranks = [name for name in found if name.removeprefix("rank").isdigit()]
+    typer.echo("  ".join(f"{name} {100 * found[name]:.2f}" for name in ("mAP", "mAP_step", *ranks)))
+    low, high = found["mAP_interval"]["low"], found["mAP_interval"]["high"]
+    sure = "" if low is None else f", 95 % interval over queries {100 * low:.2f} to {100 * high:.2f}"
+    typer.echo(f"score: {found['queries']} queries, mAP by the {found['ap_rule']} rule{sure}", err=True)
+    if found["queries_without_match"]:
+        missing = f"{found['queries_without_match']} of them have no match in the gallery and score 0"
+        typer.echo(f"score: {missing} (in the mean, as the official code does)", err=True)
+    swept = found.get("distractors", {"sizes": []})
+    for i, size in enumerate(swept["sizes"]):
+        means = (f"{name} {100 * sum(swept[name][i]) / swept['draws']:.2f}" for name in ("mAP", "mAP_step", "rank1"))
+        typer.echo(f"{size:,} distractors: {'  '.join(means)}")
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    from reid_done_right.artifacts import InputError
+
+    try:
+        return [int(number) for number in text.split(",") if number]
+    except ValueError:
+        raise InputError(f"{option} {text!r}: expected numbers separated by commas, as in 0,100000") from None

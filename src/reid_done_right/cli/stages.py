@@ -1,0 +1,155 @@
+"""The commands of the stages, made from the graph: `reid dataset` to `reid publish`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reid_done_right import dag
+from reid_done_right.cli.options import Offline, compute_as, file, folder
+
+Function = Callable[..., object]
+
+
+def _dataset() -> Function:
+    from reid_done_right.stages.dataset import dataset
+
+    return dataset
+
+
+def _index() -> Function:
+    from reid_done_right.stages.index import index
+
+    return index
+
+
+def _initialise() -> Function:
+    from reid_done_right.stages.initialise import initialise
+
+    return initialise
+
+
+def _pretrain() -> Function:
+    from reid_done_right.stages.pretrain import pretrain
+
+    return pretrain
+
+
+def _train() -> Function:
+    from reid_done_right.stages.train import train
+
+    return train
+
+
+def _embed() -> Function:
+    from reid_done_right.stages.embed import embed
+
+    return embed
+
+
+def _evaluate() -> Function:
+    from reid_done_right.stages.evaluate import evaluate
+
+    return evaluate
+
+
+def _distract() -> Function:
+    from reid_done_right.stages.distract import distract
+
+    return distract
+
+
+def _retrieve() -> Function:
+    from reid_done_right.stages.retrieve import retrieve
+
+    return retrieve
+
+
+def _tabulate() -> Function:
+    from reid_done_right.stages.tabulate import tabulate
+
+    return tabulate
+
+
+def _illustrate() -> Function:
+    from reid_done_right.stages.illustrate import illustrate
+
+    return illustrate
+
+
+def _draw() -> Function:
+    from reid_done_right.stages.draw import draw
+
+    return draw
+
+
+def _publish() -> Function:
+    from reid_done_right.stages.publish import publish
+
+    return publish
+
+
+LOADERS: Mapping[str, Callable[[], Function]] = {
+    "dataset": _dataset,
+    "index": _index,
+    "initialise": _initialise,
+    "pretrain": _pretrain,
+    "train": _train,
+    "embed": _embed,
+    "evaluate": _evaluate,
+    "distract": _distract,
+    "retrieve": _retrieve,
+    "tabulate": _tabulate,
+    "illustrate": _illustrate,
+    "draw": _draw,
+    "publish": _publish,
+}
+"""Stage -> what imports its function, when it is to compute."""
+
+
+def commands() -> tuple[Function, ...]:
+    """Return a function for each stage that takes its options, for typer to make a command of."""
+    return tuple(_command(name, dag.STAGES[name]) for name in dag.COMMANDS)
+
+
+def _command(name: str, stage: dag.Stage) -> Function:
+    def command(*, settings: Path, threads: int | None = None, offline: bool = False, **places: Path) -> None:
+        compute_as(_arithmetic(settings))
+        from reid_done_right.running import run
+
+        told = run(name, LOADERS[name], settings, places, threads=threads, offline=offline)
+        if told is not None:
+            typer.echo(told, err=True)
+
+    kinds: dict[str, Any] = {
+        "settings": file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")
+    }
+    for key, option in dag.options(stage).items():
+        kinds[key] = (folder if option.kind == "folder" else file)(option.help)
+    parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
+    if stage.threads:
+        how = typer.Option(help="Threads or processes to work with.")
+        parameters.append(_parameter("threads", Annotated[int, how], 1))
+    if stage.fetches:
+        parameters.append(_parameter("offline", Offline, False))
+    command.__name__, command.__doc__ = name, stage.help
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _arithmetic(settings: Path) -> str:
+    """Return portable or native, as the settings say; what else is wrong with them is told when they are read."""
+    try:
+        return str(json.loads(settings.read_text(encoding="utf-8"))["parameters"]["numerics"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return "portable"
+
+
+def _parameter(name: str, kind: Any, default: Any = Parameter.empty) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=default)

@@ -1,0 +1,73 @@
+"""The graph: stage functions take what it says, and what is added to it reaches every engine."""
+
+import json
+from inspect import signature
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import Checkout, copy_of_the_project
+from reid_done_right import dag
+from reid_done_right.cli.stages import LOADERS
+from reid_done_right.dag import COMMANDS, STAGES
+from tiny import changed
+
+SCORED = "results/tiny/evaluate/market-raw-seed0.json"
+
+
+def test_every_stage_has_a_function() -> None:
+    assert tuple(LOADERS) == COMMANDS
+    assert [load().__name__ for load in LOADERS.values()] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_stage_function_takes_what_the_graph_says(name: str) -> None:
+    stage = STAGES[name]
+    given = {"settings", *stage.reads, *(["out"] if stage.folder else stage.writes)}
+    given |= {argument for argument in (stage.fetches, stage.threads and "workers") if argument}
+    assert set(signature(LOADERS[name]()).parameters) == given
+
+
+def test_every_input_is_written_before_it_is_read() -> None:
+    order = list(STAGES)
+    assert all(order.index(writer) < order.index(reader) for writer, reader in dag.edges())
+    fed = {reader for _, reader in dag.edges()}
+    assert set(order) - fed == {"dataset", "initialise"}
+
+
+def test_no_two_boxes_of_the_picture_are_in_one_place() -> None:
+    assert len({stage.box for stage in STAGES.values()}) == len(STAGES)
+
+
+@pytest.mark.workflow
+def test_an_input_more_is_one_entry_and_an_argument(tmp_path: Path) -> None:
+    """Of `evaluate`, say: both engines pass it, both go by its content, and the job runs."""
+    checkout = Checkout(copy_of_the_project(tmp_path))
+    checkout.edit(
+        "src/reid_done_right/dag.py",
+        'box=(3, 1),\n        environment="numeric",\n        reads={"index": INDEX, "embeddings": EMBEDDINGS},',
+        'box=(3, 1),\n        environment="numeric",\n'
+        '        reads={"index": INDEX, "embeddings": EMBEDDINGS, "licence": Read("LICENSE", "What else to read.")},',
+    )
+    checkout.edit(
+        "src/reid_done_right/stages/evaluate.py", "embeddings: Path, out:", "embeddings: Path, licence: Path, out:"
+    )
+    checkout.edit(
+        "src/reid_done_right/stages/evaluate.py",
+        "    rows = read_index(index)\n",
+        "    print(licence.read_text())\n    rows = read_index(index)\n",
+    )
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed({"resources": {}})))
+    assert "--licence" in checkout.run("reid evaluate --help")
+    checkout.run("reid plan params.yaml --dvc")
+    evaluate = yaml.safe_load((tmp_path / "dvc.yaml").read_text())["stages"]["evaluate"]["do"]
+    assert "LICENSE" in evaluate["deps"] and " --licence LICENSE --out " in evaluate["cmd"]
+    log = tmp_path / "results/tiny/logs/evaluate/market-raw-seed0.log"
+    checkout.run(f"snakemake --cores 2 {SCORED}")
+    assert "MIT License" in log.read_text() and json.loads((tmp_path / SCORED).read_text())["results"]
+    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@market-raw-seed0")) == []
+    checkout.edit("LICENSE", "MIT License", "Another licence")
+    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {SCORED}")) == ["evaluate market-raw-seed0"]
+    assert "Another licence" in log.read_text()
+    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@market-raw-seed0")) == []
