@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -98,23 +97,22 @@ def files_of_the_project(repository: bool) -> Iterator[str]:
         listed = git("ls-files", "--cached", "--others", "--exclude-standard", "-z").stdout.decode()
         yield from (name for name in listed.split("\0") if (ROOT / name).is_file())
         return
-    lines = (ROOT / ".gitignore").read_text().splitlines() + [
-        f"/.dvc{line}" for line in _lines(ROOT / ".dvc/.gitignore")
-    ]
-    left_out = [line.rstrip("/") for line in [*lines, "/.git"] if not line.startswith("#")]
+    lines = [*_lines(ROOT / ".gitignore"), *(f"/.dvc{line}" for line in _lines(ROOT / ".dvc/.gitignore")), "/.git"]
     for folder, folders, names in os.walk(ROOT):
-        there = Path(folder).relative_to(ROOT)
-        folders[:] = [name for name in folders if not _matches(there / name, left_out)]
-        yield from (str(there / name) for name in names if not _matches(there / name, left_out))
+        there = Path("/") / Path(folder).relative_to(ROOT)
+        folders[:] = [name for name in folders if not _ignored(there / name, lines)]
+        of_files = [line for line in lines if not line.endswith("/")]
+        yield from (str(there / name)[1:] for name in names if not _ignored(there / name, of_files))
 
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _matches(path: Path, patterns: Iterable[str]) -> bool:
-    """Tell whether a relative path is one of a few of git's patterns: /a/b from the top, else a name anywhere."""
-    return any(fnmatch(f"/{path}" if pattern.startswith("/") else path.name, pattern) for pattern in patterns)
+def _ignored(path: Path, lines: Iterable[str]) -> bool:
+    """Tell whether the last line of a .gitignore that matches a path, whose root is the project, is without a "!"."""
+    matching = [line for line in lines if path.match(line.removeprefix("!").rstrip("/") or "#")]
+    return bool(matching) and not matching[-1].startswith("!")
 
 
 def _compile() -> None:

@@ -77,6 +77,7 @@ def published(name: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED.values(), *FAMILIES])
+@pytest.mark.slow
 def test_torchvisions_files_load_and_give_its_features(name: str) -> None:
     theirs, section = torchvisions(name), described(name)
     assert architecture("mine", section) == name
@@ -181,6 +182,7 @@ def test_images_too_small_for_a_family_are_told(family: str, smallest: int) -> N
             backbone(torch.zeros(1, 3, 96, smallest - 1))
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_for_its_families_only() -> None:
     script = "from reid_done_right.models.embedder import *; build({'block': 'basic', 'blocks': [1] * 4}); import sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()

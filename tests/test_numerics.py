@@ -77,6 +77,7 @@ runpy.run_path({str(ROOT / "tests/chain.py")!r}, run_name="__main__")
     assert json.loads(printed[printed.index("{") :]) == json.loads((ROOT / "tests/structure/portable.json").read_text())
 
 
+@pytest.mark.slow
 def test_mkl_says_what_it_is_asked_for() -> None:
     """Else the test above could not fail."""
     assert "MKL_VERBOSE SGEMM" in python("import torch; torch.ones(8, 8) @ torch.ones(8, 8)", MKL_VERBOSE="1")
@@ -119,6 +120,7 @@ except ValueError as error:
 
 
 @supported
+@pytest.mark.slow
 def test_package_imported_by_a_program_computes_portably() -> None:
     code = "import reid_done_right as r; r.rank; from reid_done_right import numerics; print(numerics.in_force())"
     assert python(code) == "portable\n"

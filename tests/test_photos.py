@@ -70,6 +70,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- the package
 
 
+@pytest.mark.slow
 def test_the_package_is_light_and_who_ranks_or_scores_needs_no_torch(tmp_path: Path) -> None:
     code = """
 import sys, reid_done_right

@@ -116,6 +116,7 @@ def test_dukemtmc_has_the_published_counts(tmp_path: Path) -> None:
     assert first_hits_possible(index)
 
 
+@pytest.mark.slow
 def test_mars_has_the_counts_of_its_official_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million empty files would only show that the disk is slow: that all frames are there is tested elsewhere."""
     monkeypatch.setattr(mars, "expect_files", lambda root, paths, listed_in: None)
