@@ -512,6 +512,6 @@ def imported(module: str) -> set[str]:
                 name == "reid_done_right.artifacts"
             ):  # weights are read and written by stages that import torch themselves
                 names = [each for each in names if each.split(".")[0] != "torch"]
-            waiting += [each for each in names if each.startswith("reid_done_right.")]
+            waiting += [each for each in names if each.startswith(tuple(f"{package}." for package in keys.PACKAGES))]
             packages |= {each.split(".")[0] for each in names[:1]}
-    return packages - set(sys.stdlib_module_names) - {"reid_done_right", "pedestrians"}
+    return packages - set(sys.stdlib_module_names) - set(keys.PACKAGES)
