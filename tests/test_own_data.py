@@ -17,8 +17,8 @@ from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.readers.own import Photos, index_photos, unmatched
 from reid_done_right.data.readers.table import read_table
 from reid_done_right.data.splits import choose_queries, training_persons
+from reid_done_right.data.tasks import protocol_tasks
 from reid_done_right.params import Params
-from reid_done_right.stages.evaluate import tasks
 from tiny import changed
 
 
@@ -327,10 +327,10 @@ def test_tracklets_are_chosen_and_scored_whole() -> None:
     vectors = np.random.default_rng(0).normal(size=(len(rows), 8)).astype(np.float32)
     embedded = Embeddings(rows, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     own = {"items": "tracklet", "same_camera_is_junk": True, "ap_rule": "step"}
-    (task,) = tasks(index, embedded, {"format": "csv", "protocol": own, "tracklets": "mean"})
-    assert (task.protocol, len(task.query), len(task.gallery), task.rule.ap_rule) == ("tracklet", 4, 4, "step")
+    ((name, task),) = protocol_tasks(index, embedded, {"format": "csv", "protocol": own, "tracklets": "mean"})
+    assert (name, len(task.query), len(task.gallery), task.rule.ap_rule) == ("tracklet", 4, 4, "step")
     first = embedded.of(index.query[index.tracklet_id[index.query] == queries[0]]).mean(axis=0)
-    np.testing.assert_allclose(task.query[0], first / np.linalg.norm(first), rtol=1e-5)
+    np.testing.assert_allclose(task.query.embeddings[0], first / np.linalg.norm(first), rtol=1e-5)
 
 
 def test_the_protocol_is_the_one_chosen() -> None:
@@ -339,8 +339,8 @@ def test_the_protocol_is_the_one_chosen() -> None:
     embedded = Embeddings(rows, np.eye(len(rows), dtype=np.float32))
     for junk in (True, False):
         own = {"items": "image", "same_camera_is_junk": junk, "ap_rule": "trapezoid"}
-        (task,) = tasks(index, embedded, {"format": "folder", "protocol": own, "multi_query": "mean"})
-        assert task.rule.same_camera_is_junk is junk and task.protocol == "single-query"
+        ((name, task),) = protocol_tasks(index, embedded, {"format": "folder", "protocol": own, "multi_query": "mean"})
+        assert task.rule.same_camera_is_junk is junk and name == "single-query"
 
 
 ONE_CAMERA = [(p, "1", "1", "train" if p in "ab" else "test") for p in "abcd" for _ in range(3)]
