@@ -29,6 +29,7 @@ LAYERS = {  # of the API, in the order of a reader's interest
     "readiness": "what `reid check` looks at",
     "artifacts": "file formats",
     "params": "parameters",
+    "dag": "the graph, once",
     "plan": "parameters to jobs",
     "store": "content-addressed results",
 }
@@ -177,9 +178,10 @@ def summary(module: str) -> str:
 
 def pipeline() -> str:
     """Draw the rules of the pipeline and what feeds what, as the page of the report does."""
+    from reid_done_right.dag import STAGES, drawing
     from reid_done_right.reporting.pipeline import picture
 
-    drawn = picture({})
+    drawn = picture(drawing(dict.fromkeys(STAGES, 0)))
     wide, tall = drawn["wide"], drawn["tall"]
     head = '<defs><marker id="head" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     head += '<path d="M0 0L8 4L0 8z"/></marker></defs>'
@@ -187,7 +189,7 @@ def pipeline() -> str:
     boxes = "".join(
         f'<g transform="translate({box["x"]},{box["y"]})"><rect width="{wide}" height="{tall}" rx="6"/>'
         f'<text x="{wide / 2}" y="19">{box["rule"]}</text>'
-        f'<text class="does" x="{wide / 2}" y="36">{box["does"].replace("this page", "one page")}</text></g>'
+        f'<text class="does" x="{wide / 2}" y="36">{box["does"]}</text></g>'
         for box in drawn["boxes"]
     )
     right, bottom = (max(box[side] for box in drawn["boxes"]) for side in "xy")

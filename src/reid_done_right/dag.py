@@ -96,6 +96,10 @@ def _result(stage: str, kind: str, job: str = "{job}") -> str:
     return f"results/{{experiment}}/{stage}/{job}.{kind}"
 
 
+def _written(stage: str, kind: str, what: str, job: str = "{job}") -> Write:
+    return Write(_result(stage, kind, job), f"Where to write {what} (.{kind}).")
+
+
 SETTINGS = "results/{experiment}/settings/{stage}/{job}.json"
 """Where the plan writes the settings of a job, which every job reads."""
 
@@ -153,7 +157,7 @@ CURVES = Read(
     "Folder of the distractor curves, .json and .parquet, written by `reid distract`.",
     _named("curves"),
 )
-LOG = Write("", "Where to write the training log: a row an update (.csv).")
+LOG = "the training log, a row an update"
 REPORT = "The report's folder, reports/<experiment>."
 
 EMBED = Stage(
@@ -164,11 +168,8 @@ EMBED = Stage(
     brief="images to unit vectors",
     box=(2, 1),
     environment="torch",
-    reads={
-        "index": INDEX,
-        "embedder": Read(_result("train", "safetensors"), "The embedder, written by `reid train`."),
-    },
-    writes={"out": Write(_result("embed", "safetensors"), "Where to write the embeddings (.safetensors).")},
+    reads={"index": INDEX, "embedder": Read(_result("train", "safetensors"), "The embedder, written by `reid train`.")},
+    writes={"out": _written("embed", "safetensors", "the embeddings")},
 )
 
 STAGES = {
@@ -187,7 +188,7 @@ STAGES = {
                 when="source.render",
                 tracked=False,
             ),
-            "out": Write(_result("dataset", "json"), "Where to write the manifest (.json)."),
+            "out": _written("dataset", "json", "the manifest"),
         },
         fetches="receipt",
         threads=True,
@@ -203,7 +204,7 @@ STAGES = {
         reads={
             "manifest": Read(_result("dataset", "json"), "The dataset's manifest, written by `reid dataset` (.json).")
         },
-        writes={"out": Write(_result("index", "parquet"), "Where to write the index (.parquet).")},
+        writes={"out": _written("index", "parquet", "the index")},
         threads=True,
     ),
     "initialise": Stage(
@@ -214,9 +215,7 @@ STAGES = {
         brief="first weights",
         box=(0, 2),
         environment="torch",
-        writes={
-            "out": Write(_result("initialise", "safetensors"), "Where to write the backbone's weights (.safetensors).")
-        },
+        writes={"out": _written("initialise", "safetensors", "the backbone's weights")},
         fetches="weights",
         priority=100,
     ),
@@ -236,8 +235,8 @@ STAGES = {
             ),
         },
         writes={
-            "out": Write(_result("pretrain", "safetensors"), "Where to write the backbone's weights (.safetensors)."),
-            "log": replace(LOG, path=_result("pretrain", "csv")),
+            "out": _written("pretrain", "safetensors", "the backbone's weights"),
+            "log": _written("pretrain", "csv", LOG),
         },
         priority=50,
     ),
@@ -258,10 +257,7 @@ STAGES = {
                 by=("initialise", "pretrain"),
             ),
         },
-        writes={
-            "out": Write(_result("train", "safetensors"), "Where to write the embedder (.safetensors)."),
-            "log": replace(LOG, path=_result("train", "csv")),
-        },
+        writes={"out": _written("train", "safetensors", "the embedder"), "log": _written("train", "csv", LOG)},
         priority=20,
     ),
     "embed": EMBED,
@@ -273,7 +269,7 @@ STAGES = {
             **EMBED.reads,
             "embedder": replace(EMBED.reads["embedder"], path=_result("train", "safetensors", "{run}")),
         },
-        writes={"out": replace(EMBED.writes["out"], path=_result("distractors/{run}", "safetensors", "{shard}"))},
+        writes={"out": _written("distractors/{run}", "safetensors", "the embeddings", "{shard}")},
         job="{run}-{shard}",
         command="embed",
     ),
@@ -287,10 +283,8 @@ STAGES = {
         environment="numeric",
         reads={"index": INDEX, "embeddings": EMBEDDINGS},
         writes={
-            "out": Write(_result("evaluate", "json"), "Where to write the scores (.json)."),
-            "queries": Write(
-                _result("evaluate", "parquet"), "Where to write AP and first hit of every query (.parquet)."
-            ),
+            "out": _written("evaluate", "json", "the scores"),
+            "queries": _written("evaluate", "parquet", "AP and first hit of every query"),
         },
     ),
     "distract": Stage(
@@ -310,11 +304,8 @@ STAGES = {
             ),
         },
         writes={
-            "out": Write(_result("distract", "json"), "Where to write the curve (.json)."),
-            "queries": Write(
-                _result("distract", "parquet"),
-                "Where to write every query's AP with fewest and most distractors (.parquet).",
-            ),
+            "out": _written("distract", "json", "the curve"),
+            "queries": _written("distract", "parquet", "every query's AP with fewest and most distractors"),
         },
     ),
     "retrieve": Stage(
@@ -326,12 +317,8 @@ STAGES = {
         environment="numeric",
         reads={"index": INDEX, "embeddings": EMBEDDINGS},
         writes={
-            "out": Write(
-                _result("retrieve", "parquet"), "Where to write the first places of every ranked list (.parquet)."
-            ),
-            "similarities": Write(
-                _result("retrieve", "json"), "Where to write histograms of the similarities (.json)."
-            ),
+            "out": _written("retrieve", "parquet", "the first places of every ranked list"),
+            "similarities": _written("retrieve", "json", "histograms of the similarities"),
         },
     ),
     "tabulate": Stage(
