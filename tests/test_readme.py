@@ -11,11 +11,10 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from conftest import ROOT, Checkout, committed, copy_of_the_project
 from photos import shrink, write_photos
@@ -233,57 +232,6 @@ def test_numbers_of_jobs_are_the_plans(file: str) -> None:
     jobs = plan(load(ROOT / file))
     text = f"{sum(map(len, jobs.values()))} jobs, {len(jobs['train'])} of them trainings"
     assert text in README.read_text()
-
-
-def test_every_parameter_is_documented_with_its_values() -> None:
-    from reid_done_right.params import Params
-
-    lines = [line.split("|") for line in parameters_table().splitlines() if line.startswith("| `")]
-    rows = [(key.strip(" `"), paper, embedded) for _, key, _, paper, embedded, _ in lines]
-    assert {key for key, *_ in rows} == keys(Params)
-    for column, file in ((1, "experiments/paper/params.yaml"), (2, "params.yaml")):
-        content = Params.model_validate(yaml.safe_load((ROOT / file).read_text())).model_dump()
-        for row in rows:
-            if row[column].strip():
-                value: Any = content
-                for part in row[0].split("."):
-                    value = value[part]
-                assert yaml.safe_load(row[column]) == value, f"{row[0]}: docs/choices.md is not {file}"
-
-
-def test_what_sets_a_choice_is_a_parameter() -> None:
-    from reid_done_right.params import Params
-
-    page = (ROOT / "docs/choices.md").read_text().replace(parameters_table(), "")
-    sections = "|".join(Params.model_fields)
-    known = keys(Params)
-    for key in re.findall(rf"`((?:{sections})\.[\w.*]+)`", page):
-        assert key in known or any(other.startswith(f"{key}.") for other in known), key
-
-
-def parameters_table() -> str:
-    return (ROOT / "docs/choices.md").read_text().split("\n## Every parameter\n")[1]
-
-
-def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """Give the dotted keys of a section of the parameters; * for a name of the user's choice."""
-    found: set[str] = set()
-    for name, field in model.model_fields.items():
-        inner = models(field.annotation)
-        place = f"{prefix}{name}" + (".*" if inner and re.search(r"\b(dict|list)\[", str(field.annotation)) else "")
-        if name in ("table2", "table3", "table4"):
-            continue  # as table1
-        if inner and not place.startswith("report.table"):
-            found |= keys(inner[0], f"{place}.")
-        else:
-            found.add(place)
-    return found
-
-
-def models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in get_args(annotation) for found in models(argument)]
 
 
 def test_documented_messages_are_printed_and_tested() -> None:

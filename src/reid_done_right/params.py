@@ -30,7 +30,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
 class Section(BaseModel):
-    """A section of the parameters: frozen, strict types, no unknown keys."""
+    """A section of the parameters: frozen, strict types, no unknown keys.
+
+    The descriptions of its fields are the only ones: `python docs/parameters.py` generates the documentation and the
+    JSON schema from them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -39,17 +43,24 @@ class Render(Section):
     """A rendered release; the keys beside `world` and `hardness` are those of its writer in `pedestrians`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    world: Natural
-    hardness: Fraction
+    world: Natural = Field(description="Seed of the rendered release: its people, their clothes and its cameras.")
+    hardness: Fraction = Field(description="Difference between its cameras, from 0 (none) to 1.")
 
 
 class Archive(Section):
     """An archive of a release: a file, or addresses (mirrors, in order) to fetch it from."""
 
-    path: str | None = None
-    urls: list[str] = []
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-    bytes: Positive | None = None
+    path: str | None = Field(default=None, description="Path of the archive. With `urls`, where the download is put.")
+    urls: list[str] = Field(
+        default=[], description="Addresses to download it from: mirrors, tried in order. http without s needs `sha256`."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
+        default=None,
+        description="SHA-256 of the file. If omitted, the first download is trusted and its digest recorded.",
+    )
+    bytes: Positive | None = Field(
+        default=None, description="Size of the file in bytes. A download may exceed it by 1 %."
+    )
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
@@ -68,11 +79,21 @@ class Archive(Section):
 class Source(Section):
     """Where a dataset comes from: rendered here, a folder of the user's, or archives unpacked to that folder."""
 
-    render: Render | None = None
-    folder: str | None = None
-    archives: Annotated[list[Archive], Field(min_length=1)] | Literal["published"] | None = None
+    render: Render | None = Field(default=None, description="Renders the release instead of reading one.")
+    folder: str | None = Field(
+        default=None, description="Folder of a release, or of photos of your own. Archives are unpacked to it."
+    )
+    archives: Annotated[list[Archive], Field(min_length=1)] | Literal["published"] | None = Field(
+        default=None,
+        description="Archives to unpack to the folder: paths, addresses, or sections with the keys below. "
+        "`published` means those that `src/reid_done_right/data/sources.toml` lists, beside the folder.",
+    )
 
-    @field_validator("archives", mode="before")
+    @field_validator(
+        "archives",
+        mode="before",
+        json_schema_input_type=Annotated[list[Archive | str], Field(min_length=1)] | Literal["published"] | None,
+    )
     @classmethod
     def _short(cls, value: Any) -> Any:
         """Take a bare path or address for an archive of which no more is said."""
@@ -100,21 +121,37 @@ class Source(Section):
 class Read(Section):
     """How photos of one's own are understood: whose they are, and who is trained on."""
 
-    pattern: str | None = None
-    table: str | None = None
-    unknown: list[str] = []
-    train: Fraction = 0.5
-    seed: Natural = 0
+    pattern: str | None = Field(
+        default=None, description="Format folder: pattern of the photos' paths. If omitted, `{person}/{camera}/{name}`."
+    )
+    table: str | None = Field(default=None, description="Format csv: file name of the table in the folder.")
+    unknown: list[str] = Field(
+        default=[],
+        description="Person labels that identify nobody. Their photos are in the gallery, but never trained on or "
+        "queried.",
+    )
+    train: Fraction = Field(
+        default=0.5, description="Fraction of the persons to train on, if the photos come without splits."
+    )
+    seed: Natural = Field(default=0, description="Seed of the random splits.")
 
 
 class Protocol(Section):
     """Who counts for whom in one's own data: Market-1501's rule, if nothing else is said."""
 
-    items: Literal["image", "tracklet"] = "image"
-    same_camera_is_junk: bool = True
-    ap_rule: Literal["trapezoid", "step"] = "trapezoid"
+    items: Literal["image", "tracklet"] = Field(
+        default="image", description="What a query or a match is: one image or a whole tracklet."
+    )
+    same_camera_is_junk: bool = Field(
+        default=True, description="Ignores matches from the query's own camera, as Market-1501 does."
+    )
+    ap_rule: Literal["trapezoid", "step"] = Field(
+        default="trapezoid",
+        description="Average precision of the headline: trapezoids (the official code of Market-1501) or steps.",
+    )
 
 
+Format = Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
 OWN = ("folder", "csv")
 """Formats of one's own photos."""
 
@@ -122,13 +159,26 @@ OWN = ("folder", "csv")
 class Dataset(Section):
     """A benchmark: its on-disk format, where it comes from, how many rows each split must have, what is trained."""
 
-    format: Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
-    source: Source
-    read: Read | None = None
-    protocol: Protocol | None = None
-    counts: dict[str, Natural] | Literal["published"] | None = None
-    allow_damaged: list[str] = []
-    variants: list[Name] | Literal["all"] = []
+    format: Format = Field(
+        description="Format on disk: that of a benchmark's release; `folder` and `csv` are for photos of your own "
+        "(`docs/own_data.md`).",
+    )
+    source: Source = Field(description="Where the dataset comes from.")
+    read: Read | None = Field(default=None, description="Photos of your own: how to read them.")
+    protocol: Protocol | None = Field(
+        default=None, description="Photos of your own: the evaluation protocol. If omitted, that of Market-1501."
+    )
+    counts: dict[str, Natural] | Literal["published"] | None = Field(
+        default=None,
+        description="Expected counts, checked after reading: `published`, or numbers under the names that "
+        "`reid_done_right.data.readers.count` returns.",
+    )
+    allow_damaged: list[str] = Field(
+        default=[],
+        description="Damaged images to leave out of the index, by their paths in the folder. Any other damaged image "
+        "is an error.",
+    )
+    variants: list[Name] | Literal["all"] = Field(default=[], description="Variants to train on this dataset.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -169,13 +219,30 @@ class Backbone(Section):
     ResNeXt.
     """
 
-    family: Literal["densenet121", "densenet161", "inception_v3"] | None = None
-    block: Literal["basic", "bottleneck"] | None = None
-    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)] | None = None
-    width: Positive = 64
-    last_stride: Literal[1, 2] = 2
-    groups: Positive = 1
-    width_per_group: Positive = 64
+    family: Literal["densenet121", "densenet161", "inception_v3"] | None = Field(
+        default=None,
+        description="Network of another family, with a shape of its own. If omitted, a residual network with the "
+        "keys below.",
+    )
+    block: Literal["basic", "bottleneck"] | None = Field(
+        default=None, description="Residual block: basic up to ResNet-34, bottleneck from ResNet-50 on."
+    )
+    blocks: Annotated[list[Positive], Field(min_length=4, max_length=4)] | None = Field(
+        default=None, description="Number of blocks in each of the four stages."
+    )
+    width: Positive = Field(
+        default=64,
+        description="Channels of the first stage. The published networks have 64; ImageNet weights fit no other.",
+    )
+    last_stride: Literal[1, 2] = Field(
+        default=2,
+        description="Stride of the last stage: 2 in the published networks, and in the landmark-retrieval code of "
+        "the paper's group.",
+    )
+    groups: Positive = Field(default=1, description="Groups of a bottleneck's 3 × 3 convolution: 32 in ResNeXt.")
+    width_per_group: Positive = Field(
+        default=64, description="Channels per group in the first stage, at width 64: 4 or 8 in ResNeXt."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -206,24 +273,35 @@ SMALLEST = {"densenet121": 29, "densenet161": 29, "inception_v3": 75}
 class Objects(Section):
     """Procedural object classification, which stands for ImageNet where nothing can be downloaded."""
 
-    world: Natural
-    classes: Positive
-    per_class: Positive
-    side: Positive
-    crop: Positive
-    updates: Positive
-    batch: Positive
-    learning_rate: Rate
+    world: Natural = Field(description="Seed of the procedural objects.")
+    classes: Positive = Field(description="Number of classes.")
+    per_class: Positive = Field(description="Images per class.")
+    side: Positive = Field(description="Height and width of an image, in pixels.")
+    crop: Positive = Field(description="Height and width of the random crops, in pixels.")
+    updates: Positive = Field(description="SGD updates.")
+    batch: Positive = Field(description="Images per update.")
+    learning_rate: Rate = Field(description="Initial learning rate. It decays linearly to a hundredth.")
 
 
 class Initialise(Section):
     """First weights of each backbone: procedural objects, torchvision's ImageNet V1 files, or the user's own files."""
 
-    objects: Objects | None = None
-    imagenet: Literal["IMAGENET1K_V1"] | None = None
-    folder: str = "data/weights"
-    checkpoints: dict[Name, str] | None = None
-    seed: Natural = 0
+    objects: Objects | None = Field(
+        default=None,
+        description="Classification of procedural objects, which replaces ImageNet where nothing can be downloaded.",
+    )
+    imagenet: Literal["IMAGENET1K_V1"] | None = Field(
+        default=None,
+        description="ImageNet weights of torchvision. V1 are the ones of the paper's time; V2 come from a newer "
+        "recipe.",
+    )
+    folder: str = Field(
+        default="data/weights", description="Folder of the ImageNet weights. They are downloaded to it if missing."
+    )
+    checkpoints: dict[Name, str] | None = Field(
+        default=None, description="Weights of your own: a file for each backbone."
+    )
+    seed: Natural = Field(default=0, description="Seed of the initial weights.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -235,117 +313,224 @@ class Initialise(Section):
 class Pretrain(Section):
     """Classification of the training identities (section 4.1 of the paper)."""
 
-    updates: Positive
-    batch: Positive
-    learning_rate: Rate
-    final_learning_rate: Rate
-    decay: Literal["linear", "exponential", "steps"]
-    warm_up: Fraction
-    momentum: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
-    pooling: Literal["max", "average"]
-    crop_height: Positive
-    crop_width: Positive
-    crop_area: Fraction
-    flip: bool
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    updates: Positive = Field(
+        description="SGD updates. Not stated in the paper; 6,000 are about 60 epochs of Market-1501."
+    )
+    batch: Positive = Field(description="Images per update (section 4.1: 128).")
+    learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.01).")
+    final_learning_rate: Rate = Field(description="Final learning rate (section 4.1: 0.0001).")
+    decay: Literal["linear", "exponential", "steps"] = Field(
+        description="Decay of the rate: linear, exponential, or two equal steps at 1/2 and 3/4 of the updates. The "
+        "paper states only the end points.",
+    )
+    warm_up: Fraction = Field(
+        description="Fraction of the updates during which the rate rises linearly from 0. The paper mentions none."
+    )
+    momentum: Fraction = Field(description="SGD momentum (section 4.1: 0.9).")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="SGD weight decay (section 4.1: 0.00005).")
+    pooling: Literal["max", "average"] = Field(
+        description="Pooling before the classifier. Neither is part of the ranking network."
+    )
+    crop_height: Positive = Field(description="Height of the random-size crops, in pixels (section 4.1: 224).")
+    crop_width: Positive = Field(description="Width of the random-size crops, in pixels (section 4.1: 224).")
+    crop_area: Fraction = Field(
+        description="Smallest area of a crop, as a fraction of the image. Not stated in the paper; 0.08 is the usual "
+        "value.",
+    )
+    flip: bool = Field(description="Mirrors half of the crops.")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        default="float32", description="Arithmetic of matrix products and convolutions; tf32 needs a GPU."
+    )
 
 
 class RankingStage(Section):
     """The ranking stage: architecture, triplet loss, mining, schedule, augmentation (sections 3 and 4.1)."""
 
-    pooling: Literal["max", "average", "gem"]
-    embedding: Natural
-    largest_side: Annotated[int, Field(ge=16)]
-    margin: Rate
-    updates: Positive
-    batch: Positive
-    at_once: Positive
-    batching: Literal["padded", "sequential"] = "padded"
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    execution: Literal["eager", "compiled", "cuda-graphs"] = "eager"
-    deterministic: bool = True
-    reduction: Literal["mean", "sum"]
-    batch_norm: Literal["frozen", "affine"] = "frozen"
-    learning_rate: Rate
-    halve_every: Positive
-    decay: Literal["continuous", "steps"] = "continuous"
-    warm_up: Fraction
-    momentum: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
-    pool: Annotated[int, Field(ge=3)]
-    pool_of: Literal["images", "identities"] = "images"
-    hardest: Positive
-    satisfied: Literal["redraw", "keep"] = "redraw"
-    refresh: Positive
-    flip: bool
-    crop: Fraction
-    cutout: Fraction
-    cutout_least: Fraction = 0.5
+    pooling: Literal["max", "average", "gem"] = Field(
+        description="Pooling of the feature map: maximum, average, or generalised mean with a trained exponent "
+        "(Table 3a; the paper's default is max).",
+    )
+    embedding: Natural = Field(
+        description="D, the dimension of the embedding: outputs of the linear layer (section 4.1: 2,048). 0 omits "
+        "the layer; the pooled features are then the embedding.",
+    )
+    largest_side: Annotated[int, Field(ge=16)] = Field(
+        description="M: images are scaled, up or down, so that their longer side has this many pixels (section 3.2; "
+        "Table 2: 416 by default).",
+    )
+    margin: Rate = Field(
+        description="m, the margin of the triplet loss, as a difference of dot products of unit vectors (equation 1; "
+        "section 4.1: 0.1).",
+    )
+    updates: Positive = Field(
+        description="SGD updates (section 4.1: about 4,096 iterations, which count updates, not triplets)."
+    )
+    batch: Positive = Field(description="b, the triplets per update, of three images each (section 4.1: 64).")
+    at_once: Positive = Field(
+        description="Images whose activations are in memory together. Limits memory only; the gradient is the same. "
+        "Halved if memory runs out.",
+    )
+    batching: Literal["padded", "sequential"] = Field(
+        default="padded",
+        description="Accumulation of gradients: padded batches, or one image at a time, as in section 3.2. The "
+        "gradient is the same; padded is faster.",
+    )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        default="float32", description="Arithmetic of matrix products and convolutions; tf32 needs a GPU."
+    )
+    execution: Literal["eager", "compiled", "cuda-graphs"] = Field(
+        default="eager",
+        description="How PyTorch runs the network: eager, compiled (takes minutes at the start), or compiled and "
+        "replayed as CUDA graphs (for images of few sizes). Results are equal up to rounding.",
+    )
+    deterministic: bool = Field(
+        default=True,
+        description="On a GPU, only kernels whose sums have a fixed order, so that runs can be repeated. Otherwise "
+        "cuDNN takes the fastest.",
+    )
+    reduction: Literal["mean", "sum"] = Field(
+        description="Loss of a batch: mean or sum over its triplets. Not stated in the paper; the choice scales the "
+        "gradient by `batch`.",
+    )
+    batch_norm: Literal["frozen", "affine"] = Field(
+        default="frozen",
+        description="Scale and bias of batch norm: frozen, or trained (`affine`). Its statistics are always frozen, "
+        "as there is no batch when images go one at a time.",
+    )
+    learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.001), also of the linear layer.")
+    halve_every: Positive = Field(description="Updates after which the rate has halved (section 4.1: 512).")
+    decay: Literal["continuous", "steps"] = Field(
+        default="continuous",
+        description='Decay of the rate: continuous, rate × 0.5^(t / halve_every), which is the reading taken of "a '
+        'logarithmic rate" (section 4.1), or in steps.',
+    )
+    warm_up: Fraction = Field(
+        description="Fraction of the updates during which the rate rises linearly from 0. The paper mentions none."
+    )
+    momentum: Fraction = Field(
+        description='SGD momentum. Stated for classification only (section 4.1: 0.9, then "again SGD").'
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        description='SGD weight decay. Stated for classification only (section 4.1: 0.00005, then "again SGD").'
+    )
+    pool: Annotated[int, Field(ge=3)] = Field(
+        description="N, the random images in which triplets are mined (section 4.1: 5,000)."
+    )
+    pool_of: Literal["images", "identities"] = Field(
+        default="images",
+        description="Whether the pool is drawn image by image, or identity by identity, which suits datasets with "
+        "two or three images per person.",
+    )
+    hardest: Positive = Field(
+        description="Triplets of a query with the largest loss, among which one is drawn (section 3.2: 25)."
+    )
+    satisfied: Literal["redraw", "keep"] = Field(
+        default="redraw",
+        description="Mined triplets whose loss is zero: drawn again, as in the journal paper that mining follows "
+        "([13] of the paper), or kept, without a gradient.",
+    )
+    refresh: Positive = Field(description="k, the updates between two minings (section 4.1: 16).")
+    flip: bool = Field(description="Mirrors half of the images (Table 1).")
+    crop: Fraction = Field(
+        description="Smallest side of the random window, as a fraction of the image; 0 disables cropping (Table 1; "
+        "the paper states no size).",
+    )
+    cutout: Fraction = Field(
+        description="Largest side of the noise rectangle at the end of training, as a fraction of the image; 0 "
+        'disables cut-out. The limit grows linearly from 0 (section 3.2, "progressively"; the paper '
+        "states no size).",
+    )
+    cutout_least: Fraction = Field(
+        default=0.5,
+        description="Smallest side of the noise rectangle, as a fraction of the largest (`cutout` at the end).",
+    )
 
 
 class Train(RankingStage):
     """A variant: what the ranking stage starts from, and how it goes on."""
 
-    backbone: Name
-    pretrain: bool
+    backbone: Name = Field(description="Backbone to train: a key of `backbones`.")
+    pretrain: bool = Field(
+        description="Whether ranking starts from the backbone that was trained to classify identities (Table 3c), or "
+        "from its initial weights.",
+    )
 
 
 class QeDba(Section):
     """Query expansion and database augmentation (footnote 2)."""
 
-    query_neighbours: Natural
-    database_neighbours: Natural
+    query_neighbours: Natural = Field(
+        description="Neighbours averaged with a query; 0 disables query expansion (footnote 2: 5)."
+    )
+    database_neighbours: Natural = Field(
+        description="Neighbours averaged with a gallery item; 0 disables database augmentation (footnote 2: 10)."
+    )
 
 
 class KReciprocal(Section):
     """k-reciprocal re-ranking (Zhong et al., 2017)."""
 
-    k1: Positive
-    k2: Positive
-    lambda_value: Fraction
+    k1: Positive = Field(description="Size of the neighbourhoods to compare.")
+    k2: Positive = Field(description="Neighbours whose encodings are averaged.")
+    lambda_value: Fraction = Field(
+        description="Weight of the original distance; the rest is the weight of the Jaccard distance."
+    )
 
 
 class Evaluate(Section):
     """Protocol choices and the two re-rankings."""
 
-    multi_query: Literal["mean", "max"]
-    tracklets: Literal["mean", "max"]
-    person_search_gallery: Positive
-    qe_dba: QeDba
-    k_reciprocal: KReciprocal
+    multi_query: Literal["mean", "max"] = Field(
+        description="Pooling of the embeddings of a multi-query. The official script prints both; mean is the usual "
+        "one.",
+    )
+    tracklets: Literal["mean", "max"] = Field(
+        description="Pooling of the frames' embeddings. The official script of MARS takes the maximum, TriNet the mean."
+    )
+    person_search_gallery: Positive = Field(
+        description="Scenes in the gallery of a Person Search query: a size for which the release has a list, such "
+        "as 50 or 100.",
+    )
+    qe_dba: QeDba = Field(
+        description="Query expansion and database augmentation: the re-ranking of Table 4, by footnote 2."
+    )
+    k_reciprocal: KReciprocal = Field(description="k-reciprocal re-ranking, which the text cites; reported beside it.")
 
 
 class Distract(Section):
     """Figure 7: which runs face how many distractors."""
 
-    dataset: Name
-    distractors: Name
-    variants: list[Name]
-    sizes: Annotated[list[Natural], Field(min_length=1)]
-    draws: Positive
-    shards: Positive
-    seed: Natural = 0
+    dataset: Name = Field(description="Dataset whose queries and gallery are used; its format must be market1501.")
+    distractors: Name = Field(description="Dataset to take the distractors from; its format must be distractors.")
+    variants: list[Name] = Field(description="Variants to evaluate: the curves of Figure 7.")
+    sizes: Annotated[list[Natural], Field(min_length=1)] = Field(
+        description="Numbers of distractors, ascending. Smaller sets are subsets of larger ones."
+    )
+    draws: Positive = Field(description="Random orders of the distractors to average over.")
+    shards: Positive = Field(description="Jobs among which the embedding of a run's distractors is divided.")
+    seed: Natural = Field(default=0, description="Seed of the random orders.")
 
 
 class Resources(Section):
     """What one job of a stage asks of the scheduler; `threads` also fixes the order of its sums."""
 
-    threads: Positive = 1
-    gpu: Natural = 0
-    mem_mb: Positive = 1500
-    runtime: Positive = 30
+    threads: Positive = Field(
+        default=1, description="CPU threads. They determine the order of sums, and so the last digits of results."
+    )
+    gpu: Natural = Field(default=0, description="GPUs.")
+    mem_mb: Positive = Field(default=1500, description="Memory in MB.")
+    runtime: Positive = Field(default=30, description="Time limit in minutes.")
 
 
 class TableRow(Section):
     """A row of Tables 1-3: a variant, its label here, and the label of the paper's row that it stands beside."""
 
-    variant: Name
-    label: str
-    paper: str
-    group: str = ""
+    variant: Name = Field(description="Variant whose scores are shown.")
+    label: str = Field(description="Label of the row.")
+    paper: str = Field(description="Label of the paper's row to show beside it, as in `reports/paper.csv`.")
+    group: str = Field(default="", description="Heading above the row, in tables that have groups.")
 
-    @field_validator("label", "paper", mode="before")
+    @field_validator("label", "paper", mode="before", json_schema_input_type=str | bool)
     @classmethod
     def _text(cls, value: Any) -> Any:
         """Take a bare yes or no, which YAML reads as a boolean and `dvc exp run -S` writes, as the text it was."""
@@ -355,52 +540,80 @@ class TableRow(Section):
 class ContactSheet(Section):
     """How much of the rendered people the report shows."""
 
-    identities: Positive
-    lookalikes: Natural
+    identities: Positive = Field(description="Rows of people.")
+    lookalikes: Natural = Field(description="Rows of people who resemble the last one.")
 
 
 class Shown(Section):
     """Whose ranked lists and heat-maps the report shows: one run of each of some datasets."""
 
-    datasets: Annotated[list[Name], Field(min_length=1)]
-    variant: Name
-    seed: Natural
-    images: bool
-    queries: Positive
+    datasets: Annotated[list[Name], Field(min_length=1)] = Field(
+        description="Datasets whose ranked lists can be browsed. Figures 1, 4, 5 and 6 show the first."
+    )
+    variant: Name = Field(description="Variant to show.")
+    seed: Natural = Field(description="Seed of the run to show.")
+    images: bool = Field(
+        description="Embeds thumbnails of people in the page. Check that the dataset's licence allows it."
+    )
+    queries: Positive = Field(
+        description="Queries per dataset, evenly spaced from the lowest average precision to the highest."
+    )
 
 
 class Report(Section):
     """Tables as lists of variants; what the report says of itself."""
 
-    title: str
-    synthetic: bool
-    command: str
-    baseline: Name
-    allow_missing: bool
-    contact_sheet: ContactSheet | None = None
-    shown: Shown | None = None
-    table1: list[TableRow] = []
-    table2: list[TableRow] = []
-    table3: list[TableRow] = []
-    table4: list[TableRow] = []
+    title: str = Field(description="Title of the report.")
+    synthetic: bool = Field(description="States that the images are rendered.")
+    command: str = Field(description="Command that reproduces the report.")
+    baseline: Name = Field(description="Variant with which the others are compared.")
+    allow_missing: bool = Field(
+        description="Prints an em dash for a run without scores. Otherwise a missing run is an error."
+    )
+    contact_sheet: ContactSheet | None = Field(
+        default=None, description="Contact sheet of rendered people. If omitted, there is none."
+    )
+    shown: Shown | None = Field(
+        default=None, description="Queries with ranked lists and heat maps. If omitted, none are shown."
+    )
+    table1: list[TableRow] = Field(default=[], description="Rows of Table 1: augmentation.")
+    table2: list[TableRow] = Field(default=[], description="Rows of Table 2: image size.")
+    table3: list[TableRow] = Field(
+        default=[], description="Rows of Table 3: pooling, backbone, classification before ranking."
+    )
+    table4: list[TableRow] = Field(default=[], description="Rows of Table 4: the state of the art.")
 
 
 class Params(Section):
     """A whole experiment."""
 
-    experiment: Name
-    numerics: Numerics = "portable"
-    seeds: Annotated[list[Natural], Field(min_length=1)]
-    datasets: dict[Name, Dataset]
-    backbones: dict[Name, Backbone]
-    initialise: Initialise
-    pretrain: Pretrain
-    train: Train
-    variants: dict[Name, dict[str, Any]]
-    evaluate: Evaluate
-    distract: Distract | None = None
-    report: Report
-    resources: dict[str, Resources] = {}
+    experiment: Name = Field(description="Name of the experiment: that of its folders in `results/` and `reports/`.")
+    numerics: Numerics = Field(
+        default="portable",
+        description="Arithmetic: the same bits on every x86-64 processor with AVX2, or whatever is fastest here "
+        "(`docs/numerics.md`).",
+    )
+    seeds: Annotated[list[Natural], Field(min_length=1)] = Field(
+        description="Seeds of training: one run for each. The paper reports one number per cell and no number of runs."
+    )
+    datasets: dict[Name, Dataset] = Field(description="The datasets, under names of your choice.")
+    backbones: dict[Name, Backbone] = Field(description="The networks, under names of your choice.")
+    initialise: Initialise = Field(description="Initial weights of the backbones.")
+    pretrain: Pretrain = Field(
+        description="Classification of the training identities, which precedes ranking (section 4.1)."
+    )
+    train: Train = Field(description="The ranking stage of the default variant (sections 3 and 4.1).")
+    variants: dict[Name, dict[str, Any]] = Field(
+        description="Variants of the ranking stage, under names of your choice: the keys of `train` that differ."
+    )
+    evaluate: Evaluate = Field(description="Choices of the protocols, and the two re-rankings.")
+    distract: Distract | None = Field(
+        default=None, description="Figure 7, evaluation with distractors. If omitted, there is no such figure."
+    )
+    report: Report = Field(description="Contents of the report.")
+    resources: dict[str, Resources] = Field(
+        default={}, description="What a job of each stage requests from the scheduler."
+    )
 
     def variant(self, name: str) -> Train:
         """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
