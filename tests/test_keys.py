@@ -278,7 +278,7 @@ NETWORKS = {"initialise", "pretrain", "train", "embed", "embed_distractors", "il
     [
         ("training/losses.py", "(margin +", "(2 * margin +", {"train"}),
         ("models/resnet.py", "relu", "gelu", NETWORKS),
-        ("evaluation/reciprocal.py", "exp(", "expm1(", {"evaluate"}),
+        ("evaluation/reciprocal.py", "exp(", "expm1(", {"evaluate", "distract", "retrieve"}),
         ("reporting/page.html", "<main", "<main id='all'", {"publish"}),
         ("reporting/latex.py", "toprule", "hline", {"tabulate"}),
         ("models/saliency.py", "relu", "gelu", {"illustrate"}),
@@ -306,7 +306,7 @@ def test_a_new_format_changes_no_job_but_the_report(original: dict[str, str], pa
     edit(readers, "import distractors,", "import campus, distractors,")
     edit(readers, '    "dukemtmc": dukemtmc.read,', '    "dukemtmc": dukemtmc.read,\n    "campus": campus.read,')
     edit(readers, '    "dukemtmc": dukemtmc.COUNTS,', '    "dukemtmc": dukemtmc.COUNTS,\n    "campus": campus.COUNTS,')
-    edit(package / "params.py", '    format: Literal["market1501"', '    format: Literal["campus", "market1501"')
+    edit(package / "params.py", 'Format = Literal["market1501"', 'Format = Literal["campus", "market1501"')
     edit(
         package / "evaluation/rules.py",
         '    "dukemtmc": DUKEMTMC,',
