@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, write_index
 from reid_done_right.data.damage import leave_out
-from reid_done_right.data.images import content_digests
 from reid_done_right.data.manifest import check_unchanged, read_manifest
 from reid_done_right.data.readers import READERS, check_counts, report
 
@@ -45,4 +43,4 @@ def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: in
             f"with {len(rows) - len(whole)} of {len(rows)} rows: {', '.join(whole.left_out)}",
             file=sys.stderr,
         )
-    write_index(out, replace(whole, content=content_digests(whole, workers)))
+    write_index(out, whole)
