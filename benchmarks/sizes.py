@@ -24,8 +24,8 @@ numerics.choose()  # before anything loads that computes
 
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
-from learning import by, score  # noqa: E402
 
+from learning import by, score  # noqa: E402
 from reid_done_right import params, plan  # noqa: E402
 from reid_done_right.artifacts import read_index, read_weights  # noqa: E402
 from reid_done_right.data.images import load  # noqa: E402
