@@ -60,13 +60,6 @@ def content_digest(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
-def content_digests(index: Index, threads: int = 1) -> NDArray[np.uint64]:
-    """Give the digest of every row's file, (N,). Raises InputError naming file and row if one cannot be read."""
-    rows = np.arange(len(index))
-    found = _each(index, rows, threads, lambda path, _: content_digest(path.read_bytes()), lambda digest, _: digest)
-    return np.array(found, np.uint64)
-
-
 def measure(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.int64]:
     """Give the sizes (N, 2), height and width, of what `load` loads, from the headers of the files alone.
 

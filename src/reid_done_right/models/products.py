@@ -34,7 +34,8 @@ def convolve(
         return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
     if count == 1:  # an empty image beside it changes no sum
         maps = torch.cat([maps, torch.zeros_like(maps)])
-    return torch.mkldnn_convolution(maps, kernel, shift, padding, stride, (1, 1), groups)[:count]
+    convolved = torch.mkldnn_convolution(maps, kernel, shift, padding, stride, (1, 1), groups)
+    return convolved if len(convolved) == count else convolved[:count]  # autograd copies what passes through a slice
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

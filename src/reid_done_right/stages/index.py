@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from reid_done_right.artifacts import write_index
 from reid_done_right.data.damage import leave_out
 from reid_done_right.data.manifest import check_unchanged, read_manifest
 from reid_done_right.data.readers import READERS, check_counts, report
-from reid_done_right.images.decode import content_digests
 
 
 def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: int = 1) -> None:
@@ -43,4 +41,4 @@ def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: in
             f"with {len(rows) - len(whole)} of {len(rows)} rows: {', '.join(whole.left_out)}",
             file=sys.stderr,
         )
-    write_index(out, replace(whole, content=content_digests(whole, workers)))
+    write_index(out, whole)
