@@ -151,7 +151,12 @@ def _add_curves(planned: _Plan, distract: Distract) -> None:
                 planned.add("embed_distractors", f"{run}-{shard}", settings, **fields)
             about = _about(distract.dataset, variant, params.variant(variant).backbone, seed)
             draws = distract.model_dump(include={"sizes", "draws", "seed", "shards"})
-            planned.add("distract", run, {"run": about, **draws, **threads("distract")}, dataset=distract.dataset)
+            planned.add(
+                "distract",
+                run,
+                {"run": about, "format": "market1501-500k", **draws, **threads("distract")},
+                dataset=distract.dataset,
+            )
 
 
 def _add_report(planned: _Plan) -> None:

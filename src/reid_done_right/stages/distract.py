@@ -23,12 +23,13 @@ def distract(
 
     And into `queries` the AP of each query with the fewest and with the most distractors.
 
-    settings: {"run", "sizes": numbers of distractors, ascending, "draws", "seed" of the draws, "shards", "threads"}
+    settings: {"run", "format": market1501-500k, "sizes": numbers of distractors, ascending, "draws", "seed" of the
+    draws, "shards", "threads"}
     shards: embeddings of every n-th distractor each, in order; each is read, counted and let go.
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
-    task, threads = image_task(rows, embedded, {"format": "market1501-500k"}), settings["threads"]
+    task, threads = image_task(rows, embedded, settings), settings["threads"]
     ranking = rank_gallery(task, threads=threads)
     total = sum(len(read_embeddings(shard).rows) for shard in shards)
     if total < settings["sizes"][-1]:
