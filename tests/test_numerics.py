@@ -175,6 +175,13 @@ def test_linear_has_the_values_and_gradients_of_a_product(shape: tuple[int, int,
     torch.testing.assert_close(linear(rows, weight), rows @ weight.T, rtol=1e-4, atol=1e-4)
 
 
+def test_what_follows_a_product_may_change_it_in_place() -> None:
+    maps, kernel = drawn(2, 8, 3, 3, seed=1), drawn(4, 8, 1, 1, seed=2)
+    value = F.relu(convolve(maps, kernel, None, (1, 1), (0, 0)), inplace=True)
+    (gradient,) = torch.autograd.grad(value.sum(), maps)
+    assert gradient.shape == maps.shape and (value >= 0).all()
+
+
 def test_linear_of_no_rows_has_no_rows() -> None:
     assert linear(torch.empty(0, 5), torch.ones(3, 5)).shape == (0, 3)
 
