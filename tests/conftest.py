@@ -125,9 +125,11 @@ def _compile() -> None:
             return
         person, camera = np.arange(40) % 5 + 1, np.arange(40) % 3 + 1
         rows = np.random.default_rng(0).normal(size=(40, 8))
-        np.savez(home / "people.npz", embeddings=rows, person_id=person, camera_id=camera)
-        for more in ("k-reciprocal", "qe-dba", "none --distractors people.npz --sizes 0,20"):
-            files = f"--query people.npz --gallery people.npz --out scores.json --rerank {more}"
+        for name, part in {"few": slice(None, None, 4), "many": slice(None)}.items():
+            noise = rows[part] + 0.01 * len(name)  # the same people, other photos
+            np.savez(home / f"{name}.npz", embeddings=noise, person_id=person[part], camera_id=camera[part])
+        for more in ("k-reciprocal", "qe-dba", "none --distractors few.npz --sizes 0,5"):
+            files = f"--query few.npz --gallery many.npz --out scores.json --rerank {more}"
             command = [sys.executable, "-m", "reid_done_right", "score", *files.split()]
             subprocess.run(command, cwd=home, env={**ENVIRONMENT, "PYTHONPATH": str(source)}, check=True)
 

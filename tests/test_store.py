@@ -337,3 +337,12 @@ def test_a_result_that_appears_just_before_the_lock_is_used(monkeypatch: pytest.
     assert not ask(writer)
     assert writer.calls == 0
     assert Path("out.txt").read_text() == "by the other"
+
+
+def test_lock_of_a_process_killed_when_all_was_made_is_taken_away() -> None:
+    assert ask(Writer())
+    (made,) = kept()
+    lock = Path(".store/partial", f"{made.name}.lock")
+    lock.touch()
+    assert not ask(Writer())
+    assert not lock.exists()

@@ -31,7 +31,7 @@ def test_a_copy_without_git_is_one_that_dvc_takes(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(conftest, "HAS_GIT", False)
     monkeypatch.setattr(conftest, "IN_REPOSITORY", False)
     copy = copy_of_the_project(tmp_path)
-    assert not (copy / ".git").exists() and (copy / "src/reid_done_right/cli.py").is_file()
+    assert not (copy / ".git").exists() and (copy / "src/reid_done_right/cli/__init__.py").is_file()
     assert "no_scm = true" in (copy / ".dvc/config.local").read_text()
 
 

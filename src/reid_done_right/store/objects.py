@@ -87,6 +87,8 @@ def make(
                 _remove(made)
                 partial.rename(made)
                 computed = True
+    else:
+        partial.with_suffix(".lock").unlink(missing_ok=True)  # of a process that was killed when all was made
     if not computed:
         named = {Path(path).name: content for path, content in entry.outputs.items()}
         ledger.add(entry.model_copy(update=about | {"outputs": {portable(path): named[path.name] for path in outputs}}))
