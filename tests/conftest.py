@@ -142,6 +142,8 @@ def copy_of_the_project(folder: Path) -> Path:
     _compile()
     for compiled in (ROOT / "src").rglob("__pycache__/*"):
         copy = folder / compiled.relative_to(ROOT)
+        if not copy.parents[1].is_dir():  # of a package that is no more
+            continue
         copy.parent.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):  # another worker may be writing it
             shutil.copy2(compiled, copy)
