@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from reid_done_right import dag, numerics
@@ -26,8 +27,8 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "benchmarks/results/digests.json"
 NEEDED = ("Snakefile", "params.yaml", "experiments", "profiles", "reports/paper.csv", "src", "workflow")
 SMOKE = "snakemake --configfile experiments/smoke/params.yaml --cores all --quiet all"
-KEYED = {"logs", "benchmarks", "settings", "ledger.json"}
-"""Files with times, or with keys of the code: what computes the same may be written otherwise."""
+FOLDERS = {"embed_distractors": "distractors"}
+"""Folder of a stage's artifacts, where it is not called as the stage."""
 
 
 def main() -> int:
@@ -37,29 +38,26 @@ def main() -> int:
     write = parser.parse_args().write
     if write and not (ROOT / "results/embedded/evaluate").is_dir():
         parser.error("results/embedded: no scores to take digests of; run make first")
-    here = f"{numerics.processor().get('model name', 'this processor')} ({numerics.choose()} arithmetic)"
+    here = f"{numerics.processor().get('model name', 'this processor')}, {numerics.choose()} arithmetic"
     found = {"smoke": smoke(), "embedded": digests(ROOT, "embedded", ("evaluate", "distract"))}
     if write:
-        FILE.write_text(json.dumps({"made_on": here, **found}, indent=1) + "\n")
+        FILE.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{FILE.relative_to(ROOT)}: digests of {sum(map(len, found.values()))} files, from {here}")
         return 0
     known = json.loads(FILE.read_text())
-    if not found["embedded"]:
+    if not (ROOT / "results/embedded/evaluate").is_dir():
         print("embedded: not computed here, so not compared (make computes it)")
         del found["embedded"]
-    differing = [
-        f"{name}" for kind, files in found.items() for name in known[kind] if files.get(name) != known[kind][name]
-    ]
-    compared = sum(len(known[kind]) for kind in found)
-    if not differing:
-        print(f"{compared} files have the bytes of {FILE.name} on {here}")
-        return 0
-    print(
-        f"{len(differing)} of {compared} files differ on {here}; the first is {differing[0]}",
-        *differing[1:],
-        sep="\n  ",
-    )
-    return 1
+    told = {kind: first_difference(known[kind], files) for kind, files in found.items()}
+    for kind, difference in told.items():
+        print(f"{kind}: {difference or f'all {len(known[kind])} files have the committed bytes'} ({here})")
+    return int(any(told.values()))
+
+
+def first_difference(known: dict[str, str], found: dict[str, str]) -> str:
+    """Say how many files differ, and which of them was made first; empty if none does."""
+    differing = [name for name in [*known, *found] if known.get(name) != found.get(name)]
+    return f"{len(set(differing))} of {len(known)} files differ, first {differing[0]}" if differing else ""
 
 
 def smoke() -> dict[str, str]:
@@ -72,17 +70,17 @@ def smoke() -> dict[str, str]:
         ended = subprocess.run(SMOKE.split(), cwd=folder, env=environment(folder), capture_output=True, text=True)
         if ended.returncode:
             sys.exit(ended.stdout + ended.stderr)
-        return digests(folder, "smoke", (*dag.STAGES, "distractors"))
+        return digests(folder, "smoke", dag.STAGES)
 
 
-def digests(folder: Path, experiment: str, stages: tuple[str, ...]) -> dict[str, str]:
+def digests(folder: Path, experiment: str, stages: Iterable[str]) -> dict[str, str]:
     """Return path -> SHA-256 of some stages' artifacts and of the report, in the order in which they are made."""
-    parts = [f"results/{experiment}/{stage}" for stage in stages] + [f"reports/{experiment}"]
+    parts = [f"results/{experiment}/{FOLDERS.get(stage, stage)}" for stage in stages] + [f"reports/{experiment}"]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for part in parts
         for path in sorted((folder / part).rglob("*"))
-        if path.is_file() and not KEYED & set(path.parts[len(folder.parts) :])
+        if path.is_file() and path.name != "ledger.json"  # whose keys of the code change where no number does
     }
 
 

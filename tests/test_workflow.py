@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
+from reid_done_right import numerics
 from reid_done_right.dag import COMMANDS, STAGES
 from reid_done_right.store import keys
 from traces import traces
@@ -103,6 +104,15 @@ def test_the_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
     assert all(reports(ran).values())
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
     assert logs == set(STAGES)
+
+
+@pytest.mark.skipif(not numerics.supported(), reason="needs x86-64 with AVX2 under Linux")
+def test_smoke_artifacts_are_those_of_every_other_machine(ran: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from digests import digests, first_difference
+
+    known = json.loads((ROOT / "benchmarks/results/digests.json").read_text())["smoke"]
+    assert first_difference(known, digests(ran.folder, "smoke", STAGES)) == ""
 
 
 def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(ran: Checkout) -> None:
