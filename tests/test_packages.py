@@ -1,5 +1,6 @@
 """Every package that an installation takes is locked by its digest, and its licence is known."""
 
+import os
 import re
 import subprocess
 import sys
@@ -85,3 +86,21 @@ def test_the_list_of_licences_is_that_of_the_environment(tmp_path: Path) -> None
         stdout=(tmp_path / "page").open("w"),
     )
     assert (tmp_path / "page").read_text() == PAGE.read_text()
+
+
+def test_a_package_named_reid_and_ours_work_side_by_side(tmp_path: Path) -> None:
+    """The import name belongs to another project; the command is ours."""
+    (tmp_path / "reid").mkdir()
+    (tmp_path / "reid/__init__.py").write_text("WHOSE = 'theirs'\n")
+    path = f"{tmp_path}{os.pathsep}{ROOT / 'src'}"
+    code = "import reid, reid_done_right; print(reid.WHOSE, reid_done_right.RULES['mars'].queries_in_gallery)"
+    for command, printed in (
+        ([sys.executable, "-c", code], "theirs True"),
+        ([str(BIN / "reid"), "--version"], "reid "),
+    ):
+        ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        assert ended.returncode == 0 and ended.stdout.startswith(printed), ended.stderr
+
+
+def test_nothing_but_the_two_packages_is_at_top_level() -> None:
+    assert {path.parent.name for path in (ROOT / "src").glob("*/__init__.py")} == {"reid_done_right", "pedestrians"}
