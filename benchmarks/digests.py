@@ -11,7 +11,6 @@ is where to look. Exit status 1 if any does.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reid_done_right import dag, numerics
+from reid_done_right.artifacts import file_digest
 from reproducibility import environment
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,8 @@ def main() -> int:
     write = parser.parse_args().write
     if write and not (ROOT / "results/embedded/evaluate").is_dir():
         parser.error("results/embedded: no scores to take digests of; run make first")
-    here = f"{numerics.processor().get('model name', 'this processor')}, {numerics.choose()} arithmetic"
+    arithmetic = "portable" if numerics.supported() else "native"  # of the stages, which choose for themselves
+    here = f"{numerics.processor().get('model name', 'this processor')}, {arithmetic} arithmetic"
     found = {"smoke": smoke(), "embedded": digests(ROOT, "embedded", ("evaluate", "distract"))}
     if write:
         FILE.write_text(json.dumps(found, indent=1) + "\n")
@@ -77,7 +78,7 @@ def digests(folder: Path, experiment: str, stages: Iterable[str]) -> dict[str, s
     """Return path -> SHA-256 of some stages' artifacts and of the report, in the order in which they are made."""
     parts = [f"results/{experiment}/{FOLDERS.get(stage, stage)}" for stage in stages] + [f"reports/{experiment}"]
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): file_digest(path)
         for part in parts
         for path in sorted((folder / part).rglob("*"))
         if path.is_file() and path.name != "ledger.json"  # whose keys of the code change where no number does

@@ -15,7 +15,6 @@ time. Beside it native arithmetic, with and without AVX-512 where there is any: 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_done_right import numerics
-from reid_done_right.artifacts import read_embeddings, read_json, write_json
+from reid_done_right.artifacts import file_digest, read_embeddings, read_json, write_json
 from reid_done_right.store.ledger import made_with
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +71,7 @@ def contents(folder: Path) -> dict[str, str]:
     files = [path for part in ("results/smoke", "reports/smoke") for path in (folder / part).rglob("*")]
     passing = {"logs", "benchmarks", "settings"}
     return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        name: file_digest(path)
         for path in files
         if path.is_file() and not passing & set(Path(name := path.relative_to(folder).as_posix()).parts)
     }
