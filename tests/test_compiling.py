@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conftest import needs
+from reid_done_right import numerics
 from reid_done_right.artifacts import InputError
 from reid_done_right.models import device
 from reid_done_right.models.backbone import Backbone, conv_norm
@@ -75,6 +76,8 @@ def test_a_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
         log = train_ranking(made, some, PEOPLE, ranking(updates=3, refresh=2, execution=how), 0, ignore)
         found.append((log, embed(made, some, np.arange(30), 32), made.state_dict()))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before, "nothing was compiled"
+    width = torch._inductor.config.cpp.simdlen  # in the key of a cached graph, which must not serve other vectors
+    assert width == 256 if numerics.in_force() == "portable" else width is not None
     (log, rows, state), (compiled_log, compiled_rows, compiled_state) = found
     for row, compiled in zip(log, compiled_log, strict=True):
         assert compiled == pytest.approx(row, rel=1e-3, abs=1e-5)

@@ -45,7 +45,7 @@ ELSEWHERE = {
     ),
     "dvc repro": "the main job through DVC; test_workflow.py runs the smoke experiment so",
     "dvc metrics show": "test_workflow.py",
-    "dvc params diff": "test_workflow.py",
+    "dvc params diff --all": "test_workflow.py",
     "dvc plots show": "test_workflow.py",
     "dvc dag --md": "test_workflow.py",
     "reid embed-photos photos --model results/embedded/train/market-default-seed0.safetensors --out gallery.safetensors": "photos.md",

@@ -30,10 +30,24 @@ def compile_(backbone: Backbone, execution: str) -> None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise InputError(f"train.execution: {execution} needs a C++ compiler, and there is no {compiler}; write eager")
+    _separate_caches()
     if execution == "compiled":
         backbone.compile()
     else:
         backbone.compile(mode="reduce-overhead", dynamic=False)
+
+
+def _separate_caches() -> None:
+    """Have PyTorch look up compiled graphs by the width of their vectors, in bits.
+
+    Its cache forgets that ATEN_CPU_CAPABILITY chose the width: after a native run a portable one on the same machine
+    would take up loops over vectors twice as long as its own, and write past their ends.
+    """
+    from torch._inductor import config as settings  # the compiler takes seconds to load
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    settings.cpp.simdlen = None
+    settings.cpp.simdlen = pick_vec_isa().bit_width() or None
 
 
 def enlarged(images: Tensor, extent: Tensor | None, pads: bool) -> tuple[Tensor, Tensor | None]:
