@@ -24,11 +24,11 @@ numerics.choose()  # before anything loads that computes
 
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
-from reid_done_right.data.images import load  # noqa: E402
 
 from learning import by, score  # noqa: E402
 from reid_done_right import params, plan  # noqa: E402
 from reid_done_right.artifacts import read_index, read_weights  # noqa: E402
+from reid_done_right.images.decode import load  # noqa: E402
 from reid_done_right.models.embedder import embedder_of  # noqa: E402
 from reid_done_right.stages.dataset import dataset  # noqa: E402
 from reid_done_right.stages.index import index  # noqa: E402
