@@ -22,6 +22,7 @@ include: "workflow/rules/stages.smk"
 
 onstart:
     check_datasets()
+    look_when_a_job_ends()
 
 
 rule all:

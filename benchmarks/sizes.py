@@ -66,7 +66,7 @@ def settings(world: int, updates: Updates) -> dict[str, dict[str, Any]]:
     text["pretrain"]["updates"] = updates.pretrain
     text["train"] |= {"updates": updates.train, "halve_every": max(1, updates.train // HALVINGS)}
     jobs = plan.plan(params.Params.model_validate(text))
-    return {stage: next(iter(jobs[stage].values()))["parameters"] for stage in jobs if jobs[stage]}
+    return {stage: next(iter(jobs[stage].values())).parameters for stage in jobs if jobs[stage]}
 
 
 def once(path: Path, make: Callable[[Path], object]) -> float:

@@ -41,6 +41,15 @@ def choose_environment():
     )
 
 
+def look_when_a_job_ends():
+    """Have Snakemake look for work when a job ends; with a limit of jobs a second, every look orders another one.
+
+    Those of all jobs so far add up, to hundreds a second at the end. A cluster, which needs the limit, keeps it.
+    """
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 def ask_reid(*arguments):
     """Give what a command prints that reads the parameters; where it fails, say what it says and stop."""
     asked = subprocess.run(
