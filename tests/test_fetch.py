@@ -18,7 +18,9 @@ from reid_done_right import plan as planning
 from reid_done_right.artifacts import InputError, read_json, read_weights
 from reid_done_right.data.readers import READERS
 from reid_done_right.data.sources import TABLE, advice
-from reid_done_right.params import OWN, SMALLEST, Params
+from reid_done_right.params import Params
+from reid_done_right.params.datasets import OWN
+from reid_done_right.params.networks import SMALLEST
 from reid_done_right.stages.fetch import fetch
 from reid_done_right.stages.initialise import initialise
 from tiny import MISSING, changed

@@ -21,7 +21,7 @@ from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
 from reid_done_right.models.pooling import Pool
 from reid_done_right.models.resnet import ResNet
-from reid_done_right.params import SMALLEST, Backbone
+from reid_done_right.params.networks import SMALLEST, Backbone
 from reid_done_right.plan import PUBLISHED, architecture
 
 torch.set_num_threads(1)

@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.params import Params, Train, load
+from reid_done_right.params import Params, load
+from reid_done_right.params.training import Train
 from tiny import MISSING, PARAMS, changed
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from pedestrians import releases
 from reid_done_right.artifacts import Index, InputError, read_index, write_index
 from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
 from reid_done_right.data.readers.layout import load_matrix
-from reid_done_right.params import OWN
+from reid_done_right.params.datasets import OWN
 
 COLUMNS = ("path", "person_id", "camera_id", "tracklet_id", "split", "box")
 

@@ -22,7 +22,12 @@ from reid_done_right.data.fetch import was_unpacked
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import advice, name_of, released_archives
-from reid_done_right.params import OWN, Backbone, Dataset, Distract, Params, Shown, check_known
+from reid_done_right.params import Params
+from reid_done_right.params.datasets import OWN, Dataset
+from reid_done_right.params.evaluation import Distract
+from reid_done_right.params.messages import check_known
+from reid_done_right.params.networks import Backbone
+from reid_done_right.params.report import Shown
 from reid_done_right.store.keys import code_key, digest
 
 

@@ -1,0 +1,21 @@
+"""What all sections are: frozen, strict, without unknown keys; and the kinds of their values."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+class Section(BaseModel):
+    """A section of the parameters: frozen, strict types, no unknown keys.
+
+    The descriptions of its fields are the only ones: `python docs/parameters.py` generates the documentation and the
+    JSON schema from them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
