@@ -264,7 +264,10 @@ GARBAGE = np.where(np.arange(80) == 9, np.iinfo(np.int64).min, 1)
     ("gallery", "message"),
     [
         (broken(embeddings=with_nan()), "embedding of row 5 holds a value that is not finite"),
-        (broken(embeddings=np.where(np.arange(80)[:, None] == 3, 0, 1.0)), "embedding of row 3 is all zeros"),
+        (
+            broken(embeddings=np.where(np.arange(80)[:, None] == 3, 0, GALLERY["embeddings"])),
+            "embedding of row 3 is all zeros",
+        ),
         (broken(embeddings=np.ones((80, 3))), "embeddings of 8 dimensions, those of .*gallery.npz have 3"),
         (broken(embeddings=np.ones((80, 8), int)), "embeddings are int64 of shape"),
         (broken(embeddings=np.ones((80, 8, 1))), r"expected floats of shape \(N, D\)"),

@@ -111,12 +111,12 @@ def score(
         ranking = _rank_detections(q, g)
     else:
         boxes = None if multi_query is None else read_arrays(multi_query, ARRAYS)
-        task, tracklet_id = array_task(q, g, protocol, rule, boxes, pool, normalise_frames)
+        task, tracklet_id = array_task(q, g, protocol, rule, boxes, pool, normalise_frames, rerank == "none")
         if tracklet_id is not None:
             columns["tracklet_id"] = tracklet_id
         if distractors is not None:
             extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
-        with naming(f"{query} against {gallery}: "):
+        with naming("" if rerank == "none" else f"{query} against {gallery}: "):
             ranking = rank_gallery(task, rerank=rerank, options=options, **how)
 
     scores: dict[str, Any] = {"protocol": protocol, "rule": asdict(rule), "rerank": rerank, "options": options or {}}
