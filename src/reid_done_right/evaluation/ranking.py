@@ -20,9 +20,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.evaluation.backend import Backend, NumpyBackend, backend
+from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.blocks import Progress, split
-from reid_done_right.evaluation.counting import cumulate
+from reid_done_right.evaluation.counting import Backend, cumulate
 from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedError
 from reid_done_right.evaluation.expansion import expand
 from reid_done_right.evaluation.metrics import ApRule, average_precision, cmc
@@ -199,7 +199,7 @@ def rank_by(
         relevant = _within(relevant, lists)
     near, far = _ranges(query_labels, gallery_labels, rule, lists is not None, max(1, block // len(query_labels)))
     columns = np.concatenate([np.arange(span.start, span.stop) for span in near])
-    backend = backend or NumpyBackend()
+    backend = backend or Backend()
     tally = _Tally.empty(relevant, backend)
     undeleted = _Tally.empty(relevant, backend) if rule.cut is not None else None
     buffer = backend.empty(max(block, len(columns), len(query_labels)))
