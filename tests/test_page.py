@@ -16,8 +16,8 @@ from conftest import committed, needs
 from reid_done_right.artifacts import Index, InputError, write_index
 from reid_done_right.dag import STAGES, drawing, edges
 from reid_done_right.reporting.markdown import FIGURES
-from reid_done_right.reporting.page import marked
 from reid_done_right.reporting.pipeline import picture
+from reid_done_right.reporting.templates import marked
 from reid_done_right.stages.publish import publish
 
 RUN = "market-default-seed0"
