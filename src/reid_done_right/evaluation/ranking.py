@@ -118,7 +118,7 @@ def rank_gallery(
     how: dict[str, Any] = {**(options or {}), "threads": threads, "device": device, "progress": progress}
     there = backend(threads, device)
 
-    def rank(query: Embedded, gallery: Embedded) -> Ranking:
+    def ranked(query: Embedded, gallery: Embedded) -> Ranking:
         if rerank == "none":
             scorer = dot_scorer(query.embeddings, gallery, there)
         else:
@@ -133,10 +133,10 @@ def rank_gallery(
         return ranking
 
     try:
-        return rank(task.query, task.gallery)
+        return ranked(task.query, task.gallery)
     except UnnormalisedError:
         checked = replace(task, gallery=replace(task.gallery, late=False))
-        return rank(checked.query, checked.gallery)
+        return ranked(checked.query, checked.gallery)
 
 
 def score(

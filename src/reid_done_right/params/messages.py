@@ -24,11 +24,11 @@ def _nearest(name: str, known: Any) -> str:
 def lines_of(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[str]:
     """Turn each of pydantic's errors into a line `key: what is wrong; the fix`."""
     lines = []
-    places = {tuple(part for part in item["loc"] if not _is_branch(part)): item for item in error.errors()}
-    for place, item in places.items():
-        if any(other[: len(place)] == place for other in places if other != place):
+    found = {tuple(part for part in item["loc"] if not _is_branch(part)): item for item in error.errors()}
+    for location, item in found.items():
+        if any(other[: len(location)] == location for other in found if other != location):
             continue  # another branch of the same union got further
-        location = [part for part in place if part != "[key]"]
+        location = [part for part in location if part != "[key]"]
         key = ".".join([prefix] * bool(prefix) + [str(part) for part in location])
         match item["type"]:
             case "extra_forbidden":

@@ -24,7 +24,6 @@ from reid_done_right.artifacts import Embeddings, InputError, read_embeddings, w
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.listing import Listing, list_photos
 from reid_done_right.data.manifest import portable
-from reid_done_right.images.photos import decoded
 from reid_done_right.models.device import set_up
 from reid_done_right.photos import PhotoEmbedder, load_embedder
 
@@ -137,15 +136,16 @@ def _embed_shard(
     rows: list[int] = []
     damaged: dict[str, str] = {}
     embeddings = [np.empty((0, embedder.dimension), np.float32)]
-    done = span.start
-    for part in decoded([listing.root / listing.path[row] for row in span], threads):
-        faults = [embedder.fault(image) for image in part]
-        damaged |= {listing.path[done + place]: reason for place, reason in enumerate(faults) if reason}
-        rows += [done + place for place, reason in enumerate(faults) if not reason]
-        images = [image for image, reason in zip(part, faults, strict=True) if not reason]
-        embeddings.append(embedder.embed_images(images))  # type: ignore[arg-type]
-        done += len(part)
-        bar.update(len(part))
+    done = 0
+    for faults, some in embedder.parts([listing.root / listing.path[row] for row in span], threads):
+        for row, fault in zip(span[done : done + len(faults)], faults, strict=True):
+            if fault:
+                damaged[listing.path[row]] = fault
+            else:
+                rows.append(row)
+        embeddings.append(some)
+        done += len(faults)
+        bar.update(len(faults))
     found = Embeddings(np.array(rows, np.int64), np.concatenate(embeddings), {"key": key, "damaged": damaged})
     write_embeddings(file, found)
 
