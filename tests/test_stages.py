@@ -189,9 +189,11 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain,
 def test_what_a_stage_cannot_use_is_named(chain: Chain, tmp_path: Path) -> None:
     outputs = {"out": tmp_path / "out", "log": tmp_path / "log"}
     market = {"settings": settings("train", RUN), "index": chain["market.parquet"]}
-    with pytest.raises(InputError, match=r"embedder\.safetensors: weights do not fit the network: missing conv1\.weight;"):
+    with pytest.raises(
+        InputError, match=r"embedder\.safetensors: weights do not fit the network: missing conv1\.weight;"
+    ):
         train(**market, weights=chain["embedder"], **outputs)
-    with pytest.raises(InputError, match="classifier.safetensors: weights of a backbone, not of an embedder"):
+    with pytest.raises(InputError, match=r"classifier\.safetensors: weights of a backbone, not of an embedder"):
         embed(
             settings={"threads": 1},
             index=chain["market.parquet"],
