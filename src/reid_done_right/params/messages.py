@@ -25,10 +25,10 @@ def lines_of(error: ValidationError, prefix: str, model: type[BaseModel]) -> lis
     """Turn each of pydantic's errors into a line `key: what is wrong; the fix`."""
     lines = []
     found = {tuple(part for part in item["loc"] if not _is_branch(part)): item for item in error.errors()}
-    for location, item in found.items():
-        if any(other[: len(location)] == location for other in found if other != location):
+    for parts, item in found.items():
+        if any(other[: len(parts)] == parts for other in found if other != parts):
             continue  # another branch of the same union got further
-        location = [part for part in location if part != "[key]"]
+        location = [part for part in parts if part != "[key]"]
         key = ".".join([prefix] * bool(prefix) + [str(part) for part in location])
         match item["type"]:
             case "extra_forbidden":
