@@ -256,6 +256,16 @@ def test_score_reads_a_mapped_gallery_once(junk_id):
     assert sum(gallery.read) == len(gallery)
 
 
+def test_count_beating_reads_mapped_distractors_once():
+    query, query_labels, gallery, gallery_labels = benchmark()
+    query, nobody = normalised(query), np.zeros(90, int)
+    ranked = ranking.score(query, query_labels, normalised(gallery), gallery_labels, MARKET1501)
+    extra = counted(normalised(np.random.default_rng(1).standard_normal((90, 16))))
+    shard = Embedded(extra, Labels(nobody, nobody), late=True)
+    distractors.count_beating(query, ranked, shard, np.arange(90)[:, None], [0, 90], block=400)
+    assert sum(extra.read) == 90
+
+
 @pytest.mark.parametrize("row", [0, 2999])
 def test_score_names_a_row_that_is_not_of_norm_one_whether_it_counts_or_not(row):
     query, query_labels, _, _ = benchmark()

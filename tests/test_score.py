@@ -161,6 +161,12 @@ def test_distractors_are_swept(files, tmp_path):
     )
     everything = rank(QUERY["embeddings"], LABELS[0], np.concatenate([GALLERY["embeddings"], extra]), grown, MARKET1501)
     assert found["mAP"][2] == pytest.approx([everything.scores()["mAP"]] * 2)
+    (longer,) = files(longer={"embeddings": 3 * extra})
+    again = run(*paths[:2], tmp_path / "scores.json", distractors=longer, sizes=[0, 20, 60], draws=2)["distractors"]
+    assert again == found
+    (zeros,) = files(zeros={"embeddings": np.where(np.arange(60)[:, None] == 50, 0, extra)})
+    with pytest.raises(InputError, match=r"zeros\.npz: embedding of row 50 is all zeros"):
+        run(*paths[:2], tmp_path / "scores.json", distractors=zeros, sizes=[0, 20, 60])
 
 
 def test_frames_of_mars_are_pooled(files, tmp_path):
