@@ -5,16 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import oracles
+from oracles import labels
 from reid_done_right.evaluation import detections, distractors, ranking, rules
 from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.embedded import Embedded, Labels, normalised
 from reid_done_right.evaluation.metrics import average_precision
 from reid_done_right.evaluation.rules import MARKET1501, Rule
 from reid_done_right.evaluation.task import Task
-
-
-def labels(*pairs):
-    return Labels(np.array([p for p, _ in pairs]), np.array([c for _, c in pairs]))
 
 
 def by_scores(scores, query, gallery, rule=MARKET1501, **options):
