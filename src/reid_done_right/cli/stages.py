@@ -145,6 +145,8 @@ def _command(name: str, stage: dag.Stage) -> Function:
 
 def _arithmetic(settings: Path) -> str:
     """Return portable or native, as the settings say; what else is wrong with them is told when they are read."""
+    if not settings.is_file():  # a pipe would be read here, and not be there for the stage
+        return "portable"
     try:
         return str(json.loads(settings.read_text(encoding="utf-8"))["parameters"]["numerics"])
     except (OSError, ValueError, LookupError, TypeError):

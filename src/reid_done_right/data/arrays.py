@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import InputError
+from reid_done_right.artifacts import InputError, regular
 from reid_done_right.evaluation.embedded import integers
 
 
@@ -69,6 +69,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"{path}: expected .npz (np.savez(name, embeddings=..., person_id=...)) or .safetensors")
     try:
+        regular(path)
         return _map_safetensors(path, wanted) if path.suffix == ".safetensors" else _read_npz(path, wanted)
     except InputError:
         raise
@@ -79,7 +80,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:
-    with path.open("rb") as opened, zipfile.ZipFile(opened):
+    with zipfile.ZipFile(path):
         pass  # numpy would take another file of any kind for a pickle
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays.files

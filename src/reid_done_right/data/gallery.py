@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import InputError, replacing
+from reid_done_right.artifacts import InputError, regular, replacing
 from reid_done_right.data.arrays import Arrays, read_arrays
 
 LABELS = ("person", "camera")
@@ -112,7 +112,7 @@ def _about(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="np") as opened:
+        with safe_open(regular(file), framework="np") as opened:
             about = json.loads((opened.metadata() or {}).get("reid", "{}")).get("about", {})
     except FileNotFoundError:
         raise InputError(f"{file}: no such gallery; {MADE}") from None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, replacing
+from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, regular, replacing
 from reid_done_right.data.sources import TABLE
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models.export import OPSET, Form, largest_difference
@@ -113,8 +113,8 @@ def _queries(path: Path) -> Mapping[str, NDArray[Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        table = pq.ParquetFile(regular(path)).read()
+    except (OSError, pa.ArrowInvalid) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not readable"
         raise InputError(f"{path}: {reason}, which has the queries of the scores; run `reid evaluate` again") from None
     return {name: np.asarray(table[name].to_pylist()) for name in table.column_names}

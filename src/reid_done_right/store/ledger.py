@@ -23,7 +23,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from reid_done_right import numerics
-from reid_done_right.artifacts import DAMAGED, DIGITS, InputError, file_digest, read_json, set_aside, write_text
+from reid_done_right.artifacts import (
+    DAMAGED,
+    DIGITS,
+    InputError,
+    file_digest,
+    read_json,
+    read_regular,
+    set_aside,
+    write_text,
+)
 from reid_done_right.data.manifest import portable
 from reid_done_right.store.keys import digest
 
@@ -219,7 +228,7 @@ class Ledger:
         for name in names:
             try:
                 file = self.folder / name  # type: ignore[operator]
-                entry = Entry.model_validate_json(file.read_bytes())
+                entry = Entry.model_validate_json(read_regular(file))
                 if entry.name == name:
                     found.append((file.stat().st_mtime_ns, name, entry))
             except (OSError, ValidationError):
