@@ -16,6 +16,7 @@ from reid_done_right.data.readers.table import read_table
 from reid_done_right.data.unpack import unpack
 from reid_done_right.images.decode import measure_file
 from reid_done_right.images.photos import decode_photo
+from reid_done_right.params import load
 from reid_done_right.stages.compare import compare
 from reid_done_right.store.ledger import read_copy
 
@@ -41,6 +42,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "archive": ("a.zip", lambda path: unpack([path], path.with_name("out"), lambda root: "{}")),
     "photo": ("a.jpg", _photo),
     "header": ("a.jpg", measure_file),
+    "params": ("params.yaml", load),
     "queries": ("q.parquet", lambda path: compare(str(path), str(path), results=path.parent)),
 }
 
@@ -70,7 +72,7 @@ def test_reader_of_what_never_ends_refuses_it_unopened(name: str, make: Callable
         read(tmp_path / file)
 
 
-@pytest.mark.parametrize("name", ["json", "ledger", "table", "matlab", "photo", "header"])
+@pytest.mark.parametrize("name", ["json", "ledger", "table", "matlab", "photo", "header", "params"])
 def test_reader_of_whole_files_refuses_a_large_one_unread(name: str, tmp_path: Path) -> None:
     file, read = READERS[name]
     reason = _too_large(tmp_path / file)

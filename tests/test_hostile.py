@@ -12,6 +12,7 @@ import time
 import zipfile
 from copy import deepcopy
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,51 @@ def test_yaml_with_values_that_are_none_is_told(tmp_path: Path, text: str) -> No
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml: not valid YAML: "):
         load(tmp_path / "params.yaml")
+
+
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n + 1}: &a{n + 1} {{<<: [{', '.join([f'*a{n}'] * 30)}]}}\n" for n in range(6))
+
+
+def test_yaml_merge_keys_that_grow_are_counted_before_they_are_merged(tmp_path: Path) -> None:
+    """Six lines stand for 30^6 sections, and PyYAML merges them one by one."""
+    (tmp_path / "params.yaml").write_text(MERGED)
+    begun = time.process_time()
+    with pytest.raises(InputError, match=r"params\.yaml: not valid YAML: more than 100000 values"):
+        load(tmp_path / "params.yaml")
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("margin: 0.1", "margin: 0.1\n  margin: 0.9", r"line \d+: the key 'margin' is there twice"),
+        ("margin: 0.1", "margin: .inf", r"train\.margin: Input should be a finite number, not inf"),
+        ("margin: 0.1", "margin: 1:30", r"line \d+: 1:30 is a number of base 60 in YAML; quote it"),
+        ("train_ids: 3", "train_ids: -1", r"train_ids.*: Input should be greater than or equal to 0, not -1"),
+        ("train_ids: 3", "trainids: 3", r"unknown name 'trainids'; did you mean 'train_ids'\?"),
+        ("train_ids: 3", "train_ids: [3]", r"train_ids: expected a number"),
+    ],
+)
+def test_yaml_with_a_value_nobody_means_is_told(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    text = yaml.safe_dump(PARAMS, sort_keys=False)
+    assert old in text
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=reason):
+        load(tmp_path / "params.yaml")
+
+
+def test_whole_number_without_end_is_told(tmp_path: Path) -> None:
+    content = deepcopy(PARAMS)
+    content["train"]["updates"] = 10**20
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"train\.updates: expected a whole number of at most 2\^53"):
+        load(tmp_path / "params.yaml")
+
+
+def test_json_with_a_key_twice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO('{"seeds": [0], "seeds": [1]}'))
+    with pytest.raises(InputError, match="params: not valid YAML: the key 'seeds' is there twice"):
+        load(Path("-"))
 
 
 def test_a_number_that_python_would_not_write_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from pydantic import ValidationError
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.params import Params, load
+from reid_done_right.params.datasets import RENDERED
 from reid_done_right.params.training import Train
+from reid_done_right.stages.dataset import WRITERS
 from tiny import MISSING, PARAMS, changed
 
 ROOT = Path(__file__).parents[1]
@@ -208,3 +211,14 @@ def test_broken_json_on_standard_input_is_a_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.stdin", io.StringIO("{"))
     with pytest.raises(InputError, match=r"^params: not valid YAML: "):
         load(Path("-"))
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_rendered_keys_of_a_format_are_those_of_its_writer(name: str) -> None:
+    taken = signature(WRITERS[name]).parameters
+    others = {
+        key: parameter
+        for key, parameter in taken.items()
+        if key not in ("root", "world", "hardness", "workers", "progress")
+    }
+    assert RENDERED[name] == {key: parameter.default is Parameter.empty for key, parameter in others.items()}

@@ -4,7 +4,6 @@ Nothing else parses YAML. An unknown, missing or mistyped key and an impossible 
 each that name the key and the fix, raised before anything runs.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,12 +17,10 @@ from reid_done_right.params.datasets import OWN, Dataset
 from reid_done_right.params.evaluation import Distract, Evaluate
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
+from reid_done_right.params.reading import parse_json, read_yaml
 from reid_done_right.params.report import Report, Shown
 from reid_done_right.params.section import Name, Natural, Positive, Section
 from reid_done_right.params.training import Pretrain, Train
-
-MOST_VALUES, DEEPEST = 100_000, 30
-"""Of parameters: values in all, each as often as it is referred to, and levels of sections."""
 
 
 class Resources(Section):
@@ -167,8 +164,7 @@ def load(source: Path) -> Params:
     """
     name = "params" if str(source) == "-" else source
     try:
-        content = json.load(sys.stdin) if name == "params" else yaml.safe_load(source.read_text(encoding="utf-8"))
-        _check_extent(content)
+        content = parse_json(sys.stdin) if name == "params" else read_yaml(source)
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}; give the path of a params.yaml") from None
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:  # also of its types
@@ -181,15 +177,3 @@ def load(source: Path) -> Params:
         lines = lines_of(error, "", Params)
         told = [f"{name}: {line}".replace("\n", "\\n") for line in lines]  # a key may be any text
         raise InputError("\n".join(told)) from None
-
-
-def _check_extent(content: Any) -> None:
-    """Raise ValueError for what aliases in a few lines of YAML make huge or endless, and for endless nesting."""
-    todo, seen = [(content, 0)], 0
-    while todo:
-        value, depth = todo.pop()
-        seen += 1
-        if seen > MOST_VALUES or depth > DEEPEST:
-            raise ValueError(f"more than {MOST_VALUES} values, or {DEEPEST} levels; write them out without aliases")
-        inner = [*value.values(), *value] if isinstance(value, dict) else value if isinstance(value, list | set) else []
-        todo += [(each, depth + 1) for each in inner]

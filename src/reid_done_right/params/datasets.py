@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from reid_done_right.params.messages import check_known
 from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section
 
 Format = Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
@@ -11,10 +12,26 @@ OWN = ("folder", "csv")
 """Formats of one's own photos."""
 
 
+RENDERED: dict[str, dict[str, bool]] = {
+    "market1501": {"train_ids": True, "test_ids": True, "cameras": False, "distractors": True, "junk": True},
+    "dukemtmc": {"train_ids": True, "test_ids": True, "cameras": False, "distractor_ids": True},
+    "mars": {
+        **{"train_ids": True, "test_ids": True, "cameras": False, "frames": True},
+        **{"distractor_tracklets": True, "junk_tracklets": True},
+    },
+    "person-search": {
+        **{"train_ids": True, "test_ids": True, "train_scenes": True, "test_scenes": True, "gallery_sizes": False},
+    },
+    "distractors": {"images": True, "first": False, "cameras": False},
+}
+"""Format -> keys of `render` that its writer in `pedestrians` takes, and whether it needs them."""
+
+
 class Render(Section):
     """A rendered release; the keys beside `world` and `hardness` are those of its writer in `pedestrians`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, list[Positive] | Natural]
     world: Natural = Field(description="Seed of the rendered release: its people, their clothes and its cameras.")
     hardness: Fraction = Field(description="Difference between its cameras, from 0 (none) to 1.")
 
@@ -150,6 +167,8 @@ class Dataset(Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.format not in OWN:
+            if self.source.render is not None:
+                self._check_render(self.source.render)
             if self.read is not None or self.protocol is not None:
                 raise ValueError(
                     f"read and protocol are for the formats {' and '.join(OWN)}; {self.format} has its own"
@@ -164,6 +183,15 @@ class Dataset(Section):
         if self.read is not None and (self.read.pattern if self.format == "csv" else self.read.table) is not None:
             raise ValueError("read.pattern is for the format folder, read.table for the format csv")
         return self
+
+    def _check_render(self, render: Render) -> None:
+        known, given = RENDERED[self.format], render.model_extra or {}
+        check_known("source.render", given, known)
+        for key, value in given.items():
+            if isinstance(value, list) != (key == "gallery_sizes"):
+                raise ValueError(f"source.render.{key}: expected {'a list' if key == 'gallery_sizes' else 'a number'}")
+        if missing := [key for key, needed in known.items() if needed and key not in given]:
+            raise ValueError(f"source.render: {self.format} needs {', '.join(missing)} too")
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -2,10 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
+
+def _counts(value: int) -> int:
+    """Return a whole number that floats and JSON keep. Raises ValueError for a larger one."""
+    if value > 2**53:
+        raise ValueError("expected a whole number of at most 2^53")
+    return value
+
+
+Natural = Annotated[int, Field(ge=0), AfterValidator(_counts)]
+Positive = Annotated[int, Field(gt=0), AfterValidator(_counts)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -18,4 +26,4 @@ class Section(BaseModel):
     JSON schema from them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
