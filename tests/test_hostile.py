@@ -291,7 +291,8 @@ def test_a_pattern_reads_what_it_would_if_it_tried_every_place(pieces: list[str]
 
 
 def test_a_message_does_not_reach_the_terminal_as_a_command() -> None:
-    assert str(InputError("\x1b[2J\rover\u202e\udcff: é\nmore")) == "\\x1b[2J\\rover\\u202e\\udcff: é\nmore"
+    told = InputError("\x1b[2J\rover\u202e\udcff: é\nmore", "another line")
+    assert str(told) == "\\x1b[2J\\rover\\u202e\\udcff: é\\nmore\nanother line"
 
 
 @pytest.mark.parametrize("name", [b"\xff.jpg", b"a\nb.jpg"])

@@ -38,16 +38,19 @@ SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 
 
 class InputError(ValueError):
-    """A file or parameter is not what a stage needs; the message names it, and says what to do next."""
+    """A file or parameter is not what a stage needs; the message names it, and says what to do next.
+
+    Each argument is a line of the message.
+    """
 
     def __str__(self) -> str:
         """Return the message as a terminal can print it: names and contents are anybody's."""
-        return printable(super().__str__())
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for what a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+    """Return a text as one line, with escapes for what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 @contextmanager

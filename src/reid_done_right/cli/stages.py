@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from reid_done_right import dag
-from reid_done_right.cli.options import Offline, compute_as, file, folder
+from reid_done_right.cli.options import Offline, compute_as, file, folder, written
 
 Function = Callable[..., object]
 
@@ -130,7 +130,7 @@ def _command(name: str, stage: dag.Stage) -> Function:
         "settings": file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")
     }
     for key, option in dag.options(stage).items():
-        kinds[key] = (folder if option.kind == "folder" else file)(option.help)
+        kinds[key] = {"folder": folder, "input": file, "output": written}[option.kind](option.help)
     parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
     if stage.threads:
         how = typer.Option(help="Threads or processes to work with.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import InputError, regular
+from reid_done_right.artifacts import InputError, reason_of, regular
 from reid_done_right.evaluation.embedded import integers
 
 
@@ -39,7 +39,7 @@ class Arrays:
     def column(self, name: str, rows: int | None = None) -> NDArray[Any]:
         """Give an array, of `rows` rows if that is known. Raises InputError if it is not there or has others."""
         if name not in self.arrays:
-            held = ", ".join(self.names).replace("\n", "\\n") or "nothing"
+            held = ", ".join(self.names) or "nothing"
             raise InputError(f"{self.path}: no array {name!r}; it holds {held}")
         array = self.arrays[name]
         if array.ndim == 0:
@@ -76,7 +76,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # whatever a damaged archive makes zipfile, zlib, numpy or safetensors raise
-        raise InputError(f"{path}: not a readable {path.suffix} file ({error})") from None
+        raise InputError(f"{path}: not a readable {path.suffix} file ({reason_of(error)})") from None
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:

@@ -82,7 +82,8 @@ def check_allowed(index: Index, damaged: Mapping[str, str], allowed: Sequence[st
         lines = [f"{path}: {damaged[path]}" for path in found]
         raise InputError(
             f"{index.root}: {len(found)} of {len(set(index.path.tolist()))} images are damaged; restore them, or list "
-            "them in the dataset's allow_damaged to leave them out:\n  " + "\n  ".join(lines)
+            "them in the dataset's allow_damaged to leave them out:",
+            *(f"  {line}" for line in lines),
         )
 
 

@@ -175,5 +175,4 @@ def load(source: Path) -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         lines = lines_of(error, "", Params)
-        told = [f"{name}: {line}".replace("\n", "\\n") for line in lines]  # a key may be any text
-        raise InputError("\n".join(told)) from None
+        raise InputError(*(f"{name}: {line}" for line in lines)) from None

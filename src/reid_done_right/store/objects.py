@@ -22,10 +22,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from reid_done_right.artifacts import InputError, beside, file_digest, set_aside, sweep
-from reid_done_right.data.manifest import portable, read_manifest
+from reid_done_right.artifacts import InputError, beside, file_digest, printable, set_aside, sweep
+from reid_done_right.data.manifest import Images, portable, read_manifest
 from reid_done_right.store.keys import code_key, content_digest, digest
-from reid_done_right.store.ledger import Entry, Images, Ledger, made_with
+from reid_done_right.store.ledger import Entry, Ledger, made_with
 
 WARNING = "reid: warning: "
 """Begins a line that the workflow shows on the terminal, too."""
@@ -126,7 +126,7 @@ def _object(store: Path, stage: str, key: str) -> Path:
 
 def _warn(files: Collection[Path | str], told: str) -> None:
     if files:
-        print(f"{WARNING}{', '.join(map(str, files))}: {told}", file=sys.stderr)
+        print(printable(f"{WARNING}{', '.join(map(str, files))}: {told}"), file=sys.stderr)
 
 
 def _describe(about: Mapping[str, Any], folder: Path, outputs: list[Path]) -> Entry:
