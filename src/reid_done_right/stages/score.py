@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, replacing, write_json
+from reid_done_right.artifacts import InputError, printable, replacing, write_json
 from reid_done_right.data.arrays import Arrays, naming, read_arrays
 from reid_done_right.data.tasks import array_task, gallery_lists
 from reid_done_right.evaluation.detections import evaluate_detections
 from reid_done_right.evaluation.distractors import count_beating, draw_positions, sweep
 from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedError, check_dimensions, unit
+from reid_done_right.evaluation.plausibility import suspicions
 from reid_done_right.evaluation.pooling import Pooling
 from reid_done_right.evaluation.ragged import Ragged
 from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery
@@ -116,6 +118,8 @@ def score(
             columns["tracklet_id"] = tracklet_id
         if distractors is not None:
             extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
+        for seen in suspicions(task):
+            print(printable(f"reid: warning: {seen}"), file=sys.stderr)
         with naming("" if rerank == "none" else f"{query} against {gallery}: "):
             ranking = rank_gallery(task, rerank=rerank, options=options, **how)
 
