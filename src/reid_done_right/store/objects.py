@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 
@@ -41,6 +41,7 @@ def make(
     copy: bool = False,
     job: str = "",
     settings: Path | None = None,
+    of: Mapping[str, Literal["same", "part"]] | None = None,
 ) -> bool:
     """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
 
@@ -53,12 +54,15 @@ def make(
     copy         copy instead of hard-linking, as people may edit a report; the part of the ledger that the report
                  rests on is written beside it
     job          its name, and settings its settings file, for the ledger
+    of           input -> whether the job that wrote it must have the same name, or the beginning of it
     Raises InputError if an input is missing, or not as a stage wrote it, and the store has no copy.
     """
     outputs = list(outputs)
     ledger = Ledger.here()
     store = ledger.folder and ledger.folder.parent
     found = ledger.checked(inputs, lambda entry: store is not None and _restore(entry, store))
+    for name, how in (of or {}).items():
+        _check_job(ledger, Path(found[name][0].path), found[name][0].sha256, job, how == "same")
     _bring_back([*(Path(each.path) for listed in found.values() for each in listed), *([settings] if settings else [])])
     contents = {
         name: [each.sha256 for each in found[name]] if isinstance(paths, list) else found[name][0].sha256
@@ -99,6 +103,13 @@ def make(
         with alone(store / "partial" / "report.lock"):
             ledger.write_copy(outputs[0].parent)
     return computed
+
+
+def _check_job(ledger: Ledger, path: Path, content: str, job: str, same: bool) -> None:
+    """Raise InputError for a file that stages wrote, but never for the run of this job."""
+    writers = [entry.job for entry in ledger.of(content)]
+    if writers and not any(job == each or (not same and job.startswith(f"{each}-")) for each in writers):
+        raise InputError(f"{path}: made for {writers[0]}, but the settings are of {job}; give the file of that run")
 
 
 def _restore(entry: Entry, store: Path) -> bool:
