@@ -391,14 +391,14 @@ def test_a_network_that_diverges_is_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REID_STORE", raising=False)
     state = ResNet("basic", [1, 1, 1, 1], width=4).state_dict()
-    state["conv1.weight"][:] = float("nan")
-    write_weights(Path("nan"), Weights(state, read_weights(chain["first"]).about))
+    state["conv1.weight"][:] = 3e38
+    write_weights(Path("huge"), Weights(state, read_weights(chain["first"]).about))
     write_json(Path("settings.json"), {"stage": "train", "job": RUN, "parameters": settings("train", RUN)})
-    inputs = ["--index", str(chain["market.parquet"]), "--weights", "nan"]
+    inputs = ["--index", str(chain["market.parquet"]), "--weights", "huge"]
     command = ["reid", "train", "--settings", "settings.json", *inputs, "--out", "embedder", "--log", "log.csv"]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("reid: error: ")
-    assert {path.name for path in Path().iterdir()} == {"nan", "settings.json", ".store"}
+    assert {path.name for path in Path().iterdir()} == {"huge", "settings.json", ".store"}

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, file_digest, read_weights
+from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_weights
 from reid_done_right.images.decode import Image
 from reid_done_right.images.photos import decoded
 from reid_done_right.images.pixels import Pixels
@@ -109,7 +109,10 @@ class PhotoEmbedder:
         """Embed decoded images (h, w, 3) uint8 that are all held in memory: (N, D)."""
         if not images:
             return np.empty((0, self.dimension), np.float32)
-        return run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
+        rows = run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
+        if not (np.abs(np.linalg.norm(rows, axis=1) - 1) < 1e-2).all():
+            raise InputError(f"model {self.digest[:DIGITS]}...: embeddings of no direction; its weights are damaged")
+        return rows
 
     def _fault(self, image: Image | str) -> str | None:
         """Return why an image, or what is said in its place, cannot be embedded; None if it can."""
@@ -140,10 +143,9 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
     path = Path(model)
     weights = read_weights(path)
     network = embedder_of(weights, str(path))
-    if "largest_side" not in weights.about:
-        raise InputError(f"{path}: does not say for which size of images it was trained; give what `reid train` wrote")
     try:
-        there = torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        there = torch.zeros(1, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        torch.zeros(1, device=there).cpu()  # the device `meta` has no values
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try cpu") from None
     return PhotoEmbedder(network, weights.about, file_digest(path), there)

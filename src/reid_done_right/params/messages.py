@@ -1,12 +1,26 @@
 """The lines that say which key of the parameters is wrong, and how to mend it."""
 
 import difflib
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from reid_done_right.artifacts import InputError
+
 WIDEST = 200
 """Letters of a wrong value that a message shows."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], content: Any, what: str, advice: str) -> Model:
+    """Return what a file says of itself as its schema has it. Raises InputError: `what`, each wrong key, `advice`."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        wrong = " ".join("; ".join(lines_of(error, "", model)).split())
+        raise InputError(f"{what}: {wrong}; {advice}") from None
 
 
 def check_known(key: str, names: Any, known: Any) -> None:

@@ -49,6 +49,8 @@ class Backbone(Section):
             raise ValueError(f"{self.family} has a shape of its own; remove {shaped}")
         if self.family is None and (self.block is None or self.blocks is None):
             raise ValueError("give block: and blocks: of a residual network, or family: of another")
+        if max(sum(self.blocks or []), self.width, self.groups, self.width_per_group) > 2**14:
+            raise ValueError("more than 16,384 blocks, channels or groups, which no network has")
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
             raise ValueError("groups and width_per_group are for block: bottleneck")
         if self.width * self.width_per_group < 64:

@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from reid_done_right.artifacts import Embeddings, InputError, read_embeddings, write_embeddings
+from reid_done_right.artifacts import Embeddings, InputError, printable, read_embeddings, write_embeddings
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.listing import Listing, list_photos
 from reid_done_right.data.manifest import portable
@@ -125,7 +125,8 @@ def _is_there(out: Path, key: str, allow_damaged: bool) -> bool:
 def _holds(file: Path, key: str) -> bool:
     """Tell whether a shard was finished and is of these photos."""
     try:
-        return read_embeddings(file).about.get("key") == key
+        about = read_embeddings(file).about
+        return about.get("key") == key and isinstance(about.get("damaged"), dict)
     except InputError:
         return False
 
@@ -167,6 +168,6 @@ def _tell(damaged: Mapping[str, str], listing: Listing, allow_damaged: bool) -> 
     if damaged and (not allow_damaged or len(damaged) == len(listing.path)):
         told = f"{listing.root}: {len(damaged)} of {len(listing.path)} photos cannot be embedded"
         advice = "restore them" if allow_damaged else "restore them, or leave them out with --allow-damaged"
-        raise InputError("\n  ".join([f"{told}; {advice}, and run the same again:", *lines]))
+        raise InputError(f"{told}; {advice}, and run the same again:", *(f"  {line}" for line in lines))
     for line in lines:
-        print(f"left out {line}", file=sys.stderr)
+        print(printable(f"left out {line}"), file=sys.stderr)

@@ -46,12 +46,7 @@ def search(
         raise InputError(f"--top {top}: expected how many photos to show, from 1 on")
     there = read_gallery(gallery)
     embedder = load_embedder(model)
-    if embedder.digest != there.about["model"]:
-        made = f"{there.about['model_name']} (SHA-256 {there.about['model'][:DIGITS]}...)"
-        raise InputError(
-            f"{gallery}: made by another model, {made}, than {model} ({embedder.digest[:DIGITS]}...), so that nothing "
-            "compares; give that model, or embed the photos again with this one"
-        )
+    check_model(there, embedder.digest, model)
     embeddings = embedder.embed(queries, threads=threads, progress=False)
     with naming(f"{gallery}: "):
         bar = partial(tqdm, desc="search", unit="block", leave=False, delay=2)
@@ -73,6 +68,16 @@ def search(
         }
         write_text(html, search_page(found, _thumbnails(queries, there, found), about))
     return found
+
+
+def check_model(gallery: Gallery, digest: str, model: Path) -> None:
+    """Raise InputError unless the model of that digest made a gallery."""
+    if digest != gallery.about["model"]:
+        made = f"{gallery.about['model_name']} (SHA-256 {gallery.about['model'][:DIGITS]}...)"
+        raise InputError(
+            f"{gallery.file}: made by another model, {made}, than {model} ({digest[:DIGITS]}...), so that nothing "
+            "compares; give that model, or embed the photos again with this one"
+        )
 
 
 def _hit(gallery: Gallery, ranked: TopK, row: int, rank: int) -> Hit:
