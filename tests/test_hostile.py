@@ -10,9 +10,10 @@ import re
 import tempfile
 import time
 import zipfile
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import cache
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -430,3 +431,18 @@ def test_a_person_search_table_of_another_build_is_told(tmp_path: Path) -> None:
                 _with_file(
                     _releases()[1], f"{there}/{name}.mat", (tmp_path / "a.mat").read_bytes(), folder, "person-search"
                 )
+
+
+@pytest.mark.parametrize("second", ["person_id.npy", "person_id"])
+def test_read_arrays_of_a_member_that_is_there_twice_is_told(tmp_path: Path, second: str) -> None:
+    """NumPy takes the last one: labels that anybody appended to the file."""
+    np.savez(tmp_path / "a.npz", embeddings=np.ones((1, 2)), person_id=np.ones(1, int))
+    content = BytesIO()
+    np.save(content, np.zeros(1, int))
+    with (
+        pytest.warns(UserWarning) if second.endswith(".npy") else nullcontext(),
+        zipfile.ZipFile(tmp_path / "a.npz", "a") as opened,
+    ):
+        opened.writestr(second, content.getvalue())
+    with pytest.raises(InputError, match=r"a\.npz: holds person_id twice"):
+        read_arrays(tmp_path / "a.npz", ("person_id",))

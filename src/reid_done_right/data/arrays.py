@@ -80,8 +80,10 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:
-    with zipfile.ZipFile(path):
-        pass  # numpy would take another file of any kind for a pickle
+    with zipfile.ZipFile(path) as opened:  # numpy would take another file of any kind for a pickle
+        members = [name.removesuffix(".npy") for name in opened.namelist()]
+        if twice := [name for name in members if members.count(name) > 1]:
+            raise InputError(f"{path}: holds {twice[0]} twice; save it again by np.savez")
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays.files
         return Arrays(path, {name: _read_array(path, arrays, name) for name in names if name in wanted}, names)
@@ -109,10 +111,18 @@ def _map_safetensors(path: Path, wanted: Sequence[str]) -> Arrays:
         pass  # raises unless header and length of the file are as they should be
     with path.open("rb") as opened:
         start = 8 + int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(start - 8))
+        header = json.loads(opened.read(start - 8), object_pairs_hook=_once)
     header.pop("__metadata__", None)
     arrays = {name: _map(path, name, each, start) for name, each in header.items() if name in wanted}
     return Arrays(path, arrays, list(header))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError for a key that is there twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("it holds an array twice; save it again")
+    return content
 
 
 def _map(path: Path, name: str, tensor: Mapping[str, Any], start: int) -> NDArray[Any]:
