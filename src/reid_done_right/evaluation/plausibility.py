@@ -61,10 +61,16 @@ def _equal(left: NDArray[np.floating], right: NDArray[np.floating]) -> tuple[NDA
 
     left, right  (N, D), (M, D)
     """
-    keys, others = (np.ascontiguousarray(each[:, :KEY], np.float32) for each in (left, right))
-    keys, others = (each.view(np.dtype((np.void, each.shape[1] * 4))).ravel() for each in (keys, others))
+    keys, others = (_keys(each) for each in (left, right))
     _, first, inverse = np.unique(np.concatenate([others, keys]), return_index=True, return_inverse=True)
     candidate = first[inverse[len(others) :]]
     rows = np.flatnonzero(candidate < (np.arange(len(left)) if left is right else len(others)))
     same = np.array([np.array_equal(left[row], right[candidate[row]]) for row in rows], bool)
     return rows[same], candidate[rows[same]]
+
+
+def _keys(embeddings: NDArray[np.floating]) -> NDArray[np.void]:
+    """Return the bytes of the first `KEY` values of each row (N, D), as something that can be sorted: (N,)."""
+    start = np.ascontiguousarray(embeddings[:, :KEY], np.float32)
+    keys: NDArray[np.void] = start.view(np.dtype((np.void, start.shape[1] * start.itemsize))).ravel()
+    return keys

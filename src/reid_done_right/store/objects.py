@@ -127,7 +127,7 @@ def _restore(entry: Entry, store: Path) -> bool:
 
 
 def _holds(path: Path, content: str) -> bool:
-    return path.exists() and content_digest(path) == content
+    return (path.is_file() or path.is_dir()) and content_digest(path) == content
 
 
 def _object(store: Path, stage: str, key: str) -> Path:
