@@ -416,3 +416,8 @@ def test_embed_photos_with_a_model_of_broken_weights_writes_no_gallery(
     with pytest.raises(InputError, match=reason):
         embed_photos(tmp_path / "photos", tmp_path / "m.safetensors", tmp_path / "g.safetensors")
     assert not (tmp_path / "g.safetensors").exists()
+
+
+def test_load_embedder_on_a_device_without_values_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="device 'meta' cannot be used here"):
+        reid_done_right.load_embedder(write_model(tmp_path / "m.safetensors"), device="meta")

@@ -366,6 +366,6 @@ def test_average_precision_is_the_same_from_ranks_alone():
 
 
 def test_a_device_that_is_not_there_is_named():
-    for device in ("cuda:99", "abacus"):
+    for device in ("meta", "cuda:99", "abacus"):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
             backend(device=device)

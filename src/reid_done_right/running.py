@@ -65,7 +65,13 @@ def run(
         load()(settings=parameters, **inputs, **written, **({} if threads is None else {"workers": threads}))
 
     start = time.monotonic()
-    request = {"parameters": parameters, "inputs": inputs, "outputs": outputs, "job": job, "settings": settings}
+    request: dict[str, Any] = {
+        "parameters": parameters,
+        "inputs": inputs,
+        "outputs": outputs,
+        "job": job,
+        "settings": settings,
+    }
     request["of"] = _jobs_of(stage, parameters)
     request["copy"] = next(iter(stage.writes.values())).path.startswith("reports/")  # which people may edit
     workers = parameters.get("workers", 1)

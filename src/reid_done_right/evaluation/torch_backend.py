@@ -25,7 +25,8 @@ class TorchBackend(Backend):
 
     def __init__(self, device: str) -> None:
         try:
-            self.device = torch.empty(0, device=device).device
+            self.device = torch.zeros(1, device=device).device
+            torch.zeros(1, device=self.device).cpu()  # the device `meta` has no values
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
