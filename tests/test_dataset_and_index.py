@@ -199,6 +199,6 @@ def test_index_refuses_other_counts_changed_folders_and_foreign_manifests(tmp_pa
     with pytest.raises(InputError, match="its manifest says"):
         index(settings={"format": "market1501", "counts": None}, manifest=manifest, out=out)
     write_json(manifest, {"dataset": "market"})
-    with pytest.raises(InputError, match=r"market\.json: not a manifest, it lacks format, root"):
+    with pytest.raises(InputError, match=r"market\.json: not a manifest: format: missing; add it; root: missing"):
         index(settings={"format": "market1501", "counts": None}, manifest=manifest, out=out)
     assert not out.exists()

@@ -19,14 +19,19 @@ def file(text: str) -> Any:
     return typer.Option(help=text, dir_okay=False)
 
 
+def artifact(text: str) -> Any:
+    """Return an option that names a file which a stage wrote: whatever lies there now, the store may bring it back."""
+    return typer.Option(help=text)
+
+
 def _note_output(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
     ctx.meta.setdefault(OUTPUTS, []).append(param.name)
     return value
 
 
-def written(text: str, *names: str) -> Any:
+def written(text: str, *names: str, dir_okay: bool = False) -> Any:
     """Return an option that names a file which the command writes; `names` where it is not called as its argument."""
-    return typer.Option(*names, help=text, dir_okay=False, callback=_note_output)
+    return typer.Option(*names, help=text, dir_okay=dir_okay, callback=_note_output)
 
 
 class Command(TyperCommand):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from reid_done_right import dag
-from reid_done_right.cli.options import Offline, compute_as, file, folder, written
+from reid_done_right.cli.options import Offline, artifact, compute_as, file, folder, written
 
 Function = Callable[..., object]
 
@@ -129,8 +130,9 @@ def _command(name: str, stage: dag.Stage) -> Function:
     kinds: dict[str, Any] = {
         "settings": file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")
     }
+    of_kind = {"folder": folder, "input": artifact, "output": partial(written, dir_okay=True)}
     for key, option in dag.options(stage).items():
-        kinds[key] = {"folder": folder, "input": file, "output": written}[option.kind](option.help)
+        kinds[key] = of_kind[option.kind](option.help)
     parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
     if stage.threads:
         how = typer.Option(help="Threads or processes to work with.")

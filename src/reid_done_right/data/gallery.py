@@ -27,13 +27,13 @@ from reid_done_right.artifacts import InputError, reason_of, regular, replacing
 from reid_done_right.data.arrays import Arrays, read_arrays
 from reid_done_right.data.manifest import PathText, Sha256
 from reid_done_right.params.messages import validated
-from reid_done_right.params.section import Positive, Section
+from reid_done_right.params.section import Positive, Strict
 
 LABELS = ("person", "camera")
 MADE = "give one that `reid embed-photos` wrote"
 
 
-class About(Section):
+class About(Strict):
     """What a gallery says of itself."""
 
     kind: Literal["gallery"]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ from reid_done_right.models.products import Linear
 from reid_done_right.numerics import Numerics
 from reid_done_right.params import networks
 from reid_done_right.params.messages import validated
-from reid_done_right.params.section import Section
+from reid_done_right.params.section import Strict
 
 PIXELS = {"cpu": 2**18, "cuda": 2**24}
 """Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""
@@ -73,9 +73,10 @@ class Embedder(nn.Module):
         return F.normalize(embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings, dim=1)
 
 
-class BackboneAbout(Section):
-    """What the weights of a backbone say of themselves."""
+class BackboneAbout(Strict):
+    """What the weights of a backbone say of themselves; those of an embedder more, which their tensors tell too."""
 
+    model_config = ConfigDict(extra="ignore")
     backbone: networks.Backbone
     numerics: Numerics | None = None
     origin: str | None = Field(default=None, alias="from")
@@ -84,6 +85,7 @@ class BackboneAbout(Section):
 class EmbedderAbout(BackboneAbout):
     """What the weights of an embedder say of themselves."""
 
+    model_config = ConfigDict(extra="forbid")
     embedding: Annotated[int, Field(ge=0, le=2**16)]
     pooling: Literal["max", "average", "gem"]
     largest_side: Annotated[int, Field(ge=16, le=2**14)]

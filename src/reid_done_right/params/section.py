@@ -19,11 +19,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
-class Section(BaseModel):
+class Strict(BaseModel):
+    """What is checked when it is read: frozen, strict types, no unknown keys, no number that is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Section(Strict):
     """A section of the parameters: frozen, strict types, no unknown keys.
 
     The descriptions of its fields are the only ones: `python docs/parameters.py` generates the documentation and the
     JSON schema from them.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
