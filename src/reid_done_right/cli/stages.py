@@ -130,7 +130,11 @@ def _command(name: str, stage: dag.Stage) -> Function:
     kinds: dict[str, Any] = {
         "settings": file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")
     }
-    of_kind = {"folder": folder, "input": artifact, "output": partial(written, dir_okay=True)}
+    of_kind: dict[str, Callable[[str], Any]] = {
+        "folder": folder,
+        "input": artifact,
+        "output": partial(written, dir_okay=True),
+    }
     for key, option in dag.options(stage).items():
         kinds[key] = of_kind[option.kind](option.help)
     parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
