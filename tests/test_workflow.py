@@ -1,7 +1,7 @@
-"""Both engines on one tree: the smoke experiment, what a change recomputes, kills, conda, and that they agree.
+"""Both engines on the smoke experiment: what they compute, what a change recomputes, kills, losses, conda.
 
-A computation is a new object in the store; what was there before is only linked into place. Every test leaves the
-store with everything that the tree's parameters and code ask for, so each also runs alone.
+A computation is a new object in the store; what was there before is only linked into place. The experiment is run once;
+each test changes a copy of what that left. What needs no run is in test_engines.py.
 """
 
 import ast
@@ -14,9 +14,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -27,9 +27,6 @@ from reid_done_right.dag import COMMANDS, STAGES
 from reid_done_right.store import keys
 from traces import traces
 
-if TYPE_CHECKING:
-    from dvc.stage import Stage
-
 pytestmark = pytest.mark.workflow
 
 SMOKE = "experiments/smoke/params.yaml"
@@ -39,8 +36,9 @@ ENGINES = pytest.mark.parametrize("engine", [SNAKEMAKE, DVC], ids=["snakemake", 
 IN_EITHER_ORDER = pytest.mark.parametrize(
     ("engine", "other"), [(SNAKEMAKE, DVC), (DVC, SNAKEMAKE)], ids=["snakemake-first", "dvc-first"]
 )
-EXPERIMENTS = {"embedded": "."} | {name: f"experiments/{name}" for name in ("smoke", "paper", "own")}
+RANKING = "src/reid_done_right/training/ranking.py"
 SIDE_48 = "market-side-48-seed0"
+UPDATES = 100  # of a training that is killed: time enough to see it begin
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure7", "training_curves", "similarities")
 REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv")]
 REPORT += [
@@ -55,6 +53,14 @@ REPORT += [
 ]
 REPORT += ["training_curves.csv"]
 REPORT += [f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
+
+
+class Finished(NamedTuple):
+    """A tree in which an engine has nothing left to do, what its last run computed, and what that printed."""
+
+    checkout: Checkout
+    computed: list[str]
+    printed: str
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,53 @@ def ran(tmp_path_factory: pytest.TempPathFactory, through_dvc: tuple[Checkout, "
     checkout.run(SNAKEMAKE, **covered)
     checkout.run(f"reid plan {SMOKE} --dvc")
     return checkout
+
+
+@pytest.fixture(scope="module")
+def fewer(ran: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The same with two runs only."""
+    checkout = copied(ran, tmp_path_factory.mktemp("fewer"))
+    shrink(checkout)
+    return Finished(checkout, *computing(checkout, SNAKEMAKE))
+
+
+@pytest.fixture(scope="module")
+def taken_over(fewer: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The same after DVC, which reads dvc.yaml before it can know that it is old, and so has to be asked twice."""
+    checkout = copied(fewer.checkout, tmp_path_factory.mktemp("taken_over"))
+    said = checkout.run(DVC, 255)
+    assert "dvc.yaml: the parameters ask for other jobs; it is updated, run the same again" in said
+    return Finished(checkout, *computing(checkout, DVC))
+
+
+@pytest.fixture
+def tree(fewer: Finished, tmp_path: Path) -> Checkout:
+    """A copy to change of what Snakemake finished."""
+    return copied(fewer.checkout, tmp_path / "tree")
+
+
+@pytest.fixture
+def tree_of_both(taken_over: Finished, tmp_path: Path) -> Checkout:
+    """A copy to change of what both engines finished."""
+    return copied(taken_over.checkout, tmp_path / "tree")
+
+
+@pytest.fixture
+def tree_of(request: pytest.FixtureRequest) -> Callable[[str], Checkout]:
+    """Copy what the engine finished, and for DVC what it took over."""
+    return lambda engine: request.getfixturevalue("tree" if engine == SNAKEMAKE else "tree_of_both")
+
+
+def copied(checkout: Checkout, folder: Path) -> Checkout:
+    """Copy a tree with its times and with its hard links among each other."""
+    subprocess.run(["cp", "--archive", f"{checkout.folder}/.", folder], check=True)
+    return Checkout(folder)
+
+
+def computing(checkout: Checkout, command: str) -> tuple[list[str], str]:
+    """Run a command; return what it computed and printed."""
+    printed: list[str] = []
+    return checkout.computed(lambda: printed.append(checkout.run(command))), printed[0]
 
 
 def shrink(checkout: Checkout) -> None:
@@ -115,62 +168,51 @@ def test_smoke_artifacts_are_those_of_every_other_machine(ran: Checkout, monkeyp
     assert first_difference(known, digests(ran.folder, "smoke", STAGES)) == ""
 
 
-def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(ran: Checkout) -> None:
-    ran.run(SNAKEMAKE)
-    assert re.search(r"verify: (\d+) of \1 artifacts are whole", ran.run("reid verify results/smoke"))
-    manifest = json.loads((ran.folder / "results/smoke/dataset/market.json").read_text())
-    assert manifest["sha256"] in ran.run("reid why reports/smoke/table1.md")
-    table = ran.folder / "reports/smoke/table1.md"
-    whole = table.read_text()
-    table.write_text(whole.replace("|", "||"))
-    assert "changed reports/smoke/table1.md: not as a stage wrote it" in ran.run("reid verify results/smoke", status=1)
-    table.write_text(whole)
+def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(tree: Checkout) -> None:
+    assert re.search(r"verify: (\d+) of \1 artifacts are whole", tree.run("reid verify results/smoke"))
+    manifest = json.loads((tree.folder / "results/smoke/dataset/market.json").read_text())
+    assert manifest["sha256"] in tree.run("reid why reports/smoke/table1.md")
+    table = tree.folder / "reports/smoke/table1.md"
+    table.write_text(table.read_text().replace("|", "||"))
+    assert "changed reports/smoke/table1.md: not as a stage wrote it" in tree.run("reid verify results/smoke", status=1)
 
 
-def test_fewer_runs_recompute_the_report(ran: Checkout) -> None:
-    shrink(ran)
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["draw", "publish report", "tabulate"]
+def test_fewer_runs_recompute_the_report(fewer: Finished) -> None:
+    assert fewer.computed == ["draw", "publish report", "tabulate"]
 
 
-def test_dvc_takes_over_without_computing(ran: Checkout) -> None:
-    """But it reads dvc.yaml before it can know that it is old, and so has to be asked twice."""
-    shrink(ran)
-    ran.run(SNAKEMAKE)
-    before = reports(ran)
-    assert "dvc.yaml: the parameters ask for other jobs; it is updated, run the same again" in ran.run(DVC, 255)
-    assert ran.computed(lambda: ran.run(DVC)) == []
-    assert reports(ran) == before
-    assert "Nothing to be done" in ran.run(SNAKEMAKE)
-    assert "Data and pipelines are up to date" in ran.run(DVC)
+def test_dvc_takes_over_without_computing(fewer: Finished, taken_over: Finished, tree_of_both: Checkout) -> None:
+    assert taken_over.computed == []
+    assert reports(tree_of_both) == reports(fewer.checkout)
+    assert "Nothing to be done" in tree_of_both.run(SNAKEMAKE)
+    assert "Data and pipelines are up to date" in tree_of_both.run(DVC)
 
 
 @IN_EITHER_ORDER
 def test_a_killed_run_starts_again_and_computes_what_changed_once(
-    ran: Checkout, engine: str, other: str, tmp_path: Path
+    tree_of_both: Checkout, engine: str, other: str, tmp_path: Path
 ) -> None:
     """Killed in the training of a changed variant, which alone is trained and embedded; then each run is evaluated."""
-    updates, side, k1 = (150, 40, 6) if engine == SNAKEMAKE else (151, 56, 7)
-    shrink(ran)
-    ran.run(f"reid plan {SMOKE} --lists experiments/smoke/plan.yaml --quiet || true")  # 1 where DVC did not know them
-    ran.change(SMOKE, "variants/side-48", {"largest_side": side, "updates": updates})
-    assert ran.computed(lambda: kill_in_training(ran, engine, updates, tmp_path / "printed.txt")) == []
-    assert not [path for path in (ran.folder / "results/smoke/train").iterdir() if SIDE_48 in path.name]
+    tree = tree_of_both
+    tree.change(SMOKE, "variants/side-48", {"largest_side": 40, "updates": UPDATES})
+    assert tree.computed(lambda: kill_in_training(tree, engine, tmp_path / "printed.txt")) == []
+    assert not [path for path in (tree.folder / "results/smoke/train").iterdir() if SIDE_48 in path.name]
     if engine == SNAKEMAKE:
-        assert "--unlock" in ran.run(engine, status=1)
-        ran.run(f"{engine} --unlock")
-    ran.change(SMOKE, "evaluate/k_reciprocal/k1", k1)
+        assert "--unlock" in tree.run(engine, status=1)
+        tree.run(f"{engine} --unlock")
+    tree.change(SMOKE, "evaluate/k_reciprocal/k1", 6)
     dependants = ["draw", f"embed {SIDE_48}", "evaluate market-default-seed0", f"evaluate {SIDE_48}"]
     dependants += ["illustrate", "publish report", "tabulate", f"train {SIDE_48}"]
-    assert ran.computed(lambda: ran.run(engine)) == dependants
-    assert not list((ran.folder / ".store/partial").iterdir())
-    assert ran.computed(lambda: ran.run(other)) == []
+    assert tree.computed(lambda: tree.run(engine)) == dependants
+    assert not list((tree.folder / ".store/partial").iterdir())
+    assert tree.computed(lambda: tree.run(other)) == []
 
 
-def kill_in_training(checkout: Checkout, command: str, updates: int, printed: Path) -> None:
+def kill_in_training(checkout: Checkout, command: str, printed: Path) -> None:
     """Start a command and kill it and all its children between two updates of a training."""
     started = checkout.start(f"exec {command} > {printed} 2>&1", TQDM_MININTERVAL="0.1")
     logs = [printed, checkout.folder / f"results/smoke/logs/train/{SIDE_48}.log"]
-    wanted = re.compile(rf"\b[1-9]\d*/{updates} \[")  # of the progress bar
+    wanted = re.compile(rf"\b[1-9]\d*/{UPDATES} \[")  # of the progress bar
     deadline = time.monotonic() + 600
     while not any(log.is_file() and wanted.search(log.read_text(errors="replace")) for log in logs):
         assert started.poll() is None, f"it ended before it trained\n{printed.read_text()}"
@@ -195,241 +237,141 @@ def free(handle: int) -> bool:
     return True
 
 
-def test_a_title_recomputes_the_tables_and_the_page(ran: Checkout) -> None:
+def test_a_title_recomputes_the_tables_and_the_page(tree: Checkout) -> None:
     """Also where Snakemake remembers nothing, as in a tree that DVC made."""
-    remove(ran, ".snakemake")
-    ran.change(SMOKE, "report/title", "A smoke experiment")
-    ran.edit(SMOKE, "48 pixels (paper: 256)", "48 pixels, the fewest")
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["publish report", "tabulate"]
-    assert "48 pixels, the fewest" in (ran.folder / "reports/smoke/table2.md").read_text()
-    assert "A smoke experiment" in (ran.folder / "reports/smoke/README.md").read_text()
-    assert "<h1>A smoke experiment</h1>" in (ran.folder / "reports/smoke/report.html").read_text()
+    remove(tree, ".snakemake")
+    tree.change(SMOKE, "report/title", "A smoke experiment")
+    tree.edit(SMOKE, "48 pixels (paper: 256)", "48 pixels, the fewest")
+    assert tree.computed(lambda: tree.run(SNAKEMAKE)) == ["publish report", "tabulate"]
+    assert "48 pixels, the fewest" in (tree.folder / "reports/smoke/table2.md").read_text()
+    assert "A smoke experiment" in (tree.folder / "reports/smoke/README.md").read_text()
+    assert "<h1>A smoke experiment</h1>" in (tree.folder / "reports/smoke/report.html").read_text()
 
 
-def test_a_printed_value_recomputes_the_report(ran: Checkout) -> None:
-    ran.edit("reports/paper.csv", "1,- - -,,market,mAP,75.9", "1,- - -,,market,mAP,12.3")
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == ["draw", "publish report", "tabulate"]
-    assert "12.3" in (ran.folder / "reports/smoke/table1.md").read_text()
+def test_a_printed_value_recomputes_the_report(tree: Checkout) -> None:
+    tree.edit("reports/paper.csv", "1,- - -,,market,mAP,75.9", "1,- - -,,market,mAP,12.3")
+    assert tree.computed(lambda: tree.run(SNAKEMAKE)) == ["draw", "publish report", "tabulate"]
+    assert "12.3" in (tree.folder / "reports/smoke/table1.md").read_text()
 
 
-def test_a_comment_or_docstring_recomputes_nothing(ran: Checkout) -> None:
-    ran.run(SNAKEMAKE)
-    ran.edit(
-        "src/reid_done_right/training/ranking.py", "optimizer.descend(rate)\n", "optimizer.descend(rate)  # downhill\n"
-    )
-    ran.edit("src/reid_done_right/training/ranking.py", '"""The ranking loop: ', '"""The loop of the ranking stage: ')
-    assert "Nothing to be done" in ran.run(SNAKEMAKE)
+def test_a_comment_or_docstring_recomputes_nothing(tree: Checkout) -> None:
+    tree.edit(RANKING, "optimizer.descend(rate)\n", "optimizer.descend(rate)  # downhill\n")
+    tree.edit(RANKING, '"""The ranking loop: ', '"""The loop of the ranking stage: ')
+    assert "Nothing to be done" in tree.run(SNAKEMAKE)
 
 
-def test_a_caption_in_the_code_recomputes_what_prints_it(ran: Checkout) -> None:
-    ran.edit(
+def test_a_caption_in_the_code_recomputes_what_prints_it(tree_of_both: Checkout) -> None:
+    tree = tree_of_both
+    tree.edit(
         "src/reid_done_right/reporting/tables.py", "left out of every mean, no finding: ", "in no mean, no finding: "
     )
-    ran.edit("src/reid_done_right/reporting/markdown.py", "Training of every run", "How every run trained")
-    assert ran.computed(lambda: ran.run(DVC)) == ["publish report", "tabulate"]
-    assert "How every run trained" in (ran.folder / "reports/smoke/report.html").read_text()
+    tree.edit("src/reid_done_right/reporting/markdown.py", "Training of every run", "How every run trained")
+    assert tree.computed(lambda: tree.run(DVC)) == ["publish report", "tabulate"]
+    assert "How every run trained" in (tree.folder / "reports/smoke/report.html").read_text()
 
 
-def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(ran: Checkout) -> None:
-    shrink(ran)
-    ran.run(SNAKEMAKE)
-    ran.edit("src/reid_done_right/training/ranking.py", "optimizer.descend(rate)", "optimizer.descend(1.01 * rate)")
-    runs = ["market-default-seed0", SIDE_48]
-    expected = ["distract market-default-seed0", "draw", "embed 0", "embed 1", "tabulate"]
-    expected += ["retrieve market-default-seed0", "illustrate", "publish report"]
-    expected += [f"{stage} {run}" for stage in ("train", "embed", "evaluate") for run in runs]
-    assert ran.computed(lambda: ran.run(SNAKEMAKE)) == sorted(expected)
+def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(tree: Checkout) -> None:
+    """All that Snakemake would run again; of those, the jobs of one run are run."""
+    tree.edit(RANKING, "optimizer.descend(rate)", "optimizer.descend(1.01 * rate)")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", tree.run(f"{SNAKEMAKE} --dry-run"), re.MULTILINE))
+    assert {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")} == {
+        **dict.fromkeys(("train", "embed", "embed_distractors", "evaluate"), 2),
+        **dict.fromkeys(("distract", "retrieve", "tabulate", "illustrate", "draw", "publish"), 1),
+    }
+    scores = f"results/smoke/evaluate/{SIDE_48}.json"
+    expected = [f"{stage} {SIDE_48}" for stage in ("embed", "evaluate", "train")]
+    assert tree.computed(lambda: tree.run(f"{SNAKEMAKE} {scores}")) == expected
 
 
 @ENGINES
-def test_lost_results_come_back_from_the_store(ran: Checkout, engine: str) -> None:
-    before = reports(ran)
-    remove(ran, "results", "reports/smoke", ".snakemake", "experiments/smoke/dvc.lock")
-    assert ran.computed(lambda: ran.run(engine)) == []
-    assert reports(ran) == before
-    images = ran.folder / "results/smoke/dataset/market/bounding_box_train"
+def test_lost_results_come_back_from_the_store(tree_of: Callable[[str], Checkout], engine: str) -> None:
+    tree = tree_of(engine)
+    before = reports(tree)
+    remove(tree, "results", "reports/smoke", ".snakemake", "experiments/smoke/dvc.lock")
+    assert tree.computed(lambda: tree.run(engine)) == []
+    assert reports(tree) == before
+    images = tree.folder / "results/smoke/dataset/market/bounding_box_train"
     assert len(list(images.iterdir())) > 16
 
 
-def test_snakemake_over_a_changed_report_restores_it_in_one_go(ran: Checkout) -> None:
+def test_snakemake_over_a_changed_report_restores_it_in_one_go(tree: Checkout) -> None:
     """As `git checkout` of a former report leaves it."""
-    shrink(ran)
-    ran.run(SNAKEMAKE)
-    before = reports(ran)
+    before = reports(tree)
     for name in REPORT:
-        (ran.folder / "reports/smoke" / name).write_text("of another commit")
-    warned = "".join(re.findall(r"^reid: warning: .*; restored from the store\n", ran.run(SNAKEMAKE), re.MULTILINE))
+        (tree.folder / "reports/smoke" / name).write_text("of another commit")
+    warned = "".join(re.findall(r"^reid: warning: .*; restored from the store\n", tree.run(SNAKEMAKE), re.MULTILINE))
     assert all(f"reports/smoke/{name}" in warned for name in REPORT if name != "report.html")
-    assert reports(ran) == before
-    assert not list(ran.folder.rglob("*.damaged"))
+    assert reports(tree) == before
+    assert not list(tree.folder.rglob("*.damaged"))
 
 
-def test_snakemake_over_an_empty_model_restores_it_in_one_go(ran: Checkout) -> None:
-    shrink(ran)
-    ran.run(SNAKEMAKE)
-    before, name = reports(ran), f"results/smoke/train/{SIDE_48}.safetensors"
-    (ran.folder / name).unlink()
-    (ran.folder / name).touch()
+def test_snakemake_over_an_empty_model_restores_it_in_one_go(tree: Checkout) -> None:
+    before, name = reports(tree), f"results/smoke/train/{SIDE_48}.safetensors"
+    (tree.folder / name).unlink()
+    (tree.folder / name).touch()
     warning = f"reid: warning: {name}: missing or not as a stage wrote it; restored from the store"
-    assert warning in ran.run(SNAKEMAKE).splitlines()
-    assert reports(ran) == before and (ran.folder / name).stat().st_size
+    assert warning in tree.run(SNAKEMAKE).splitlines()
+    assert reports(tree) == before and (tree.folder / name).stat().st_size
 
 
-def test_snakemake_over_damage_in_the_store_tells_it_and_repairs_it_when_run_again(ran: Checkout) -> None:
-    shrink(ran)
-    ran.run(SNAKEMAKE)
-    before = reports(ran)
+def test_snakemake_over_damage_in_the_store_tells_it_and_repairs_it_when_run_again(tree: Checkout) -> None:
+    before = reports(tree)
     name = f"results/smoke/embed/{SIDE_48}.safetensors"
-    embeddings = ran.folder / name
+    embeddings = tree.folder / name
     embeddings.chmod(0o644)
     with embeddings.open("r+b") as opened:  # the store's file, too
         opened.truncate(100)
-    printed = ran.run(SNAKEMAKE, status=1)
+    printed = tree.run(SNAKEMAKE, status=1)
     assert f"reid: error: {name}: damaged or changed since a stage wrote it, and the store has no copy" in printed
-    ran.run(SNAKEMAKE)
-    assert reports(ran) == before and embeddings.stat().st_size > 100
-    embeddings.with_name(f"{embeddings.name}.damaged").unlink()
+    tree.run(SNAKEMAKE)
+    assert reports(tree) == before and embeddings.stat().st_size > 100
 
 
 @needs_git
 def test_two_cold_runs_give_the_same_bytes(
-    ran: Checkout, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]
+    fewer: Finished, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]
 ) -> None:
-    other, started = through_dvc
+    one, (other, started) = fewer.checkout, through_dvc
     assert started.wait(timeout=1800) == 0, (other.folder / "dvc.log").read_text()[-6000:]
-    ran.run("git checkout --quiet .")
-    remove(ran, "experiments/smoke/dvc.lock")
-    shrink(ran)
-    ran.run(SNAKEMAKE)
-    first, second = reports(ran), reports(other)
+    first, second = reports(one), reports(other)
     assert [name for name in REPORT if first[name] != second[name]] == []
-    assert ran.run("git rev-parse HEAD") != other.run("git rev-parse HEAD")
+    assert one.run("git rev-parse HEAD") != other.run("git rev-parse HEAD")
     digest = json.loads(first["report.json"])["about"]["parameters_digest"]
-    assert {name: found for name in REPORT if (found := traces(ran.folder / "reports/smoke" / name, digest))} == {}
+    assert {name: found for name in REPORT if (found := traces(one.folder / "reports/smoke" / name, digest))} == {}
     made, lock = "?? experiments/smoke/dvc.yaml", "?? experiments/smoke/dvc.lock"  # DVC wants neither ignored
-    assert ran.run("git status --porcelain").splitlines() == [f" M {SMOKE}", made]  # the first by this test
+    assert one.run("git status --porcelain").splitlines() == [f" M {SMOKE}", made]  # the first by `shrink`
     assert other.run("git status --porcelain").splitlines() == ["?? dvc.log", lock, made]  # the log is ours
 
 
 @needs_git
-def test_dvc_shows_the_experiment(ran: Checkout) -> None:
-    assert f"train@{SIDE_48}" in ran.run("dvc dag --md experiments/smoke/dvc.yaml")
-    assert "market.single-query mAP" in ran.run("dvc metrics show --md reports/smoke/metrics.json")
-    ran.change(SMOKE, "train/margin", 0.2)
-    assert re.search(r"train\.margin.*0\.1.*0\.2", ran.run(f"dvc params diff --targets {SMOKE} --md"))
-    ran.change(SMOKE, "train/margin", 0.1)
-    page = ran.folder / "results/plots"
-    ran.run(f"dvc plots show --out {page} 'smoke: mAP among distractors' 'smoke: triplet loss'")
+def test_dvc_shows_the_experiment(tree: Checkout) -> None:
+    assert f"train@{SIDE_48}" in tree.run("dvc dag --md experiments/smoke/dvc.yaml")
+    assert "market.single-query mAP" in tree.run("dvc metrics show --md reports/smoke/metrics.json")
+    tree.change(SMOKE, "train/margin", 0.2)
+    assert re.search(r"train\.margin.*0\.1.*0\.2", tree.run(f"dvc params diff --targets {SMOKE} --md"))
+    page = tree.folder / "results/plots"
+    tree.run(f"dvc plots show --out {page} 'smoke: mAP among distractors' 'smoke: triplet loss'")
     shown = (page / "index.html").read_text()
     assert shown.count("vegaEmbed(") == 2 and '"mAP": "0.' in shown and '"loss": "0.' in shown
     assert all(f'"field": "{column}"' in shown for column in ("distractors", "mAP", "variant", "update", "dataset"))
     log = f"results/smoke/train/{SIDE_48}.csv"
-    ran.run(f"dvc plots show --out {page} -x update -y loss {log}")
+    tree.run(f"dvc plots show --out {page} -x update -y loss {log}")
     shown = (page / "index.html").read_text()
-    header, *rows = (row.split(",") for row in (ran.folder / log).read_text().splitlines())
+    header, *rows = (row.split(",") for row in (tree.folder / log).read_text().splitlines())
     assert '"field": "loss"' in shown
     assert len(rows) == 16 and all(row[header.index("loss")] in shown for row in rows)
-
-
-# --- that the engines agree
-
-
-def planned(checkout: Checkout, experiment: str) -> dict[str, tuple[set[str], set[str]]]:
-    """Give Snakemake's commands, without the redirection to their logs, and the files that each reads and writes."""
-    configfile = f"--configfile {EXPERIMENTS[experiment]}/params.yaml" if experiment != "embedded" else ""
-    printed = checkout.run(f"snakemake --cores 64 --forceall --dry-run --printshellcmds {configfile}")
-    job = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*Shell command: .*?(reid .*?) > .*$"
-    return {
-        " ".join(command.split()): (set(read.split(", ")), set(written.split(", ")))
-        for read, written, command in re.findall(job, printed, re.MULTILINE)
-    }
-
-
-@pytest.fixture(scope="module")
-def stages_of_dvc(checkout: Checkout) -> "list[Stage]":
-    from dvc.repo import Repo
-
-    for folder in EXPERIMENTS.values():
-        checkout.run(f"reid plan {folder}/params.yaml --dvc")
-    return list(Repo(checkout.folder).index.stages)
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_engines_agree_on_every_command_and_file(
-    checkout: Checkout, stages_of_dvc: "list[Stage]", experiment: str
-) -> None:
-    file = f"{EXPERIMENTS[experiment]}/dvc.yaml".removeprefix("./")
-    stages = [stage for stage in stages_of_dvc if stage.path_in_repo == file]
-    (plan,) = (stage for stage in stages if stage.name == "plan")
-    jobs = planned(checkout, experiment)
-    assert {" ".join(stage.cmd.split()) for stage in stages if stage is not plan} == set(jobs)
-    assert len(stages) == len(jobs) + 1
-    for stage in stages:
-        if stage is not plan:
-            read, written = jobs[" ".join(stage.cmd.split())]
-            deps = {dep.def_path for dep in stage.deps}  # a folder stands for the files in it
-            assert {out.def_path for out in stage.outs} == written, stage.name
-            assert all(deps & {name, *map(str, Path(name).parents)} for name in read), stage.name
-            assert all(any(Path(name).is_relative_to(dep) for name in read) for dep in deps), stage.name
-    check, listing = plan.cmd.split(" && ")
-    checkout.run(listing)  # fails if the file is not of the parameters
-    checkout.run(check, status=int(experiment in ("paper", "own")))  # whose data are not here
-
-
-def test_the_papers_experiment_is_drawn_whole(checkout: Checkout) -> None:
-    printed = checkout.run("snakemake --dry-run --configfile experiments/paper/params.yaml")
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))
-    runs = 2 * 11 + 2
-    assert counts["train"] == counts["embed"] == counts["evaluate"] == str(3 * runs)
-    assert counts["pretrain"] == str(3 * (2 * 3 + 2))
-    assert counts["embed_distractors"] == str(3 * 2 * 8)
-    assert not re.search(r"(results|reports)/(embedded|smoke)/", printed)
-
-
-# --- before anything runs
-
-
-def test_the_workflow_is_linted(checkout: Checkout) -> None:
-    assert "good condition" in checkout.run("snakemake --lint")
-    checkout.run("snakefmt --check Snakefile workflow")
-
-
-@pytest.mark.parametrize("command", ["snakemake --dry-run --configfile", "reid plan"])
-def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: str, tmp_path: Path) -> None:
-    content = yaml.safe_load((ROOT / SMOKE).read_text())
-    content["train"]["margn"] = 0.1
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    printed = checkout.run(f"{command} {tmp_path}/params.yaml", status=1)
-    lines = [line for line in printed.splitlines() if line and not line.startswith("Using workflow specific profile")]
-    assert len(lines) == 1
-    assert lines[0].endswith(": train.margn: unknown key; did you mean 'margin'?")
 
 
 # --- conda
 
 
-@pytest.mark.parametrize(
-    "engine", ["snakemake --cores 2 --configfile experiments/own/params.yaml", "dvc repro experiments/own/dvc.yaml"]
-)
-def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, engine: str) -> None:
-    """Without photos the dry run still shows the graph; a job that reads none still runs."""
-    checkout.run("reid plan experiments/own/params.yaml --dvc")
-    printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
-    assert (
-        "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it to data/photos"
-        in printed
-    )
-    assert "Traceback" not in printed and not (checkout.folder / "results/own/dataset").exists()
-    checkout.run("snakemake --dry-run --configfile experiments/own/params.yaml")
-
-
-def test_without_conda_the_present_environment_serves(ran: Checkout) -> None:
-    folders = ran.environment["PATH"].split(os.pathsep)
+def test_without_conda_the_present_environment_serves(tree: Checkout) -> None:
+    folders = tree.environment["PATH"].split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "conda").exists())
-    remove(ran, "results/smoke/index/market.parquet")
-    printed = ran.run(f"{SNAKEMAKE} --use-conda results/smoke/index/market.parquet", PATH=path)
+    remove(tree, "results/smoke/index/market.parquet")
+    printed = tree.run(f"{SNAKEMAKE} --use-conda results/smoke/index/market.parquet", PATH=path)
     assert printed.count("there is no conda here, so all rules run in the present environment") == 1
-    assert (ran.folder / "results/smoke/index/market.parquet").exists()
+    assert (tree.folder / "results/smoke/index/market.parquet").exists()
 
 
 CONDA = """#!{python}
@@ -453,7 +395,7 @@ elif asked[:2] == ["env", "create"]:
 """
 
 
-def test_with_conda_reid_runs_from_the_checkout_in_the_rules_environment(ran: Checkout, tmp_path: Path) -> None:
+def test_with_conda_reid_runs_from_the_checkout_in_the_rules_environment(tree: Checkout, tmp_path: Path) -> None:
     """With a stand-in for conda: its environments hold a python that writes down that it was used, and for what."""
     (tmp_path / "bin").mkdir()
     log = tmp_path / "used.txt"
@@ -461,10 +403,9 @@ def test_with_conda_reid_runs_from_the_checkout_in_the_rules_environment(ran: Ch
     conda.write_text(CONDA.format(root=str(tmp_path), log=log, python=sys.executable))
     conda.chmod(0o755)
     (tmp_path / "bin/activate").write_text('export PATH="$1/bin:$PATH"\n')
-    shrink(ran)
-    ran.run(f"{SNAKEMAKE} --use-conda --forceall", PATH=f"{tmp_path}/bin{os.pathsep}{ran.environment['PATH']}")
+    tree.run(f"{SNAKEMAKE} --use-conda --forceall", PATH=f"{tmp_path}/bin{os.pathsep}{tree.environment['PATH']}")
     used = [line.split("|") for line in log.read_text().splitlines()]
-    assert {source for _, source, _ in used} == {f"{ran.folder}/src"}
+    assert {source for _, source, _ in used} == {f"{tree.folder}/src"}
     environments = {(stage, (Path(prefix) / "environment.yaml").read_text()) for prefix, _, stage in used}
     envs = ROOT / "workflow/envs"
     assert environments == {(stage, (envs / name).read_text()) for stage, name in environments_of_stages().items()}
