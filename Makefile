@@ -19,7 +19,7 @@ SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test check static reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
+.PHONY: run setup test check unit static reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -29,8 +29,11 @@ setup: .venv/ready
 test: static
 	$(BIN)/pytest $(SHARED) --cov --cov-report=term
 
-check: static
-	$(BIN)/pytest $(SHARED) -m "not slow and not workflow and not slurm and not kubernetes and not soak"
+check: setup
+	$(MAKE) --jobs 2 static unit
+
+unit: setup
+	$(BIN)/pytest $(SHARED) --hypothesis-profile few -m "not slow and not workflow and not slurm and not kubernetes and not soak"
 
 static: setup
 	$(BIN)/ruff format --check .

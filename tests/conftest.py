@@ -23,8 +23,10 @@ from reid_done_right import numerics
 
 numerics.choose()  # before anything loads that computes, so that tests compute as the stages do
 
-# `make test` tries the same examples every time; `make soak` others. What either finds becomes an @example of its test.
+# `make test` tries the same examples every time, `make check` the first of them, `make soak` others. What any of them
+# finds becomes an @example of its test.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("few", settings.get_profile("same"), max_examples=10)
 settings.register_profile("random", database=None, deadline=None, print_blob=True)
 settings.register_profile("soak", settings.get_profile("random"), max_examples=20_000)
 settings.load_profile("same")
@@ -157,15 +159,18 @@ def copy_of_the_project(folder: Path) -> Path:
     return folder
 
 
-class Checkout:
-    """A copy of the project to run commands in."""
+WITHOUT_CLUSTERS = Path(__file__).parent / "without_clusters"
 
-    def __init__(self, folder: Path) -> None:
+
+class Checkout:
+    """A copy of the project to run commands in; Snakemake has the plugins for clusters only if asked for."""
+
+    def __init__(self, folder: Path, clusters: bool = False) -> None:
         self.folder = folder
         self.environment = {  # without coverage's: what runs in copies runs elsewhere too, in less time
             **{name: value for name, value in ENVIRONMENT.items() if not name.startswith("COVERAGE_")},
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(folder / "src"),
+            "PYTHONPATH": os.pathsep.join(map(str, [folder / "src", *([] if clusters else [WITHOUT_CLUSTERS])])),
         }
 
     def start(self, command: str, **environment: str) -> "subprocess.Popen[str]":
@@ -229,6 +234,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(copy_of_the_project(tmp_path_factory.mktemp("checkout")))
 
 
+@pytest.fixture(scope="session")
+def checkout_with_clusters(checkout: Checkout) -> Checkout:
+    """The same where Snakemake has the plugins for clusters, whose import takes it a second."""
+    return Checkout(checkout.folder, clusters=True)
+
+
 Reid = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -254,7 +265,7 @@ def reid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-FIRST = ("workflow", "faults", "readme", "resume", "compiling", "export")
+FIRST = ("workflow", "faults", "readme", "engines", "resume", "export", "compiling", "dag")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

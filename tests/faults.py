@@ -387,10 +387,14 @@ class Engine:
         """The same command again, unlocked where the engine asks for that, ends with the undisturbed results."""
         status, said = self.finish()
         if status and "--unlock" in said:
-            self.tree.checkout.run(f"{self.command} --unlock")
+            self.unlock()
             status, said = self.finish()
         assert status == 0, said[-6000:]
         self.tree.check_whole(*self.tree.jobs)
+
+    def unlock(self) -> None:
+        """Do what Snakemake asks for where it was killed."""
+        self.tree.checkout.run(f"{self.command} --unlock")
 
     def finish(self) -> tuple[int, str]:
         """Run the engine to its end; give its exit status and what it printed."""

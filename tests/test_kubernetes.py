@@ -37,8 +37,10 @@ def access(objects: Bucket) -> dict[str, str]:
 
 
 @pytest.mark.workflow
-def test_the_documented_command_plans_every_job_and_writes_nothing(checkout: Checkout, objects: Bucket) -> None:
-    printed = checkout.run(documented(), KUBECONFIG="nowhere", **access(objects))
+def test_the_documented_command_plans_every_job_and_writes_nothing(
+    checkout_with_clusters: Checkout, objects: Bucket
+) -> None:
+    printed = checkout_with_clusters.run(documented(), KUBECONFIG="nowhere", **access(objects))
     counts = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))
     assert counts["total"] == "90" and counts["evaluate"] == "7" and counts["send"] == "45"
     assert "s3://bucket/reid/results/smoke/train/market-default-seed0.safetensors" in printed
@@ -62,7 +64,7 @@ def test_pods_that_share_nothing_but_the_bucket_and_the_claims_give_the_same_sco
     tmp_path: Path, objects: Bucket, pods: Cluster
 ) -> None:
     """From images to scores, one training; its pods ask for a GPU."""
-    local, there = (Checkout(copy_of_the_project(tmp_path / name)) for name in ("local", "there"))
+    local, there = (Checkout(copy_of_the_project(tmp_path / name), clusters=True) for name in ("local", "there"))
     local.run(f"snakemake --cores 2 {SCORES} --configfile {SMOKE}")
     there.change(SMOKE, "resources", {"train": {"gpu": 1}})
     command = documented().replace("--dry-run", SCORES)

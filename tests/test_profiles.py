@@ -60,7 +60,10 @@ def test_groups_are_of_rules() -> None:
 
 
 @pytest.mark.workflow
-def test_a_training_on_several_gpus_has_one_machine_for_itself_and_asks_slurm_for_all(checkout: Checkout) -> None:
+def test_a_training_on_several_gpus_has_one_machine_for_itself_and_asks_slurm_for_all(
+    checkout_with_clusters: Checkout,
+) -> None:
+    checkout = checkout_with_clusters
     content = {**yaml.safe_load((ROOT / SMOKE).read_text()), "resources": {"train": {"gpu": 4}}}
     (checkout.folder / "several.yaml").write_text(yaml.safe_dump(content))
     for name, gpus in (("default", 1), ("slurm", 4)):  # of the first machine's total, or of a node's

@@ -6,6 +6,7 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT, Checkout, committed, copy_of_the_project
+from conftest import ROOT, Checkout, Reid, committed, copy_of_the_project
 from photos import shrink, write_photos
 from reid_done_right.dag import STAGES, Read, Write, edges
 
@@ -85,7 +86,7 @@ def lines_to_run(content: str) -> list[str]:
 
 @pytest.mark.workflow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run_in_their_order(page: Path, tmp_path: Path) -> None:
+def test_commands_run_in_their_order(page: Path, tmp_path: Path, reid: Reid) -> None:
     todo = [
         (language, part)
         for language, content in blocks(page, "python", "sh", *(["diff"] if page.name in PREPARED else []))
@@ -101,6 +102,8 @@ def test_commands_run_in_their_order(page: Path, tmp_path: Path) -> None:
             subprocess.run([sys.executable, "-c", part], cwd=checkout.folder, check=True)
         elif language == "diff":
             checkout.edit(*change(part))
+        elif part.startswith("reid score "):
+            assert reid(checkout.folder, *shlex.split(part)[1:]).returncode == 0, part
         else:
             assert checkout.run(part), part
 

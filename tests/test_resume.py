@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def described(chain: Chain, updates: int, **changes: Any) -> Path:
-    """Write the settings of a run; of 150 updates, it takes seconds."""
+    """Write the settings of a run; of 60 updates, it takes seconds."""
     parameters = settings("train", RUN)
     parameters = parameters | {"train": parameters["train"] | {"updates": updates, "refresh": 10}} | changes
     path = chain[f"settings-{updates}.json"]
@@ -55,7 +55,7 @@ def start(chain: Chain, described: Path, out: Path, **environment: str) -> "subp
 @pytest.fixture(scope="module")
 def whole(chain: Chain) -> Path:
     """Give the folder of a training that was not killed."""
-    run = start(chain, described(chain, 150), chain["whole"])
+    run = start(chain, described(chain, 60), chain["whole"])
     assert run.wait(900) == 0, run.communicate()[1]
     return chain["whole"]
 
@@ -64,7 +64,7 @@ def whole(chain: Chain) -> Path:
 def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(
     chain: Chain, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    job = described(chain, 150)
+    job = described(chain, 60)
     out = tmp_path / "killed"
     victim = start(chain, job, out, REID_CHECKPOINT_UPDATES="7")
     kept = out / "store/partial"

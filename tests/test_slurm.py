@@ -43,7 +43,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def copies(node: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Checkout]:
     """Two copies of one state of the project."""
     local, through_slurm = (tmp_path_factory.mktemp(name) for name in ("local", "through_slurm"))
-    return Checkout(copy_of_the_project(local)), Checkout(copy_of_the_project(through_slurm))
+    return Checkout(copy_of_the_project(local)), Checkout(copy_of_the_project(through_slurm), clusters=True)
 
 
 @pytest.fixture(scope="module")

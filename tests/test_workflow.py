@@ -65,12 +65,13 @@ class Finished(NamedTuple):
 
 @pytest.fixture(scope="module")
 def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, "subprocess.Popen[str]"]]:
-    """A smaller smoke experiment, on its way from nothing through DVC beside the other tests."""
+    """A smaller smoke experiment, on its way from nothing through DVC beside the other tests; what it covers counts."""
     other = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_dvc")))
     shrink(other)
     if HAS_GIT:
         other.run("git -c user.name=other -c user.email=other@localhost commit --quiet --all --message fewer")
-    started = other.start(f"reid plan {SMOKE} --dvc && exec {DVC} > dvc.log 2>&1")
+    covered = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    started = other.start(f"reid plan {SMOKE} --dvc && exec {DVC} > dvc.log 2>&1", **covered)
     yield other, started
     if started.poll() is None:
         os.killpg(started.pid, signal.SIGKILL)
@@ -80,8 +81,7 @@ def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chec
 def ran(tmp_path_factory: pytest.TempPathFactory, through_dvc: tuple[Checkout, "subprocess.Popen[str]"]) -> Checkout:
     """The smoke experiment, computed once through Snakemake."""
     checkout = Checkout(copy_of_the_project(tmp_path_factory.mktemp("ran")))
-    covered = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    checkout.run(SNAKEMAKE, **covered)
+    checkout.run(SNAKEMAKE)
     checkout.run(f"reid plan {SMOKE} --dvc")
     return checkout
 
