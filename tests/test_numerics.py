@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def other_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for cached in (numerics.supported, numerics.pins):
         cached.cache_clear()
     monkeypatch.setattr(numerics, "processor", lambda: {"flags": "sse2 ssse3", "model name": "an old one"})
-    yield
+    with mock.patch.dict(os.environ):  # what is chosen for it stays there
+        yield
     for cached in (numerics.supported, numerics.pins):
         cached.cache_clear()
 
