@@ -67,6 +67,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(reid: Reid, tmp_path: Path, ar
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_scores_are_printed_with_what_was_asked_for(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     person, camera = np.arange(20) % 5 + 1, np.arange(20) % 3 + 1

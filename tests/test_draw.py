@@ -205,6 +205,7 @@ def test_training_curves_show_every_run_and_mark_the_collapsed():
     assert {"— Market", "— Person Search"} <= {text.get_text() for text in figure.texts}
 
 
+@pytest.mark.slow
 def test_equal_bytes_whenever_and_in_whatever_order(inputs, tmp_path, monkeypatch):
     first = draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "first")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
@@ -253,6 +254,7 @@ def test_a_log_without_updates_is_named(inputs, tmp_path):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_where_every_run_collapsed_the_axes_say_so(inputs, tmp_path, synthetic):
     for path in inputs["scores"]:

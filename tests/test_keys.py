@@ -273,6 +273,7 @@ def touched(original: dict[str, str]) -> set[str]:
 NETWORKS = {"initialise", "pretrain", "train", "embed", "embed_distractors", "illustrate"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "old", "new", "stages"),
     [

@@ -122,7 +122,8 @@ def test_a_file_of_another_network_is_told_key_by_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "block", "blocks"), [("resnet18", "basic", 2), ("resnet50", "bottleneck", (3, 4, 6, 3))]
+    ("name", "block", "blocks"),
+    [("resnet18", "basic", 2), pytest.param("resnet50", "bottleneck", (3, 4, 6, 3), marks=pytest.mark.slow)],
 )
 def test_batch_statistics_are_torchvisions_too(name: str, block: str, blocks: Any) -> None:
     theirs = torchvision.models.get_model(name).double().train()

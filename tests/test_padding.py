@@ -120,6 +120,7 @@ def test_each_weight_gets_its_own_gradient(family: str) -> None:
         assert (found[name] - gradient).norm() <= 1e-9 * gradient.norm(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_forgotten_anywhere_is_seen(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = embedder(family, "average")
@@ -253,6 +254,7 @@ def test_embedding_many_is_embedding_each(family: str, at_once: int, monkeypatch
     np.testing.assert_allclose(embedded(made, some, everyone[::-1]), alone[::-1], atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["densenet121", "inception_v3"])
 def test_family_of_torchvision_takes_one_size_at_a_time_exactly(family: str) -> None:
     torch.manual_seed(0)
@@ -269,6 +271,7 @@ def test_family_of_torchvision_takes_one_size_at_a_time_exactly(family: str) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["densenet121", "inception_v3"])
 def test_family_of_torchvision_has_the_gradient_of_one_image_at_a_time(family: str) -> None:
     torch.manual_seed(0)

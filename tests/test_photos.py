@@ -229,6 +229,7 @@ def test_a_table_becomes_a_gallery_in_its_order(model: Path, photos: Path) -> No
     assert read_gallery(Path("g.safetensors")).labels == {}
 
 
+@pytest.mark.slow
 def test_a_gallery_that_is_there_is_not_made_again_unless_something_changed(model: Path, photos: Path) -> None:
     def stamp() -> int:
         embed_photos(photos, model, Path("g.safetensors"))
