@@ -1,6 +1,5 @@
 """The graph: stage functions take what it says, and what is added to it reaches every engine."""
 
-import json
 from inspect import signature
 from pathlib import Path
 
@@ -9,11 +8,12 @@ import yaml
 
 from conftest import Checkout, copy_of_the_project
 from reid_done_right import dag
+from reid_done_right.artifacts import read_index
 from reid_done_right.cli.stages import LOADERS
 from reid_done_right.dag import COMMANDS, STAGES
 from tiny import changed
 
-SCORED = "results/tiny/evaluate/market-raw-seed0.json"
+INDEX = "results/tiny/index/market.parquet"
 
 
 def test_every_stage_has_a_function() -> None:
@@ -42,32 +42,30 @@ def test_no_two_boxes_of_the_picture_are_in_one_place() -> None:
 
 @pytest.mark.workflow
 def test_an_input_more_is_one_entry_and_an_argument(tmp_path: Path) -> None:
-    """Of `evaluate`, say: both engines pass it, both go by its content, and the job runs."""
+    """Of `index`, say: both engines pass it, both go by its content, and the job runs."""
     checkout = Checkout(copy_of_the_project(tmp_path))
     checkout.edit(
         "src/reid_done_right/dag.py",
-        'box=(3, 1),\n        environment="numeric",\n        reads={"index": INDEX, "embeddings": EMBEDDINGS},',
-        'box=(3, 1),\n        environment="numeric",\n'
-        '        reads={"index": INDEX, "embeddings": EMBEDDINGS, "licence": Read("LICENSE", "What else to read.")},',
+        '"The dataset\'s manifest, written by `reid dataset` (.json).")\n',
+        '"The dataset\'s manifest, written by `reid dataset` (.json)."),\n'
+        '            "licence": Read("LICENSE", "What else to read."),\n',
     )
+    checkout.edit("src/reid_done_right/stages/index.py", "manifest: Path, out:", "manifest: Path, licence: Path, out:")
     checkout.edit(
-        "src/reid_done_right/stages/evaluate.py", "embeddings: Path, out:", "embeddings: Path, licence: Path, out:"
-    )
-    checkout.edit(
-        "src/reid_done_right/stages/evaluate.py",
-        "    rows = read_index(index)\n",
-        "    print(licence.read_text())\n    rows = read_index(index)\n",
+        "src/reid_done_right/stages/index.py",
+        "    described = read_manifest(manifest)\n",
+        "    print(licence.read_text())\n    described = read_manifest(manifest)\n",
     )
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed({"resources": {}})))
-    assert "--licence" in checkout.run("reid evaluate --help")
+    assert "--licence" in checkout.run("reid index --help")
     checkout.run("reid plan params.yaml --dvc")
-    evaluate = yaml.safe_load((tmp_path / "dvc.yaml").read_text())["stages"]["evaluate"]["do"]
-    assert "LICENSE" in evaluate["deps"] and " --licence LICENSE --out " in evaluate["cmd"]
-    log = tmp_path / "results/tiny/logs/evaluate/market-raw-seed0.log"
-    checkout.run(f"snakemake --cores 2 {SCORED}")
-    assert "MIT License" in log.read_text() and json.loads((tmp_path / SCORED).read_text())["results"]
-    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@market-raw-seed0")) == []
+    index = yaml.safe_load((tmp_path / "dvc.yaml").read_text())["stages"]["index"]["do"]
+    assert "LICENSE" in index["deps"] and " --licence LICENSE --out " in index["cmd"]
+    log = tmp_path / "results/tiny/logs/index/market.log"
+    checkout.run(f"snakemake --cores 2 {INDEX}")
+    assert "MIT License" in log.read_text() and len(read_index(tmp_path / INDEX))
+    assert checkout.computed(lambda: checkout.run("dvc repro index@market")) == []
     checkout.edit("LICENSE", "MIT License", "Another licence")
-    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {SCORED}")) == ["evaluate market-raw-seed0"]
+    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {INDEX}")) == ["index market"]
     assert "Another licence" in log.read_text()
-    assert checkout.computed(lambda: checkout.run("dvc repro evaluate@market-raw-seed0")) == []
+    assert checkout.computed(lambda: checkout.run("dvc repro index@market")) == []

@@ -35,8 +35,8 @@ def asked(printed: str) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.workflow
-def test_another_attempt_asks_for_more_memory_and_time(checkout: Checkout) -> None:
-    first, second = (asked(checkout.run(f"{DRY} --attempt {attempt}")) for attempt in (1, 2))
+def test_another_attempt_asks_for_more_memory_and_time(checkout_with_clusters: Checkout) -> None:
+    first, second = (asked(checkout_with_clusters.run(f"{DRY} --attempt {attempt}")) for attempt in (1, 2))
     stated = load(ROOT / SMOKE).resources_of("train").model_dump(exclude={"threads"})
     assert {name: first["train"][name] for name in stated} == stated
     assert first.keys() == second.keys() == RULES | {"all"}
