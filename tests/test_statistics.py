@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
+from scipy.stats import bootstrap, permutation_test
 
 from reid_done_right.evaluation.statistics import (
     binned_means,
@@ -27,6 +27,17 @@ def test_interval_equals_plain_resampling():
     means = [values[rng.integers(0, 40, 40)].mean() for _ in range(20000)]
     assert (found.low, found.high) == pytest.approx(np.percentile(means, [5, 95]), abs=0.005)
     assert found.high - found.mean > found.mean - found.low  # skewed too: not mean plus or minus the same
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize(("count", "resamples"), [(2, 2000), (7, 3), (40, 250), (333, 2000)])
+def test_interval_is_that_of_scipys_bootstrap(count: int, resamples: int, level: float) -> None:
+    values = np.random.default_rng(count).random(count)
+    found = mean_interval(values, np.random.default_rng(1), level=level, resamples=resamples)
+    rng = np.random.default_rng(1)
+    expected = bootstrap((values,), np.mean, n_resamples=resamples, batch=100, confidence_level=level,
+                         method="percentile", rng=rng).confidence_interval  # fmt: skip
+    assert (found.low, found.high) == (expected.low, expected.high)
 
 
 def test_one_query_says_nothing_about_others_and_equal_ones_leave_no_doubt():
