@@ -478,3 +478,19 @@ def test_a_terminal_is_told_no_raw_escapes(clone: Path) -> None:
     copy = TABLE.with_name(COPY)
     copy.write_text(copy.read_text().replace("photos", "\\u001b[2J"))
     assert "\x1b" not in shown(TABLE) and "\\x1b[2J" in shown(TABLE)
+
+
+def test_copy_of_the_ledger_passes_over_a_file_that_another_job_is_replacing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path("reports/other")
+    write_text(folder / "table1.csv", "1")
+
+    def removed(path: Path) -> str:
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setenv("REID_STORE", "none")
+    monkeypatch.setattr("reid_done_right.store.ledger.file_digest", removed)
+    Ledger.here().write_copy(folder)
+    assert [path.name for path in folder.iterdir()] == [COPY]

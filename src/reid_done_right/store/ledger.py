@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -199,8 +200,11 @@ class Ledger:
     def write_copy(self, folder: Path) -> None:
         """Write the part of the ledger that the files of a report rest on beside them."""
         entries: dict[str, Entry] = {}
-        files = [path for path in sorted(folder.glob("[!.]*")) if path.is_file() and path.name != COPY]
-        waiting = [(path, file_digest(path)) for path in files]
+        waiting: list[tuple[Path, str]] = []
+        for path in sorted(folder.glob("[!.]*")):
+            if path.is_file() and path.name != COPY:
+                with suppress(FileNotFoundError):  # another job is about to write it, and this copy after it
+                    waiting.append((path, file_digest(path)))
         while waiting:
             entry = self.made(*waiting.pop())
             if entry is not None and entry.name not in entries:
