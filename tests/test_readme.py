@@ -95,7 +95,7 @@ def test_commands_run_in_their_order(page: Path, tmp_path: Path, reid: Reid) -> 
     ]
     if not todo:
         return
-    checkout = Checkout(copy_of_the_project(tmp_path))
+    checkout = Checkout(copy_of_the_project(tmp_path), clusters=page.name == "engines.md")
     PREPARED.get(page.name, lambda folder: None)(checkout.folder)
     for language, part in todo:
         if language == "python":
