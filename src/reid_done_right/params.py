@@ -600,6 +600,10 @@ class Shown(Section):
     images: bool = Field(
         description="Embeds thumbnails of people in the page. Check that the dataset's licence allows it."
     )
+    activations: Literal["value", "absolute"] = Field(
+        default="value",
+        description="The strongest activations of Figures 1 and 6: the greatest values, or absolute values.",
+    )
     queries: Positive = Field(
         description="Queries per dataset, evenly spaced from the lowest average precision to the highest."
     )

@@ -198,6 +198,7 @@ def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
         planned.add("retrieve", run, settings, dataset=name)
         if not planned.jobs["illustrate"]:
             settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
+            settings |= {"activations": shown.activations}
             settings |= {**_rule(params, name), **planned.threads("illustrate")}
             planned.add("illustrate", run, settings, dataset=name)
         variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
