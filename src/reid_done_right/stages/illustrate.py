@@ -172,7 +172,7 @@ class Seen:
         heat = grad_cam(self.network, image, dimensions, accumulate)[0].float().cpu().numpy()
         of = self._cells(image)
         size = (image.shape[2], image.shape[3])
-        return [enlarge(each, (of.rows, of.columns), size, picture.shape[:2]) for each in heat]
+        return [enlarge(each, (of.rows, of.columns), of.reach, size, picture.shape[:2]) for each in heat]
 
     def _embedding(self, image: Tensor) -> Tensor:
         with torch.no_grad():
