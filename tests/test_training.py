@@ -167,6 +167,20 @@ def test_the_papers_noise_grows_while_half_of_the_rate_is_spent() -> None:
 # --- the classification loop
 
 
+def test_the_linear_layer_may_learn_at_another_rate_and_without_a_bias(images: Pixels) -> None:
+    """After one update from one point, each parameter has moved by its rate times its gradient."""
+    moved = []
+    for factor in (1.0, 10.0):
+        made = embedder()
+        before = deepcopy(made.state_dict())
+        train_ranking(made, images, PEOPLE, ranking(updates=1, refresh=1, head_rate=factor, margin=0.5), 0, ignore)
+        moved.append({name: value - before[name] for name, value in made.state_dict().items()})
+    assert moved[0]["fc.weight"].norm() > 0 and moved[0]["backbone.conv1.weight"].norm() > 0
+    torch.testing.assert_close(moved[1]["fc.weight"], 10 * moved[0]["fc.weight"], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved[1]["backbone.conv1.weight"], moved[0]["backbone.conv1.weight"])
+    assert Embedder(backbone(), 8, "max", bias=False).fc.bias is None
+
+
 def test_a_pass_is_as_many_batches_as_hold_the_images(images: Pixels) -> None:
     settings = pretraining(passes=2.5, batch=8, updates=None)
     assert settings.length(30) == 10 == len(train_classifier(backbone(), images, PEOPLE, settings, 0, ignore))

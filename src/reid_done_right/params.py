@@ -418,7 +418,13 @@ class RankingStage(Section):
         description="Scale and bias of batch norm: frozen, or trained (`affine`). Its statistics are always frozen, "
         "as there is no batch when images go one at a time.",
     )
-    learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.001), also of the linear layer.")
+    bias: bool = Field(default=True, description="Whether the linear layer has a bias.")
+    learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.001).")
+    head_rate: Rate = Field(
+        default=1.0,
+        description="Learning rate of the linear layer, which starts from random values, as a multiple of that of the "
+        "backbone. The paper states one rate.",
+    )
     halve_every: Positive = Field(description="Updates after which the rate has halved (section 4.1: 512).")
     decay: Literal["continuous", "steps"] = Field(
         default="continuous",

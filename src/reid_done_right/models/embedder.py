@@ -26,13 +26,14 @@ class Embedder(nn.Module):
 
     embedding  D, outputs of the fully-connected layer; 0 = no such layer, D = the backbone's channels
     pooling    max, average or gem
+    bias       whether the fully-connected layer has one
     """
 
-    def __init__(self, backbone: Backbone, embedding: int, pooling: str) -> None:
+    def __init__(self, backbone: Backbone, embedding: int, pooling: str, bias: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
         self.pool = Pool(pooling)
-        self.fc = Linear(backbone.channels, embedding) if embedding else nn.Identity()
+        self.fc = Linear(backbone.channels, embedding, bias) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
         self.execution = "eager"
 
@@ -76,7 +77,7 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
     about = weights.about
     if "embedding" not in about:
         raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
-    embedder = Embedder(build(about["backbone"]), about["embedding"], about["pooling"])
+    embedder = Embedder(build(about["backbone"]), about["embedding"], about["pooling"], about.get("bias", True))
     load_state(embedder, weights.state, what)
     return embedder
 

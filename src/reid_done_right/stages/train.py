@@ -35,7 +35,7 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     rows = read_index(index)
     initial = read_weights(weights)
     torch.manual_seed(settings["seed"])
-    embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling)
+    embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling, chosen.bias)
     first = workers.rank == 0
     with tqdm(total=len(rows.train), desc="decode", unit="image", disable=not first) as bar:
         images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
@@ -62,4 +62,6 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
         "collapsed": collapsed(history, chosen.margin),
         "numerics": weakest(initial.about.get("numerics"), computed),
     }
+    if not chosen.bias:
+        about["bias"] = False
     write_weights(out, Weights(embedder.state_dict(), about))

@@ -70,7 +70,9 @@ def train_ranking(
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_statistics(embedder, settings.batch_norm)
     embedder.execute(settings.execution)
-    optimizer = Optimizer(embedder.parameters(), settings.momentum, settings.weight_decay)
+    optimizer = Optimizer(
+        embedder.parameters(), settings.momentum, settings.weight_decay, embedder.fc.parameters(), settings.head_rate
+    )
     log: list[dict[str, float]] = []
     mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
     at_once = settings.at_once
