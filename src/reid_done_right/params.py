@@ -27,6 +27,7 @@ MOST_VALUES, DEEPEST = 100_000, 30
 """Of parameters: values in all, each as often as it is referred to, and levels of sections."""
 WIDEST = 200
 """Letters of a wrong value that a message shows."""
+Key = Annotated[str, Field(pattern=r"^[a-z_]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -501,9 +502,9 @@ class Train(RankingStage):
     """A variant: what the ranking stage starts from, and how it goes on."""
 
     backbone: Name = Field(description="Backbone to train: a key of `backbones`.")
-    pretrain: bool = Field(
+    pretrain: dict[Key, Any] | bool = Field(
         description="Whether ranking starts from the backbone that was trained to classify identities (Table 3c), or "
-        "from its initial weights.",
+        "from its initial weights; or the keys of section `pretrain` that differ for this variant.",
     )
 
 
@@ -674,14 +675,27 @@ class Params(Section):
         """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
         return Train.model_validate(self.train.model_dump() | self.variants[name])
 
+    def classification(self, variant: Train) -> Pretrain | None:
+        """Return the classification stage that a variant starts from: the default with its differences; None if none.
+
+        Raises ValidationError for differences that make no sense.
+        """
+        if variant.pretrain is False:
+            return None
+        differing = variant.pretrain if isinstance(variant.pretrain, dict) else {}
+        default = self.pretrain.model_dump()
+        if not differing.keys().isdisjoint({"updates", "passes"}):
+            del default["updates"], default["passes"]
+        return Pretrain.model_validate(default | differing)
+
     def _large_enough(self, key: str, variant: Train) -> None:
         """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
         family = self.backbones[variant.backbone].family
         if family is None:
             return
         sides = {f"{key}.largest_side": variant.largest_side}
-        if variant.pretrain:
-            sides |= {f"pretrain.{side}": getattr(self.pretrain, side) for side in ("crop_height", "crop_width")}
+        if (pretrain := self.classification(variant)) is not None:
+            sides |= {f"pretrain.{side}": getattr(pretrain, side) for side in ("crop_height", "crop_width")}
         if self.initialise.objects is not None:
             sides["initialise.objects.crop"] = self.initialise.objects.crop
         for side, pixels in sides.items():
@@ -712,6 +726,10 @@ class Params(Section):
                 variant = self.variant(name)
             except ValidationError as error:
                 raise ValueError("; ".join(_lines(error, f"variants.{name}", Train))) from None
+            try:
+                self.classification(variant)
+            except ValidationError as error:
+                raise ValueError("; ".join(_lines(error, f"variants.{name}.pretrain", Pretrain))) from None
             check_known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
@@ -844,8 +862,8 @@ def _shown(value: Any) -> str:
 
 
 def _is_branch(part: str | int) -> bool:
-    """Tell pydantic's names of a union's branches, such as list[str], from keys."""
-    return isinstance(part, str) and "[" in part and part != "[key]"
+    """Tell pydantic's names of a union's branches, such as list[str] or bool, from keys."""
+    return isinstance(part, str) and ("[" in part or part == "bool") and part != "[key]"
 
 
 def _fields(model: type[BaseModel], location: list[Any]) -> list[str]:

@@ -126,9 +126,9 @@ def _add_run(planned: _Plan, dataset: str, variant: str, seed: int) -> None:
     initial = {"backbone": params.backbones[backbone].described(), **_first_weights(params, backbone)}
     planned.add("initialise", backbone, initial | threads("initialise"))
     start = f"initialise/{backbone}"
-    if train.pretrain:
-        classifier = f"{dataset}-{backbone}-seed{seed}"
-        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, **threads("pretrain")}
+    if (pretrain := params.classification(train)) is not None:
+        classifier = f"{dataset}-{backbone if pretrain == params.pretrain else variant}-seed{seed}"
+        settings = {"pretrain": pretrain.model_dump(), "seed": seed, **threads("pretrain")}
         planned.add("pretrain", classifier, settings, dataset=dataset, backbone=backbone)
         start = f"pretrain/{classifier}"
     settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed, **threads("train")}

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from reid_done_right.artifacts import Index, InputError
 from reid_done_right.dag import STAGES
 from reid_done_right.data.readers import COUNTS
-from reid_done_right.params import Params
+from reid_done_right.params import Params, Pretrain
 from reid_done_right.plan import Jobs, plan
 from reid_done_right.readiness.checks import FAILING, Check
 from reid_done_right.readiness.datasets import Depth, examine, needed
@@ -256,11 +256,13 @@ def _seconds(
     base, crop = params.train, (params.pretrain.crop_height, params.pretrain.crop_width)
     if group == "pretrain":
         layers = params.backbones[jobs[group][job].places["backbone"]]
-        share = arithmetic(layers, *crop) / arithmetic(params.backbones[base.backbone], *crop)
+        pretrain = Pretrain.model_validate(jobs[group][job].parameters["pretrain"])
+        share = arithmetic(layers, pretrain.crop_height, pretrain.crop_width)
+        share /= arithmetic(params.backbones[base.backbone], *crop)
         there = trained.get(jobs[group][job].places["dataset"])
-        if there is None and params.pretrain.updates is None:
+        if there is None and pretrain.updates is None:
             return None
-        return float(params.pretrain.length(there or 0) * params.pretrain.batch * speed.classify * share)
+        return float(pretrain.length(there or 0) * pretrain.batch * speed.classify * share)
     if group == "initialise":
         objects = params.initialise.objects
         if objects is None:
