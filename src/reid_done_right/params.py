@@ -638,6 +638,10 @@ class Report(Section):
         default=[], description="Rows of Table 3: pooling, backbone, classification before ranking."
     )
     table4: list[TableRow] = Field(default=[], description="Rows of Table 4: the state of the art.")
+    readings: dict[Name, str] = Field(
+        default={},
+        description="Variants that read the paper otherwise, and how, in words: a table of what each changes.",
+    )
 
 
 class Params(Section):
@@ -752,6 +756,7 @@ class Params(Section):
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 check_known(f"report.{table}.variant", [row.variant], self.variants)
+        check_known("report.readings", self.report.readings, self.variants)
         return self
 
     def _check_shown(self, shown: Shown) -> None:
