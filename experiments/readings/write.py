@@ -75,7 +75,7 @@ def around(experiment: str, source: Path) -> str:
     content = yaml.safe_load(source.read_text(encoding="utf-8"))
     found, words = variants(load(source).model_dump())
     content |= {"experiment": experiment, "variants": found}
-    content["datasets"] = {"market": content["datasets"]["market"]}
+    content["datasets"] = {"market": content["datasets"]["market"] | {"variants": "all"}}
     content["backbones"] = {
         name: layers for name, layers in content["backbones"].items() if name == content["train"]["backbone"]
     }

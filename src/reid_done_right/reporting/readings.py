@@ -38,7 +38,9 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
             change = None if variant == baseline else compared(runs, queries, ours, theirs, settings["seeds"])
             told = ABSENT
             if change is not None:
-                told = interval_text(change.interval.mean, change.interval.low, change.interval.high)
+                told = interval_text(
+                    *(100 * end for end in (change.interval.mean, change.interval.low, change.interval.high))
+                )
             sure = change is not None and change.sure
             line += [Text(cell_text(cell, len(settings["seeds"])), source=source), Text(told, bold=sure, source=source)]
         body.append(line)
@@ -46,8 +48,8 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
     for column in columns:
         header += [DATASETS[column.dataset], "change"]
     notes = (
-        "mAP in percent; change: to the default, mean over seeds, with its 95 % interval over queries. Bold: the interval "
-        "is without 0, p is below 0.05 and all seeds agree.",
+        "mAP in percent; change: to the default, mean over seeds, with its 95 % interval over queries. Bold: the "
+        "interval is without 0, p is below 0.05 and all seeds agree.",
     )
     return Sheet("readings", caption, "", [Grid("", header, 2, body)], notes)
 
