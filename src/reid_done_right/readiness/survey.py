@@ -257,8 +257,8 @@ def _seconds(
     if group == "pretrain":
         layers = params.backbones[jobs[group][job].places["backbone"]]
         pretrain = Pretrain.model_validate(jobs[group][job].parameters["pretrain"])
-        share = arithmetic(layers, pretrain.crop_height, pretrain.crop_width)
-        share /= arithmetic(params.backbones[base.backbone], *crop)
+        own = arithmetic(layers, pretrain.crop_height, pretrain.crop_width)
+        share = own / arithmetic(params.backbones[base.backbone], *crop)
         there = trained.get(jobs[group][job].places["dataset"])
         if there is None and pretrain.updates is None:
             return None

@@ -101,7 +101,7 @@ def mine(
         found.append((triplet[kept], values[drawn, choice].astype(np.float32)[kept]))
         missing -= int(kept.sum())
         if missing and searched[able].all():
-            fit = (values > least).any(1)
+            fit: NDArray[np.bool_] = np.asarray((values > least).any(1))
             if fit[able].any():
                 able, queue = able[fit[able]], queue[fit[queue]]
             else:
