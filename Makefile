@@ -50,6 +50,7 @@ MINUTES ?= 10
 soak: setup
 	$(BIN)/pytest $(SHARED) -m hypothesis --hypothesis-profile random
 	REID_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak
+	$(BIN)/python tests/robustness.py --minutes $(MINUTES)
 
 reproduce: setup
 	$(BIN)/python benchmarks/digests.py

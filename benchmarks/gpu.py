@@ -54,7 +54,8 @@ from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.build import build
 from reid_done_right.models.device import out_of_memory, precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
-from reid_done_right.params import RankingStage, load
+from reid_done_right.params import load
+from reid_done_right.params.training import RankingStage
 from reid_done_right.training.gradients import add_gradient
 from reid_done_right.training.ranking import train_ranking
 

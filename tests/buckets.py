@@ -1,15 +1,15 @@
 """An object store on this machine that speaks as much of S3 as Snakemake's plugin asks for."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from servers import Local, Quiet
 
 
 @dataclass
@@ -21,12 +21,8 @@ class Bucket:
     asked: list[str] = field(default_factory=list)
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(Quiet):
     server: "Server"
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def handle_any(self) -> None:
         address = urlsplit(self.path)
@@ -66,17 +62,12 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(204, b"")
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
+        self.start(status, len(body), **headers)
         if self.command != "HEAD":
             self.wfile.write(body)
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
+class Server(Local):
     bucket: Bucket
 
 
@@ -94,12 +85,7 @@ def listing(objects: dict[str, tuple[bytes, datetime]], prefix: str) -> bytes:
 
 @contextmanager
 def bucket() -> Iterator[Bucket]:
-    server = Server(("127.0.0.1", 0), Handler)
-    server.bucket = Bucket(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    server = Server(Handler)
+    server.bucket = Bucket(server.address)
+    with server.running():
         yield server.bucket
-    finally:
-        server.shutdown()
-        server.server_close()

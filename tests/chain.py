@@ -33,15 +33,16 @@ from reid_done_right.stages.train import train
 from tiny import changed
 
 RUN = "market-default-seed0"
+JOBS = plan(Params.model_validate(changed({})))
+
+
+def settings(group: str, job: str) -> dict[str, Any]:
+    """Return the settings that the plan gives a job."""
+    return JOBS[group][job].parameters
 
 
 def compute(made: Path) -> None:
     """Run every stage of one run that computes, from rendering to the curve among distractors, into a folder."""
-    jobs = plan(Params.model_validate(changed({})))
-
-    def settings(group: str, job: str) -> dict[str, Any]:
-        return jobs[group][job].parameters
-
     for name in ("market", "crowd"):
         dataset(
             settings=settings("dataset", name) | {"root": str(made / name)},

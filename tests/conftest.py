@@ -49,6 +49,7 @@ def _private_home() -> None:
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
+    os.environ["REID_DATA"] = "/"  # the folders of tests lie anywhere
     os.environ |= {"HOME": home, "MPLCONFIGDIR": f"{home}/matplotlib", "DVC_NO_ANALYTICS": "1"}
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{home}/inductor"  # by default in a folder of all who use this machine
     os.environ |= {f"DVC_{name}_DIR": f"{home}/dvc" for name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}

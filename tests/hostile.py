@@ -249,8 +249,8 @@ def _model_seeds(folder: Path) -> list[bytes]:
 
 
 def _gallery_seeds(folder: Path) -> list[bytes]:
-    known = ("model", "model_name", "root", "key")
-    about = {**dict.fromkeys(known, "a"), "largest_side": 32, "left_out": {}}
+    about = {**dict.fromkeys(("model", "key"), "a" * 64), "model_name": "m.safetensors", "root": "photos"}
+    about |= {"largest_side": 32, "left_out": {}}
     photos, labels = ["a.jpg", "b/ä.jpg"], {"person": ["x", "y"]}
     write_gallery(folder / "g", [np.eye(2, 3, dtype=np.float32)], 3, photos, labels, about)
     return [(folder / "g").read_bytes()]

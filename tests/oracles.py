@@ -61,6 +61,11 @@ def neighbours(similarity, k):
     return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
 
 
+def labels(*pairs):
+    """Return the labels of rows of (person, camera)."""
+    return Labels(np.array([p for p, _ in pairs]), np.array([c for _, c in pairs]))
+
+
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

@@ -8,16 +8,16 @@ import json
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+
+from servers import Local, Quiet
 
 WORK = Path("/workdir")  # where the executor has its jobs run
 
@@ -71,12 +71,8 @@ class Cluster:
         return "\n".join(path.read_text()[-4000:] for path in sorted((self.folder / "pods").glob("*.log")))
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(Quiet):
     server: "Server"
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def handle_any(self) -> None:
         address = urlsplit(self.path)
@@ -84,10 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         *_, kind, name = f"{address.path.removesuffix('/status')}/".split("/namespaces/default/")[1].split("/", 2)[:2]
         status, answer = self.result(kind, name.rstrip("/"), parse_qs(address.query), json.loads(sent or b"{}"))
         body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.start(status, len(body), Content_Type="application/json")
         self.wfile.write(body)
 
     do_GET = do_POST = do_DELETE = handle_any
@@ -112,8 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         return 200, {**cluster.jobs[name], "status": counts}
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
+class Server(Local):
     cluster: Cluster
 
 
@@ -123,19 +115,17 @@ def kubernetes(folder: Path, environment: dict[str, str]) -> Iterator[Cluster]:
 
     environment  of the processes in pods, as an image would give it
     """
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(Handler)
     server.cluster = Cluster(folder, environment)
-    here = {"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+    here = {"name": "here", "cluster": {"server": server.address}}
     context = {"name": "here", "context": {"cluster": "here", "user": "nobody"}}
     configuration = {"apiVersion": "v1", "kind": "Config", "current-context": "here", "clusters": [here]}
     configuration |= {"contexts": [context], "users": [{"name": "nobody", "user": {}}]}
     server.cluster.configuration.write_text(yaml.safe_dump(configuration))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        yield server.cluster
+        with server.running():
+            yield server.cluster
     finally:
-        server.shutdown()
-        server.server_close()
         for process in server.cluster.running.values():
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves on demand, for the tests of downloads."""
+"""Web servers on this machine; one of them misbehaves on demand, for the tests of downloads."""
 
 import threading
 import time
@@ -10,10 +10,44 @@ from typing import Any
 Behaviour = Callable[["Handler"], None]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def start(self, status: int, length: int | None, **headers: str) -> None:
+        """Send status and headers, of names such as Content_Range."""
+        self.send_response(status)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+
+class Local(ThreadingHTTPServer):
+    """At a port that is free."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[Quiet]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield
+        finally:
+            self.shutdown()
+            self.server_close()
+
+
+class Handler(Quiet):
     """Serves `content`, ranges included, unless the next scripted behaviour does something else."""
 
-    protocol_version = "HTTP/1.1"
     server: "Server"
 
     def do_GET(self) -> None:
@@ -22,44 +56,26 @@ class Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # of clients that hang up, or are killed
             (script.pop(0) if script else serve)(self)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def head(self, status: int, length: int | None, **headers: str) -> None:
-        self.send_response(status)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-
     def hang_up(self) -> None:
         self.close_connection = True
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Server(Local):
     def __init__(self, content: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.content, self.etag = content, '"one"'
         self.script: list[Behaviour] = []
         self.asked: list[dict[str, str]] = []
 
     def url(self, name: str = "file.zip") -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
+        return f"{self.address}/{name}"
 
 
 @contextmanager
 def serving(content: bytes) -> Iterator[Server]:
     server = Server(content)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with server.running():
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def serve(handler: Handler, upto: int | None = None, pace: float = 0) -> None:
@@ -68,12 +84,12 @@ def serve(handler: Handler, upto: int | None = None, pace: float = 0) -> None:
     span = handler.headers.get("Range")
     if span and handler.headers.get("If-Range") == etag:
         start = int(span.removeprefix("bytes=").rstrip("-"))
-        handler.head(
+        handler.start(
             206, len(content) - start, ETag=etag, Content_Range=f"bytes {start}-{len(content) - 1}/{len(content)}"
         )
     else:
         start = 0
-        handler.head(200, len(content), ETag=etag)
+        handler.start(200, len(content), ETag=etag)
     for first in range(start, len(content) if upto is None else upto, 1024):
         handler.wfile.write(content[first : min(first + 1024, upto or len(content))])
         handler.wfile.flush()
@@ -91,14 +107,14 @@ def hangs_up(handler: Handler) -> None:
 
 
 def ignores_ranges(handler: Handler) -> None:
-    handler.head(200, len(handler.server.content), ETag=handler.server.etag)
+    handler.start(200, len(handler.server.content), ETag=handler.server.etag)
     handler.wfile.write(handler.server.content)
 
 
 def continues_at(wrong: int) -> Behaviour:
     def behave(handler: Handler) -> None:
         content = handler.server.content
-        handler.head(206, len(content) - wrong, Content_Range=f"bytes {wrong}-{len(content) - 1}/{len(content)}")
+        handler.start(206, len(content) - wrong, Content_Range=f"bytes {wrong}-{len(content) - 1}/{len(content)}")
         handler.wfile.write(content[wrong:])
 
     return behave
@@ -108,7 +124,7 @@ def claims(length: int) -> Behaviour:
     """Say another length than the body has, then hang up."""
 
     def behave(handler: Handler) -> None:
-        handler.head(200, length, ETag=handler.server.etag)
+        handler.start(200, length, ETag=handler.server.etag)
         handler.wfile.write(handler.server.content)
         handler.hang_up()
 
@@ -116,7 +132,7 @@ def claims(length: int) -> Behaviour:
 
 
 def without_length(handler: Handler) -> None:
-    handler.head(200, None, Connection="close")
+    handler.start(200, None, Connection="close")
     handler.wfile.write(handler.server.content)
     handler.hang_up()
 
@@ -131,7 +147,7 @@ def stalls_at(upto: int, seconds: float) -> Behaviour:
 
 def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
     def behave(handler: Handler) -> None:
-        handler.head(status, len(body), **headers)
+        handler.start(status, len(body), **headers)
         handler.wfile.write(body)
 
     return behave

@@ -3,15 +3,21 @@
 import json
 import subprocess
 import sys
+from inspect import Parameter, signature
+from itertools import chain
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 from typer.main import get_command
+from typer.models import ArgumentInfo
 from typer.testing import CliRunner
 
 from conftest import Reid
-from reid_done_right.cli import app
+from reid_done_right.artifacts import InputError
+from reid_done_right.cli import PANELS, app
+from reid_done_right.cli.options import _note_output
 
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -81,3 +87,58 @@ def test_scores_are_printed_with_what_was_asked_for(tmp_path: Path) -> None:
     assert f"rank2 {100 * found['rank2']:.2f}" in lines[0]
     assert lines[2].startswith(f"20 distractors: mAP {100 * np.mean(found['distractors']['mAP'][1]):.2f}")
     assert "1 of them have no match" in result.stderr and "wrote s.json and r.parquet" in result.stderr
+
+
+FUNCTIONS = {each.__name__.replace("_", "-"): each for each in chain.from_iterable(PANELS.values())}
+
+
+def _given(name: str) -> dict[str, tuple[Any, Any]]:
+    """Return the options and arguments of a command: what they may be, and how they are described to typer."""
+    hints = get_type_hints(FUNCTIONS[name], include_extras=True)
+    return {key: get_args(hint)[:2] for key, hint in hints.items() if hasattr(hint, "__metadata__")}
+
+
+def _is_path(kind: Any) -> bool:
+    return kind is Path or Path in get_args(kind)
+
+
+def _is_output(described: Any) -> bool:
+    return described.callback is _note_output
+
+
+PAIRS = [
+    (name, first, output)
+    for name in FUNCTIONS
+    for given in [{key: each for key, each in _given(name).items() if _is_path(each[0])}]
+    for output, (_, described) in given.items()
+    for first in given
+    if _is_output(described) and first != output and given[first][1].file_okay
+]
+
+
+@pytest.mark.parametrize(("name", "first", "output"), PAIRS)
+def test_output_that_is_another_file_of_the_command_is_refused(
+    name: str, first: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For every pair of a file that a command reads or writes and one that it writes."""
+    monkeypatch.chdir(tmp_path)
+    Path("same").write_text("content")
+    Path("link").symlink_to("same")
+    required = signature(FUNCTIONS[name]).parameters
+    words = [name]
+    for key, (kind, described) in _given(name).items():
+        value = {first: "same", output: "link"}.get(key)
+        if value is None and required[key].default is Parameter.empty:
+            value = key if _is_path(kind) else "x"
+        if value is not None:
+            (option,) = (each.opts[0] for each in COMMANDS[name].params if each.name == key)
+            words += [value] if isinstance(described, ArgumentInfo) else [option, value]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, InputError), (result.output, result.exception)
+    assert " would overwrite what is given as " in str(result.exception)
+    assert Path("same").read_text() == "content"
+
+
+def test_pairs_of_files_are_of_every_command_that_writes_one() -> None:
+    assert {name for name, *_ in PAIRS} >= {"embed-photos", "search", "export", "score", "verify", "check", "train"}
+    assert len(PAIRS) > 40

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import damages
 from conftest import ROOT, Checkout, copy_of_the_project
 from faults import (
     ENGINES,
@@ -140,6 +141,22 @@ def two_at_once(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> No
         assert sum("computed in" in each for each in said) == 1, said
         assert sum("found in the store" in each for each in said) == 1, said
         tree.check_whole(job)
+
+
+# --- something else in the place of an artifact
+
+
+@pytest.mark.parametrize("kind", damages.KINDS)
+def test_stage_with_something_else_as_its_input_brings_it_back(
+    tree: Tree, tally: Tally, chance: random.Random, kind: str
+) -> None:
+    something_else(tree, tally, chance, kind)
+
+
+def something_else(tree: Tree, tally: Tally, chance: random.Random, kind: str) -> None:
+    job, name = chance.choice([*damages.inputs(tree)])
+    with tally.trying(f"{kind}, in the place of an artifact"):
+        damages.check_brought_back(tree, job, name, kind, chance, also_lost=chance.random() < 0.5)
 
 
 # --- disks, really mounted
@@ -429,6 +446,7 @@ def test_soak(
         lambda: killed_between_changes(tree, tally, chance, chance.choice(tree.jobs)): 12,
         lambda: refused_by_the_system(tree, tally, chance, chance.choice(tree.jobs)): 12,
         lambda: two_at_once(tree, tally, chance, chance.choice(tree.jobs)): 3,
+        lambda: something_else(tree, tally, chance, chance.choice([*damages.KINDS])): 12,
         lambda: damaged(tree, tally, chance, chance.choice(KINDS)): 8,
         lambda: damaged_store(tree, tally, chance, chance.choice(tree.jobs)): 2,
         lambda: damaged_checkpoint(tree, tally, chance): 2,

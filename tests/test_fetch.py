@@ -16,9 +16,13 @@ from conftest import Reid
 from pedestrians import releases
 from reid_done_right import plan as planning
 from reid_done_right.artifacts import InputError, read_json, read_weights
+from reid_done_right.data.download import Patience
+from reid_done_right.data.fetch import obtain_file
 from reid_done_right.data.readers import READERS
-from reid_done_right.data.sources import TABLE, advice
-from reid_done_right.params import OWN, SMALLEST, Params
+from reid_done_right.data.sources import TABLE, File, advice
+from reid_done_right.params import Params
+from reid_done_right.params.datasets import OWN
+from reid_done_right.params.networks import SMALLEST
 from reid_done_right.stages.fetch import fetch
 from reid_done_right.stages.initialise import initialise
 from tiny import MISSING, changed
@@ -229,3 +233,20 @@ def test_settings_say_what_the_store_needs(duke: Path, tmp_path: Path) -> None:
     known = json.loads(receipt.read_text())
     assert list(known) == ["archives", "files", "bytes"] and list(known["archives"]) == ["duke.zip"]
     assert known["files"] == len(list((tmp_path / "duke").rglob("*.jpg")))
+
+
+@pytest.mark.parametrize("path", ["../elsewhere/a.zip", "sub/../../a.zip", "{tmp}/outside/a.zip"])
+def test_obtain_of_parameters_that_lead_outside_writes_nothing(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters are anybody's: where they have something put is asked for by whoever runs them."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.delenv("REID_DATA")
+    file = File(Path(path.format(tmp=tmp_path)), ("https://127.0.0.1:9/a.zip",))
+    with pytest.raises(InputError, match="would be written outside of this folder; if it is meant, REID_DATA="):
+        obtain_file(file, "obtain it")
+    assert [each.name for each in tmp_path.iterdir()] == ["project"]
+    monkeypatch.setenv("REID_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"no such file; .*127"):
+        obtain_file(file, "obtain it", patience=Patience(attempts=1, first_wait=0))

@@ -22,7 +22,7 @@ from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.resnet import ResNet
-from reid_done_right.params import Pretrain, RankingStage
+from reid_done_right.params.training import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import Diverged, train_classifier
 from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one, with_copies

@@ -10,8 +10,10 @@ import re
 import tempfile
 import time
 import zipfile
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import cache
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,51 @@ def test_yaml_with_values_that_are_none_is_told(tmp_path: Path, text: str) -> No
         load(tmp_path / "params.yaml")
 
 
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n + 1}: &a{n + 1} {{<<: [{', '.join([f'*a{n}'] * 30)}]}}\n" for n in range(6))
+
+
+def test_yaml_merge_keys_that_grow_are_counted_before_they_are_merged(tmp_path: Path) -> None:
+    """Six lines stand for 30^6 sections, and PyYAML merges them one by one."""
+    (tmp_path / "params.yaml").write_text(MERGED)
+    begun = time.process_time()
+    with pytest.raises(InputError, match=r"params\.yaml: not valid YAML: more than 100000 values"):
+        load(tmp_path / "params.yaml")
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("margin: 0.1", "margin: 0.1\n  margin: 0.9", r"line \d+: the key 'margin' is there twice"),
+        ("margin: 0.1", "margin: .inf", r"train\.margin: Input should be a finite number, not inf"),
+        ("margin: 0.1", "margin: 1:30", r"line \d+: 1:30 is a number of base 60 in YAML; quote it"),
+        ("train_ids: 3", "train_ids: -1", r"train_ids.*: Input should be greater than or equal to 0, not -1"),
+        ("train_ids: 3", "trainids: 3", r"unknown name 'trainids'; did you mean 'train_ids'\?"),
+        ("train_ids: 3", "train_ids: [3]", r"train_ids: expected a number"),
+    ],
+)
+def test_yaml_with_a_value_nobody_means_is_told(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    text = yaml.safe_dump(PARAMS, sort_keys=False)
+    assert old in text
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=reason):
+        load(tmp_path / "params.yaml")
+
+
+def test_whole_number_without_end_is_told(tmp_path: Path) -> None:
+    content = deepcopy(PARAMS)
+    content["train"]["updates"] = 10**20
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"train\.updates: expected a whole number of at most 2\^53"):
+        load(tmp_path / "params.yaml")
+
+
+def test_json_with_a_key_twice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO('{"seeds": [0], "seeds": [1]}'))
+    with pytest.raises(InputError, match="params: not valid YAML: the key 'seeds' is there twice"):
+        load(Path("-"))
+
+
 def test_a_number_that_python_would_not_write_is_told(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         yaml.safe_dump({**PARAMS, "experiment": 0}).replace("experiment: 0", f"experiment: 0x{'f' * 5000}")
@@ -245,7 +292,8 @@ def test_a_pattern_reads_what_it_would_if_it_tried_every_place(pieces: list[str]
 
 
 def test_a_message_does_not_reach_the_terminal_as_a_command() -> None:
-    assert str(InputError("\x1b[2J\rover\u202e\udcff: é\nmore")) == "\\x1b[2J\\rover\\u202e\\udcff: é\nmore"
+    told = InputError("\x1b[2J\rover\u202e\udcff: é\nmore", "another line")
+    assert str(told) == "\\x1b[2J\\rover\\u202e\\udcff: é\\nmore\nanother line"
 
 
 @pytest.mark.parametrize("name", [b"\xff.jpg", b"a\nb.jpg"])
@@ -383,3 +431,18 @@ def test_a_person_search_table_of_another_build_is_told(tmp_path: Path) -> None:
                 _with_file(
                     _releases()[1], f"{there}/{name}.mat", (tmp_path / "a.mat").read_bytes(), folder, "person-search"
                 )
+
+
+@pytest.mark.parametrize("second", ["person_id.npy", "person_id"])
+def test_read_arrays_of_a_member_that_is_there_twice_is_told(tmp_path: Path, second: str) -> None:
+    """NumPy takes the last one: labels that anybody appended to the file."""
+    np.savez(tmp_path / "a.npz", embeddings=np.ones((1, 2)), person_id=np.ones(1, int))
+    content = BytesIO()
+    np.save(content, np.zeros(1, int))
+    with (
+        pytest.warns(UserWarning) if second.endswith(".npy") else nullcontext(),
+        zipfile.ZipFile(tmp_path / "a.npz", "a") as opened,
+    ):
+        opened.writestr(second, content.getvalue())
+    with pytest.raises(InputError, match=r"a\.npz: holds person_id twice"):
+        read_arrays(tmp_path / "a.npz", ("person_id",))

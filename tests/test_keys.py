@@ -306,7 +306,7 @@ def test_a_new_format_changes_no_job_but_the_report(original: dict[str, str], pa
     edit(readers, "import distractors,", "import campus, distractors,")
     edit(readers, '    "dukemtmc": dukemtmc.read,', '    "dukemtmc": dukemtmc.read,\n    "campus": campus.read,')
     edit(readers, '    "dukemtmc": dukemtmc.COUNTS,', '    "dukemtmc": dukemtmc.COUNTS,\n    "campus": campus.COUNTS,')
-    edit(package / "params.py", 'Format = Literal["market1501"', 'Format = Literal["campus", "market1501"')
+    edit(package / "params/datasets.py", 'Format = Literal["market1501"', 'Format = Literal["campus", "market1501"')
     edit(
         package / "evaluation/rules.py",
         '    "dukemtmc": DUKEMTMC,',

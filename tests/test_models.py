@@ -21,7 +21,7 @@ from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
 from reid_done_right.models.pooling import Pool
 from reid_done_right.models.resnet import ResNet
-from reid_done_right.params import SMALLEST, Backbone
+from reid_done_right.params.networks import SMALLEST, Backbone
 from reid_done_right.plan import PUBLISHED, architecture
 
 torch.set_num_threads(1)
@@ -34,7 +34,10 @@ def narrow(embedding: int = 6, pooling: str = "max") -> Embedder:
 
 
 def saved(about: dict[str, object] | None = None) -> Weights:
-    return Weights(narrow().state_dict(), {"backbone": NARROW, "embedding": 6, "pooling": "max", **(about or {})})
+    return Weights(
+        narrow().state_dict(),
+        {"backbone": NARROW, "embedding": 6, "pooling": "max", "largest_side": 64, **(about or {})},
+    )
 
 
 # --- torchvision's networks
@@ -271,7 +274,9 @@ def test_weights_build_the_network_they_describe(embedding: int, pooling: str) -
     original = narrow(embedding, pooling)
     if pooling == "gem":
         nn.init.constant_(original.pool.p, 4.5)
-    weights = Weights(original.state_dict(), {"backbone": NARROW, "embedding": embedding, "pooling": pooling})
+    weights = Weights(
+        original.state_dict(), {"backbone": NARROW, "embedding": embedding, "pooling": pooling, "largest_side": 64}
+    )
     embedder = embedder_of(weights, "w")
     assert (embedder.pool.kind, embedder.dimension) == (pooling, original.dimension)
     assert embedder.state_dict().keys() == weights.state.keys()
@@ -284,7 +289,9 @@ def test_weights_build_the_network_they_describe(embedding: int, pooling: str) -
 @pytest.mark.parametrize("family", ["densenet121", "inception_v3"])
 def test_other_families_are_built_from_their_weights_too(family: str) -> None:
     original = Embedder(build({"family": family}), 4, "max").eval()
-    weights = Weights(original.state_dict(), {"backbone": {"family": family}, "embedding": 4, "pooling": "max"})
+    weights = Weights(
+        original.state_dict(), {"backbone": {"family": family}, "embedding": 4, "pooling": "max", "largest_side": 64}
+    )
     images = torch.randn(1, 3, 80, 75, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(embedder_of(weights, "w").eval()(images), original(images))

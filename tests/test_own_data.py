@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from photos import fill
 from reid_done_right.artifacts import Embeddings, InputError, read_index, write_index
 from reid_done_right.data.readers import READERS, count
 from reid_done_right.data.readers.folder import compile_pattern
@@ -20,14 +21,6 @@ from reid_done_right.data.splits import choose_queries, training_persons
 from reid_done_right.data.tasks import protocol_tasks
 from reid_done_right.params import Params
 from tiny import changed
-
-
-def fill(root: Path, *paths: str) -> Path:
-    """Make empty files: readers look at names, never at pixels."""
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
 
 
 def people(names: str = "abcd", cameras: Sequence[str] = ("c1", "c2"), photos: int = 2) -> list[str]:

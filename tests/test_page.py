@@ -16,8 +16,8 @@ from conftest import committed, needs
 from reid_done_right.artifacts import Index, InputError, write_index
 from reid_done_right.dag import STAGES, drawing, edges
 from reid_done_right.reporting.markdown import FIGURES
-from reid_done_right.reporting.page import marked
 from reid_done_right.reporting.pipeline import picture
+from reid_done_right.reporting.templates import marked
 from reid_done_right.stages.publish import publish
 
 RUN = "market-default-seed0"
@@ -254,118 +254,100 @@ def visited(page: Path, visit: Callable[[Tab], Any]) -> None:
     assert [url for url in tabs[0].requests if not url.startswith("data:")] == [page.resolve().as_uri()]
 
 
+def on_the_page(visit: Callable[[Tab], Any]) -> Callable[[dict[str, Any]], None]:
+    """Have pytest publish a report and visit its page."""
+
+    @in_chromium
+    def test(inputs: dict[str, Any]) -> None:
+        published(inputs)
+        visited(inputs["out"], visit)
+
+    test.__doc__ = visit.__doc__
+    return test
+
+
 COLUMN = "[...document.querySelectorAll('#table1 tbody:first-of-type td')].map(cell => cell.textContent)"
 
 
-@in_chromium
-def test_a_heading_sorts_its_column_by_number(inputs):
-    published(inputs)
-
-    async def visit(tab: Tab) -> None:
-        assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
-        await tab.evaluate("document.querySelector('#table1 th.number button').focus()")
-        await tab.press("Enter")
-        assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
-        await tab.press("Enter")
-        assert await tab.evaluate(COLUMN) == ["10.0", "9.1", "-"]
-        assert await tab.evaluate("document.querySelector('#table1 th.number').ariaSort") == "descending"
-
-    visited(inputs["out"], visit)
+@on_the_page
+async def test_a_heading_sorts_its_column_by_number(tab: Tab) -> None:
+    assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
+    await tab.evaluate("document.querySelector('#table1 th.number button').focus()")
+    await tab.press("Enter")
+    assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
+    await tab.press("Enter")
+    assert await tab.evaluate(COLUMN) == ["10.0", "9.1", "-"]
+    assert await tab.evaluate("document.querySelector('#table1 th.number').ariaSort") == "descending"
 
 
-@in_chromium
-def test_queries_are_picked_by_keyboard_and_by_person(inputs):
-    published(inputs)
+@on_the_page
+async def test_queries_are_picked_by_keyboard_and_by_person(tab: Tab) -> None:
     told = "document.querySelector('#query-detail strong').textContent"
     signs = "[...document.querySelectorAll('.places b')].map(sign => sign.textContent).join('')"
-
-    async def visit(tab: Tab) -> None:
-        assert await tab.evaluate(told) == "Query 1: person 2, camera 1"  # the lowest AP first
-        assert await tab.evaluate(signs) == "✗✓✓"
-        await tab.evaluate("document.querySelector('#query-list').focus()")
-        await tab.press("ArrowDown")
-        assert await tab.evaluate(told) == "Query 2: person 2, camera 2"
-        assert await tab.evaluate("document.querySelectorAll('#query-list [aria-selected]').length") == 1
-        await tab.evaluate(
-            "{const box = document.querySelector('#query-person'); box.value = '1'; box.oninput(); undefined}"
-        )
-        assert await tab.evaluate(told) == "Query 0: person 1, camera 1"
-        assert await tab.evaluate("document.querySelector('#query-count').textContent") == "1 of 3 queries"
-        tile = "getComputedStyle(document.querySelector('.places .tile')).backgroundImage.slice(0, 20)"
-        assert await tab.evaluate(tile) == 'url("data:image/webp'
-
-    visited(inputs["out"], visit)
+    assert await tab.evaluate(told) == "Query 1: person 2, camera 1"  # the lowest AP first
+    assert await tab.evaluate(signs) == "✗✓✓"
+    await tab.evaluate("document.querySelector('#query-list').focus()")
+    await tab.press("ArrowDown")
+    assert await tab.evaluate(told) == "Query 2: person 2, camera 2"
+    assert await tab.evaluate("document.querySelectorAll('#query-list [aria-selected]').length") == 1
+    await tab.evaluate(
+        "{const box = document.querySelector('#query-person'); box.value = '1'; box.oninput(); undefined}"
+    )
+    assert await tab.evaluate(told) == "Query 0: person 1, camera 1"
+    assert await tab.evaluate("document.querySelector('#query-count').textContent") == "1 of 3 queries"
+    tile = "getComputedStyle(document.querySelector('.places .tile')).backgroundImage.slice(0, 20)"
+    assert await tab.evaluate(tile) == 'url("data:image/webp'
 
 
-@in_chromium
-def test_failed_queries_are_shown_alone(inputs):
-    published(inputs)
+@on_the_page
+async def test_failed_queries_are_shown_alone(tab: Tab) -> None:
     told = "document.querySelector('#query-detail strong').textContent"
-
-    async def visit(tab: Tab) -> None:
-        choose = "{const kind = document.querySelector('#query-kind'); kind.value = '%s'; kind.onchange(); undefined}"
-        await tab.evaluate(choose % "failed")
-        assert await tab.evaluate("document.querySelectorAll('.query').length") == 1
-        assert await tab.evaluate(told) == "Query 1: person 2, camera 1"
-        await tab.evaluate(choose % "found")
-        assert await tab.evaluate("document.querySelectorAll('.query').length") == 2
-
-    visited(inputs["out"], visit)
+    choose = "{const kind = document.querySelector('#query-kind'); kind.value = '%s'; kind.onchange(); undefined}"
+    await tab.evaluate(choose % "failed")
+    assert await tab.evaluate("document.querySelectorAll('.query').length") == 1
+    assert await tab.evaluate(told) == "Query 1: person 2, camera 1"
+    await tab.evaluate(choose % "found")
+    assert await tab.evaluate("document.querySelectorAll('.query').length") == 2
 
 
-@in_chromium
-def test_a_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(inputs):
-    published(inputs)
-
-    async def visit(tab: Tab) -> None:
-        await tab.evaluate("document.querySelector('#findings td.number a').focus()")
-        await tab.press("Enter")
-        assert await tab.evaluate("document.querySelector('tr.aimed th').textContent.trim()") == RUN
-        await tab.evaluate("document.querySelector('#graph [data-rule=embed]').focus()")
-        near = "[...document.querySelectorAll('#graph .arrow.near')].map(each => each.dataset.from + each.dataset.to)"
-        assert set(await tab.evaluate(near)) == {a + b for a, b in edges() if "embed" in (a, b)}
-
-    visited(inputs["out"], visit)
+@on_the_page
+async def test_a_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(tab: Tab) -> None:
+    await tab.evaluate("document.querySelector('#findings td.number a').focus()")
+    await tab.press("Enter")
+    assert await tab.evaluate("document.querySelector('tr.aimed th').textContent.trim()") == RUN
+    await tab.evaluate("document.querySelector('#graph [data-rule=embed]').focus()")
+    near = "[...document.querySelectorAll('#graph .arrow.near')].map(each => each.dataset.from + each.dataset.to)"
+    assert set(await tab.evaluate(near)) == {a + b for a, b in edges() if "embed" in (a, b)}
 
 
-@in_chromium
-def test_a_figure_is_enlarged_and_the_theme_switched(inputs):
-    published(inputs)
+@on_the_page
+async def test_a_figure_is_enlarged_and_the_theme_switched(tab: Tab) -> None:
     open_ = "document.querySelector('dialog').open"
     paper = "getComputedStyle(document.body).backgroundColor"
-
-    async def visit(tab: Tab) -> None:
-        await tab.evaluate("document.querySelector('#figure7 button').focus()")
-        await tab.press("Enter")
-        assert await tab.evaluate(open_)
-        wide = "document.querySelector('dialog img').clientWidth"
-        await tab.evaluate("document.querySelector('dialog img').decode()")
-        before = await tab.evaluate(wide)
-        await tab.evaluate("document.querySelector('#nearer').click()")
-        assert await tab.evaluate(wide) > 1.4 * before > 0
-        await tab.press("Escape")
-        assert not await tab.evaluate(open_)
-        light = await tab.evaluate(paper)
-        await tab.evaluate("document.querySelector('#theme').click()")
-        assert await tab.evaluate(paper) != light
-
-    visited(inputs["out"], visit)
+    await tab.evaluate("document.querySelector('#figure7 button').focus()")
+    await tab.press("Enter")
+    assert await tab.evaluate(open_)
+    wide = "document.querySelector('dialog img').clientWidth"
+    await tab.evaluate("document.querySelector('dialog img').decode()")
+    before = await tab.evaluate(wide)
+    await tab.evaluate("document.querySelector('#nearer').click()")
+    assert await tab.evaluate(wide) > 1.4 * before > 0
+    await tab.press("Escape")
+    assert not await tab.evaluate(open_)
+    light = await tab.evaluate(paper)
+    await tab.evaluate("document.querySelector('#theme').click()")
+    assert await tab.evaluate(paper) != light
 
 
-@in_chromium
-def test_every_control_has_a_name(inputs):
+@on_the_page
+async def test_every_control_has_a_name(tab: Tab) -> None:
     """What a screen reader reads of buttons, links and fields."""
-    published(inputs)
-
-    async def visit(tab: Tab) -> None:
-        await tab.call("Accessibility.enable")
-        nodes = (await tab.call("Accessibility.getFullAXTree"))["nodes"]
-        roles = {"button", "link", "combobox", "textbox", "img", "listbox", "option", "region"}
-        named = [node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") in roles]
-        nameless = [node["role"]["value"] for node in named if not node.get("name", {}).get("value")]
-        assert len(named) > 30 and nameless == []
-
-    visited(inputs["out"], visit)
+    await tab.call("Accessibility.enable")
+    nodes = (await tab.call("Accessibility.getFullAXTree"))["nodes"]
+    roles = {"button", "link", "combobox", "textbox", "img", "listbox", "option", "region"}
+    named = [node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") in roles]
+    nameless = [node["role"]["value"] for node in named if not node.get("name", {}).get("value")]
+    assert len(named) > 30 and nameless == []
 
 
 @in_chromium

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from reid_done_right.params import Params, Section
+from reid_done_right.params import Params
+from reid_done_right.params.section import Section
 from test_params import SHIPPED
 from tiny import PARAMS, changed
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.params import Params, Train, load
+from reid_done_right.params import Params, load
+from reid_done_right.params.datasets import RENDERED
+from reid_done_right.params.training import Train
 from reid_done_right.plan import plan
+from reid_done_right.stages.dataset import WRITERS
 from tiny import MISSING, PARAMS, changed
 
 ROOT = Path(__file__).parents[1]
@@ -234,3 +238,14 @@ def test_a_variant_may_start_from_another_classification() -> None:
 )
 def test_another_classification_that_makes_no_sense_is_told(given: Any, message: str, tmp_path: Path) -> None:
     assert mistake(tmp_path, {"variants/deep/pretrain": given}) == message
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_rendered_keys_of_a_format_are_those_of_its_writer(name: str) -> None:
+    taken = signature(WRITERS[name]).parameters
+    others = {
+        key: parameter
+        for key, parameter in taken.items()
+        if key not in ("root", "world", "hardness", "workers", "progress")
+    }
+    assert RENDERED[name] == {key: parameter.default is Parameter.empty for key, parameter in others.items()}

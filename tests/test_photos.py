@@ -24,6 +24,7 @@ from reid_done_right.artifacts import (
     InputError,
     Weights,
     read_embeddings,
+    read_weights,
     write_embeddings,
     write_index,
     write_weights,
@@ -329,7 +330,7 @@ def test_a_gallery_with_an_array_of_another_length_is_not_written(tmp_path: Path
 
 def test_a_gallery_keeps_any_file_name(tmp_path: Path) -> None:
     names = ["a b.png", "Zoë/ü\n.png", os.fsdecode(b"\xff.png")]
-    about = {"model": "0", "model_name": "m", "root": ".", "largest_side": 64, "left_out": {}, "key": "k"}
+    about = {"model": "0" * 64, "model_name": "m", "root": ".", "largest_side": 64, "left_out": {}, "key": "0" * 64}
     write_gallery(
         tmp_path / "g.safetensors", [np.ones((3, 2), np.float32)], 2, names, {"person": ["", "x", "y"]}, about
     )
@@ -398,3 +399,20 @@ def test_what_pillow_opened_from_memory_is_read(model: Path) -> None:
     embedder = reid_done_right.load_embedder(model)
     found = embedder.embed([Image.open(written), picture(2)])
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(float("nan"), "holds values that are not finite"), (0.0, "no direction")]
+)
+def test_embed_photos_with_a_model_of_broken_weights_writes_no_gallery(
+    tmp_path: Path, value: float, reason: str
+) -> None:
+    """A gallery of such vectors would only be refused when somebody searches it."""
+    weights = read_weights(write_model(tmp_path / "m.safetensors"))
+    state = {name: tensor * value if tensor.is_floating_point() else tensor for name, tensor in weights.state.items()}
+    write_weights(tmp_path / "m.safetensors", Weights(state, weights.about))
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((32, 16, 3), np.uint8)).save(tmp_path / "photos/a.png")
+    with pytest.raises(InputError, match=reason):
+        embed_photos(tmp_path / "photos", tmp_path / "m.safetensors", tmp_path / "g.safetensors")
+    assert not (tmp_path / "g.safetensors").exists()

@@ -149,6 +149,12 @@ def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> 
         jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, **changes})
 
 
+@pytest.mark.parametrize("changes", [{"seeds": list(range(20_000))}, {"distract/shards": 10**12}])
+def test_plan_of_more_jobs_than_an_engine_could_run_is_told_at_once(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="ask for more than 20,000 jobs"):
+        jobs_of(changes)
+
+
 def test_two_runs_of_one_name_are_told() -> None:
     both = changed({"variants/hard-flip": {"margin": 0.2}})
     both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}

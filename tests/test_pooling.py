@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 
+from oracles import labels
 from reid_done_right.evaluation import pooling
-from reid_done_right.evaluation.embedded import Embedded, Labels
-
-
-def labels(*pairs):
-    return Labels(np.array([p for p, _ in pairs]), np.array([c for _, c in pairs]))
+from reid_done_right.evaluation.embedded import Embedded
 
 
 def test_multi_query_pools_same_person_and_camera_after_normalising():

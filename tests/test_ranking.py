@@ -5,16 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import oracles
+from oracles import labels
 from reid_done_right.evaluation import detections, distractors, ranking, rules
 from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.embedded import Embedded, Labels, normalised
 from reid_done_right.evaluation.metrics import average_precision
 from reid_done_right.evaluation.rules import MARKET1501, Rule
 from reid_done_right.evaluation.task import Task
-
-
-def labels(*pairs):
-    return Labels(np.array([p for p, _ in pairs]), np.array([c for _, c in pairs]))
 
 
 def by_scores(scores, query, gallery, rule=MARKET1501, **options):
@@ -232,18 +229,62 @@ def test_rank_gallery_with_lists_refuses_re_ranking():
         ranking.score(*pair, MARKET1501, lists=lists[1:])
 
 
-def test_score_reads_a_mapped_gallery_twice_once_to_check_and_once_to_rank(monkeypatch):
+class Counted(np.ndarray):
+    """Embeddings that note how many of their rows are read."""
+
+    read: list[int]
+
+    def __getitem__(self, rows):
+        self.read.append(len(np.arange(len(self))[rows]))
+        return np.asarray(self)[rows]
+
+
+def counted(embeddings):
+    gallery = embeddings.view(Counted)
+    gallery.read = []
+    return gallery
+
+
+@pytest.mark.parametrize("junk_id", [None, -1])
+def test_score_reads_a_mapped_gallery_once(junk_id):
     query, query_labels, gallery, gallery_labels = benchmark()
-    read = []
+    gallery = counted(normalised(gallery))
+    ranking.score(normalised(query), query_labels, gallery, gallery_labels, Rule(junk_id=junk_id))
+    assert sum(gallery.read) == len(gallery)
 
-    class Counted(np.ndarray):
-        def __getitem__(self, rows):
-            read.append(len(np.arange(len(self))[rows]))
-            return np.asarray(self)[rows]
 
-    counted = normalised(gallery).view(Counted)
-    ranking.score(normalised(query), query_labels, counted, gallery_labels, Rule(junk_id=None))
-    assert sum(read) == 2 * len(gallery)
+def test_count_beating_reads_mapped_distractors_once():
+    query, query_labels, gallery, gallery_labels = benchmark()
+    query, nobody = normalised(query), np.zeros(90, int)
+    ranked = ranking.score(query, query_labels, normalised(gallery), gallery_labels, MARKET1501)
+    extra = counted(normalised(np.random.default_rng(1).standard_normal((90, 16))))
+    shard = Embedded(extra, Labels(nobody, nobody), late=True)
+    distractors.count_beating(query, ranked, shard, np.arange(90)[:, None], [0, 90], block=400)
+    assert sum(extra.read) == 90
+
+
+@pytest.mark.parametrize("row", [0, 2999])
+def test_score_names_a_row_that_is_not_of_norm_one_whether_it_counts_or_not(row):
+    query, query_labels, _, _ = benchmark()
+    person = np.full(3000, -1)  # junk for all, which no product needs
+    person[:300] = 1 + np.arange(300) % 8
+    gallery = normalised(np.random.default_rng(1).standard_normal((3000, 16)))
+    gallery[row] *= 2
+    with pytest.raises(ValueError, match=f"gallery: embedding of row {row} has norm 2, expected 1"):
+        ranking.score(normalised(query), query_labels, gallery, Labels(person, np.full(3000, 9)), Rule())
+
+
+def test_rank_gallery_checked_late_normalises_and_refuses_the_query_set():
+    query, query_labels, gallery, gallery_labels = benchmark()
+    longer = (3 * gallery).astype(np.float32)
+    asked = Embedded(query, query_labels, "query", normalise=True)
+    there = Embedded(longer, gallery_labels, "gallery", normalise=True, late=True)
+    ranked = ranking.rank_gallery(Task(asked, there, MARKET1501))
+    expected = ranking.score(asked.embeddings, query_labels, normalised(longer), gallery_labels, MARKET1501)
+    assert ranked.ranks.tolist() == expected.ranks.tolist()
+    itself = Embedded(query, query_labels, "itself", normalise=True, late=True)
+    with pytest.raises(ValueError, match="itself: the gallery is the query set"):
+        ranking.rank_gallery(Task(asked, itself, Rule(same_camera_is_junk=False)))
 
 
 def test_a_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():

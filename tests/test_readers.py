@@ -10,20 +10,13 @@ import pytest
 from scipy.io import savemat
 
 from pedestrians import releases
+from photos import fill
 from reid_done_right.artifacts import Index, InputError, read_index, write_index
 from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
 from reid_done_right.data.readers.layout import load_matrix
-from reid_done_right.params import OWN
+from reid_done_right.params.datasets import OWN
 
 COLUMNS = ("path", "person_id", "camera_id", "tracklet_id", "split", "box")
-
-
-def fill(root: Path, *paths: str) -> Path:
-    """Make empty files: readers look at names, never at pixels."""
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
 
 
 def table(index: Index) -> list[tuple[str, int, int, str]]:

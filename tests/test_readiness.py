@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 from reid_done_right.artifacts import InputError
 from reid_done_right.cli import app
 from reid_done_right.data.sources import File
-from reid_done_right.params import Backbone, Params, Pretrain, Train
+from reid_done_right.params import Params
+from reid_done_right.params.networks import Backbone
+from reid_done_right.params.training import Pretrain, Train
 from reid_done_right.plan import plan, write_settings
 from reid_done_right.readiness import probe as network
 from reid_done_right.readiness import weights

@@ -3,14 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from oracles import labels
 from reid_done_right.evaluation import rules
-from reid_done_right.evaluation.embedded import Embedded, Labels, normalised
+from reid_done_right.evaluation.embedded import Embedded, normalised
 from reid_done_right.evaluation.rules import Rule
 from reid_done_right.evaluation.task import Task
-
-
-def labels(*pairs):
-    return Labels(np.array([p for p, _ in pairs]), np.array([c for _, c in pairs]))
 
 
 def rows(table):

@@ -13,7 +13,7 @@ from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.saliency import cells, embed_maps, grad_cam, maps_and_embeddings, shared, strongest
-from reid_done_right.params import Pretrain
+from reid_done_right.params.training import Pretrain
 from reid_done_right.reporting.figures import house_style, image
 from reid_done_right.reporting.heat import enlarge
 from reid_done_right.reporting.pictures import RIGHT, WRONG, List_, figure4, gallery, overlay

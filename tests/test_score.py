@@ -161,6 +161,12 @@ def test_distractors_are_swept(files, tmp_path):
     )
     everything = rank(QUERY["embeddings"], LABELS[0], np.concatenate([GALLERY["embeddings"], extra]), grown, MARKET1501)
     assert found["mAP"][2] == pytest.approx([everything.scores()["mAP"]] * 2)
+    (longer,) = files(longer={"embeddings": 3 * extra})
+    again = run(*paths[:2], tmp_path / "scores.json", distractors=longer, sizes=[0, 20, 60], draws=2)["distractors"]
+    assert again == found
+    (zeros,) = files(zeros={"embeddings": np.where(np.arange(60)[:, None] == 50, 0, extra)})
+    with pytest.raises(InputError, match=r"zeros\.npz: embedding of row 50 is all zeros"):
+        run(*paths[:2], tmp_path / "scores.json", distractors=zeros, sizes=[0, 20, 60])
 
 
 def test_frames_of_mars_are_pooled(files, tmp_path):
@@ -264,7 +270,10 @@ GARBAGE = np.where(np.arange(80) == 9, np.iinfo(np.int64).min, 1)
     ("gallery", "message"),
     [
         (broken(embeddings=with_nan()), "embedding of row 5 holds a value that is not finite"),
-        (broken(embeddings=np.where(np.arange(80)[:, None] == 3, 0, 1.0)), "embedding of row 3 is all zeros"),
+        (
+            broken(embeddings=np.where(np.arange(80)[:, None] == 3, 0, GALLERY["embeddings"])),
+            "embedding of row 3 is all zeros",
+        ),
         (broken(embeddings=np.ones((80, 3))), "embeddings of 8 dimensions, those of .*gallery.npz have 3"),
         (broken(embeddings=np.ones((80, 8), int)), "embeddings are int64 of shape"),
         (broken(embeddings=np.ones((80, 8, 1))), r"expected floats of shape \(N, D\)"),

@@ -118,9 +118,9 @@ def test_the_page_works_in_a_browser_without_network(page: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["notes.txt"], "notes.txt: no image that can be searched for: it is no image that can be identified; give a photo"),
-        (["none.png"], "none.png: no image that can be searched for: there is none"),
-        (["photos"], "photos: no image that can be searched for"),
+        (["notes.txt"], "notes.txt: cannot be embedded: it is no image that can be identified"),
+        (["none.png"], "none.png: cannot be embedded: there is none"),
+        (["photos"], "photos: cannot be embedded"),
         (["photos/a/c0/0.png", "--top", "0"], "--top 0: expected how many photos"),
         (["photos/a/c0/0.png", "--html", "page.txt"], "page.txt: expected the name of a page, ending in .html"),
         (["photos/a/c0/0.png", "--model", "other.safetensors"], "g.safetensors: made by another model, m.safetensors (SHA-256 "),

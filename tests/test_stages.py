@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from chain import RUN, compute, settings
 from reid_done_right import cli
 from reid_done_right.artifacts import (
     Embeddings,
@@ -29,29 +30,13 @@ from reid_done_right.artifacts import (
 )
 from reid_done_right.models.resnet import ResNet
 from reid_done_right.numerics import in_force
-from reid_done_right.params import Params
-from reid_done_right.plan import plan
-from reid_done_right.stages.dataset import dataset
 from reid_done_right.stages.distract import distract
 from reid_done_right.stages.embed import embed
 from reid_done_right.stages.evaluate import evaluate
 from reid_done_right.stages.illustrate import illustrate
-from reid_done_right.stages.index import index
 from reid_done_right.stages.initialise import initialise
-from reid_done_right.stages.pretrain import pretrain
 from reid_done_right.stages.retrieve import retrieve
 from reid_done_right.stages.train import train
-from tiny import changed
-
-JOBS = plan(Params.model_validate(changed({})))
-RUN = "market-default-seed0"
-
-
-def settings(group: str, job: str) -> dict[str, Any]:
-    """Give the settings that the plan gives a job, at one thread: these networks are too small for two."""
-    parameters = JOBS[group][job].parameters
-    return parameters | {"threads": 1} if "threads" in parameters else parameters
-
 
 # --- the whole chain on a rendered release
 
@@ -63,55 +48,13 @@ class Chain:
     folder: Path
 
     def __getitem__(self, name: str) -> Path:
-        return self.folder / name
+        return self.folder / (name if "." in name else f"{name}.safetensors")
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     made = Chain(tmp_path_factory.mktemp("chain"))
-    for name in ("market", "crowd"):
-        described = {**settings("dataset", name), "root": str(made[name])}
-        dataset(settings=described, images=made[name], out=made[f"{name}.json"])
-        index(settings=settings("index", name), manifest=made[f"{name}.json"], out=made[f"{name}.parquet"])
-    market = made["market.parquet"]
-    initialise(settings=settings("initialise", "shallow"), out=made["first"])
-    pretrain(
-        settings=settings("pretrain", "market-shallow-seed0"),
-        index=market,
-        weights=made["first"],
-        out=made["classifier"],
-        log=made["classifier.csv"],
-    )
-    train(
-        settings=settings("train", RUN),
-        index=market,
-        weights=made["classifier"],
-        out=made["embedder"],
-        log=made["embedder.csv"],
-    )
-    embed(settings=settings("embed", RUN), index=market, embedder=made["embedder"], out=made["embedded"])
-    for shard in range(3):
-        embed(
-            settings=settings("embed_distractors", f"{RUN}-{shard}"),
-            index=made["crowd.parquet"],
-            embedder=made["embedder"],
-            out=made[f"shard{shard}"],
-        )
-    evaluate(
-        settings=settings("evaluate", RUN),
-        index=market,
-        embeddings=made["embedded"],
-        out=made["scores.json"],
-        queries=made["queries.parquet"],
-    )
-    distract(
-        settings=settings("distract", RUN),
-        index=market,
-        embeddings=made["embedded"],
-        shards=[made[f"shard{shard}"] for shard in range(3)],
-        out=made["curve.json"],
-        queries=made["curve.parquet"],
-    )
+    compute(made.folder)
     return made
 
 
@@ -140,8 +83,8 @@ def test_weights_are_handed_on_and_changed(chain: Chain) -> None:
 
 
 def test_logs_have_a_row_an_update(chain: Chain) -> None:
-    assert len(chain["classifier.csv"].read_text().splitlines()) == 1 + 2
-    assert len(chain["embedder.csv"].read_text().splitlines()) == 1 + 4
+    assert len(chain["pretrain.csv"].read_text().splitlines()) == 1 + 2
+    assert len(chain["train.csv"].read_text().splitlines()) == 1 + 4
 
 
 def test_every_test_image_is_embedded_and_no_training_image(chain: Chain) -> None:
@@ -236,7 +179,7 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain,
         )
         return (tmp_path / name).read_bytes(), (tmp_path / f"{name}.csv").read_bytes()
 
-    first = chain["embedder"].read_bytes(), chain["embedder.csv"].read_bytes()
+    first = chain["embedder"].read_bytes(), chain["train.csv"].read_bytes()
     assert again("same") == first
     other = again("other", seed=1)
     assert other[0] != first[0]
@@ -246,9 +189,11 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain,
 def test_what_a_stage_cannot_use_is_named(chain: Chain, tmp_path: Path) -> None:
     outputs = {"out": tmp_path / "out", "log": tmp_path / "log"}
     market = {"settings": settings("train", RUN), "index": chain["market.parquet"]}
-    with pytest.raises(InputError, match=r"embedder: weights do not fit the network: missing conv1\.weight;"):
+    with pytest.raises(
+        InputError, match=r"embedder\.safetensors: weights do not fit the network: missing conv1\.weight;"
+    ):
         train(**market, weights=chain["embedder"], **outputs)
-    with pytest.raises(InputError, match="classifier: weights of a backbone, not of an embedder"):
+    with pytest.raises(InputError, match=r"classifier\.safetensors: weights of a backbone, not of an embedder"):
         embed(
             settings={"threads": 1},
             index=chain["market.parquet"],
@@ -446,14 +391,14 @@ def test_a_network_that_diverges_is_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REID_STORE", raising=False)
     state = ResNet("basic", [1, 1, 1, 1], width=4).state_dict()
-    state["conv1.weight"][:] = float("nan")
-    write_weights(Path("nan"), Weights(state, read_weights(chain["first"]).about))
+    state["conv1.weight"][:] = 3e38
+    write_weights(Path("huge"), Weights(state, read_weights(chain["first"]).about))
     write_json(Path("settings.json"), {"stage": "train", "job": RUN, "parameters": settings("train", RUN)})
-    inputs = ["--index", str(chain["market.parquet"]), "--weights", "nan"]
+    inputs = ["--index", str(chain["market.parquet"]), "--weights", "huge"]
     command = ["reid", "train", "--settings", "settings.json", *inputs, "--out", "embedder", "--log", "log.csv"]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("reid: error: ")
-    assert {path.name for path in Path().iterdir()} == {"nan", "settings.json", ".store"}
+    assert {path.name for path in Path().iterdir()} == {"huge", "settings.json", ".store"}

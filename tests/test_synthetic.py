@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,32 +53,22 @@ DUKE_NAME = re.compile(r"(\d{4})_c([1-8])_f(\d{7})\.jpg")
 MARS_NAME = re.compile(r"(00-1|\d{4})C([1-6])T(\d{4})F(\d{3})\.jpg")
 
 
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("synthetic") / "market"
-    write_market1501(root, **MARKET, workers=1)
-    return root
+def release(write: Callable[..., object], **parameters: object) -> Any:
+    """Return a fixture that writes a release once for the module, and gives its folder."""
+
+    @pytest.fixture(scope="module")
+    def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        root = tmp_path_factory.mktemp("synthetic") / "release"
+        write(root, **parameters, workers=1)
+        return root
+
+    return written
 
 
-@pytest.fixture(scope="module")
-def duke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("synthetic") / "duke"
-    write_dukemtmc(root, **DUKE, workers=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def mars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("synthetic") / "mars"
-    write_mars(root, **MARS, workers=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("synthetic") / "search"
-    write_person_search(root, **SEARCH, workers=1)
-    return root
+market = release(write_market1501, **MARKET)
+duke = release(write_dukemtmc, **DUKE)
+mars = release(write_mars, **MARS)
+search = release(write_person_search, **SEARCH)
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -17,7 +17,8 @@ from reid_done_right.images.transforms import augmented
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
-from reid_done_right.params import Pretrain, RankingStage, load
+from reid_done_right.params import load
+from reid_done_right.params.training import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.losses import triplet_loss

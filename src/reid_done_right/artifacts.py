@@ -9,12 +9,14 @@ Nothing is pickled: weights and embeddings are safetensors, rows are Parquet, sc
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,16 +38,19 @@ SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 
 
 class InputError(ValueError):
-    """A file or parameter is not what a stage needs; the message names it, and says what to do next."""
+    """A file or parameter is not what a stage needs; the message names it, and says what to do next.
+
+    Each argument is a line of the message.
+    """
 
     def __str__(self) -> str:
         """Return the message as a terminal can print it: names and contents are anybody's."""
-        return printable(super().__str__())
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for what a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+    """Return a text as one line, with escapes for what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 @contextmanager
@@ -115,16 +120,56 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+MOST_BYTES = 2**30
+"""Of a file that is read whole."""
+
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def regular(path: Path, most: int | None = None) -> Path:
+    """Return the path of a regular file, following links, before anything opens it.
+
+    most: bytes that it may have. Raises OSError for a folder, a pipe or a device, which may never end, for a file that
+    is larger, and if there is none.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"{KINDS.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file", str(path))
+    if most is not None and status.st_size > most:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {most:,} that are read", str(path))
+    return path
+
+
+def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the content of a regular file of at most `most` bytes. Raises OSError as `regular`."""
+    with regular(path, most).open("rb") as opened:
+        content = opened.read(most + 1)
+    if len(content) > most:  # the system's own files, as in /proc, have no size
+        raise OSError(errno.EFBIG, f"more than the {most:,} bytes that are read", str(path))
+    return content
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says, in one line, for a message that names the file itself."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return " ".join((said or str(error) or type(error).__name__).split())
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Return the text of a regular file. Raises OSError as `regular`, and UnicodeDecodeError."""
+    return read_regular(path).decode(encoding)
+
+
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as opened:
+    """Return the SHA-256 of a regular file's content. Raises OSError as `regular`."""
+    with regular(path).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises InputError if the file is missing, unreadable or not an object."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(read_text(Path(path)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
     except OSError as error:
@@ -238,7 +283,7 @@ def read_index(path: Path) -> Index:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()  # read_table imports pandas, half a second
+        table = pq.ParquetFile(regular(path)).read()  # read_table imports pandas, half a second
     except FileNotFoundError:
         raise InputError(f"{path}: no such index; run `reid index` first") from None
     except (pa.ArrowException, OSError, ValueError) as error:  # Arrow raises OSError on damage too
@@ -340,7 +385,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(regular(path), map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give the path of your weights") from None
     except Exception as error:  # torch raises many kinds on damaged and foreign files
@@ -410,7 +455,7 @@ def _load(path: Path, load_file: Any) -> dict[str, Any]:
     from safetensors import SafetensorError
 
     try:
-        return dict(load_file(path))
+        return dict(load_file(regular(path)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
     except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:  # also of kinds that NumPy lacks

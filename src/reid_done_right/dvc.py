@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,9 +52,10 @@ def pipeline(params: Params, jobs: Mapping[str, Jobs], file: Path) -> str:
     folder = file.parent.as_posix()
     up = os.path.relpath(".", folder)
     where = {} if folder == "." else {"wdir": up}
+    quoted = shlex.quote(file.as_posix())
     plan = {
         **where,
-        "cmd": f"reid check {file} --quick && reid plan {file} --dvc --fail-if-changed",
+        "cmd": f"reid check {quoted} --quick && reid plan {quoted} --dvc --fail-if-changed",
         "deps": [file.as_posix(), "src/reid_done_right"],
         "outs": [{f"results/{params.experiment}/settings": _Line(persist=True)}],  # only changed files are written
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, file_digest, read_weights
+from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_weights
 from reid_done_right.images.decode import Image
 from reid_done_right.images.photos import decoded
 from reid_done_right.images.pixels import Pixels
@@ -86,23 +86,36 @@ class PhotoEmbedder:
         rows = [np.empty((0, self.dimension), np.float32)]
         with tqdm(total=len(listed), desc="embed", unit="photo", delay=PATIENCE, disable=not progress) as bar:
             done = 0
-            for part in decoded(listed, threads or os.cpu_count() or 1):
-                for place, image in enumerate(part, done):
-                    if reason := self.fault(image):
-                        raise InputError(f"{_name(listed[place], place)}: cannot be embedded: {reason}")
-                rows.append(self.embed_images(part))  # type: ignore[arg-type]
-                done += len(part)
-                bar.update(len(part))
+            for faults, embeddings in self.parts(listed, threads or os.cpu_count() or 1):
+                for number, fault in enumerate(faults, done):
+                    if fault:
+                        raise InputError(f"{_name(listed[number], number)}: cannot be embedded: {fault}")
+                rows.append(embeddings)
+                done += len(faults)
+                bar.update(len(faults))
         return np.concatenate(rows)
+
+    def parts(self, photos: Sequence[Any], threads: int) -> Iterator[tuple[list[str | None], NDArray[np.float32]]]:
+        """Yield, part by part, what is wrong with each photo, None if nothing is, and embeddings (n, D) of the others.
+
+        Memory holds two parts, as `reid_done_right.images.photos.decoded` gives them.
+        """
+        for part in decoded(photos, threads):
+            faults = [self._fault(image) for image in part]
+            whole = [image for image, fault in zip(part, faults, strict=True) if not fault]
+            yield faults, self.embed_images(whole)  # type: ignore[arg-type]
 
     def embed_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Embed decoded images (h, w, 3) uint8 that are all held in memory: (N, D)."""
         if not images:
             return np.empty((0, self.dimension), np.float32)
-        return run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
+        rows = run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
+        if not (np.abs(np.linalg.norm(rows, axis=1) - 1) < 1e-2).all():
+            raise InputError(f"model {self.digest[:DIGITS]}...: embeddings of no direction; its weights are damaged")
+        return rows
 
-    def fault(self, image: Image | str) -> str | None:
-        """Say why what `reid_done_right.images.photos.decoded` gives cannot be embedded; None if it can."""
+    def _fault(self, image: Image | str) -> str | None:
+        """Return why an image, or what is said in its place, cannot be embedded; None if it can."""
         if isinstance(image, str):
             return image
         height, width = resized(np.array([image.shape[:2]], np.int64), self.largest_side)[0].tolist()
@@ -130,10 +143,9 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
     path = Path(model)
     weights = read_weights(path)
     network = embedder_of(weights, str(path))
-    if "largest_side" not in weights.about:
-        raise InputError(f"{path}: does not say for which size of images it was trained; give what `reid train` wrote")
     try:
-        there = torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        there = torch.zeros(1, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        torch.zeros(1, device=there).cpu()  # the device `meta` has no values
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try cpu") from None
     return PhotoEmbedder(network, weights.about, file_digest(path), there)
@@ -146,5 +158,5 @@ def _listed(photos: Any) -> list[Any]:
     return [Path(photo) if isinstance(photo, os.PathLike) else photo for photo in photos]
 
 
-def _name(photo: Any, place: int) -> str:
-    return str(photo) if isinstance(photo, str | Path) else f"photo {place}"
+def _name(photo: Any, number: int) -> str:
+    return str(photo) if isinstance(photo, str | Path) else f"photo {number}"

@@ -22,7 +22,12 @@ from reid_done_right.data.fetch import was_unpacked
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import advice, name_of, released_archives
-from reid_done_right.params import OWN, Backbone, Dataset, Distract, Params, Shown, check_known
+from reid_done_right.params import Params
+from reid_done_right.params.datasets import OWN, Dataset
+from reid_done_right.params.evaluation import Distract
+from reid_done_right.params.messages import check_known
+from reid_done_right.params.networks import Backbone
+from reid_done_right.params.report import Shown
 from reid_done_right.store.keys import code_key, digest
 
 
@@ -68,6 +73,10 @@ PUBLISHED = {
 """Residual networks (block, blocks, groups, width per group) whose ImageNet weights torchvision publishes."""
 
 
+MOST_JOBS = 20_000
+"""More take an engine hours to look through before the first one runs; the paper's experiment has hundreds."""
+
+
 def plan(params: Params) -> dict[str, Jobs]:
     """Return every job: stage -> name -> job.
 
@@ -78,6 +87,10 @@ def plan(params: Params) -> dict[str, Jobs]:
         check_known("resources", params.resources, dag.COMMANDS)
     except ValueError as error:
         raise InputError(str(error)) from None
+    runs = len(params.seeds) * sum(len(params.variants_of(name)) for name in params.datasets)
+    curves = params.distract and len(params.seeds) * len(params.distract.variants) * params.distract.shards
+    if 4 * runs + (curves or 0) > MOST_JOBS:
+        raise InputError(f"seeds, variants and distract.shards ask for more than {MOST_JOBS:,} jobs; give fewer")
     planned = _Plan(params)
     for name, dataset in params.datasets.items():
         root = dataset.source.folder or f"results/{params.experiment}/dataset/{name}"

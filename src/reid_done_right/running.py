@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from reid_done_right import numerics, store
 from reid_done_right.artifacts import InputError, read_json
@@ -48,8 +48,10 @@ def run(
     stage, described = STAGES[name], read_json(settings)
     if described.get("stage") != name or "parameters" not in described:
         raise InputError(f"{settings}: settings of {described.get('stage')!r}, expected those of {name!r}")
-    parameters = described["parameters"] | {"numerics": numerics.in_force()}  # what differs has another key
-    job = described.get("job", "")
+    given, job = described["parameters"], described.get("job", "")
+    if not isinstance(given, dict) or not isinstance(job, str):
+        raise InputError(f"{settings}: not the settings of a job; write them again by `reid plan`")
+    parameters = given | {"numerics": numerics.in_force()}  # what differs has another key
     inputs = _inputs(stage, places, parameters)
     if stage.fetches and (fetched := fetch_for(parameters, offline)):
         inputs[stage.fetches] = fetched
@@ -64,6 +66,7 @@ def run(
 
     start = time.monotonic()
     request = {"parameters": parameters, "inputs": inputs, "outputs": outputs, "job": job, "settings": settings}
+    request["of"] = _jobs_of(stage, parameters)
     request["copy"] = next(iter(stage.writes.values())).path.startswith("reports/")  # which people may edit
     workers = parameters.get("workers", 1)
     if workers > 1 and "WORLD_SIZE" not in os.environ:
@@ -91,6 +94,22 @@ def _inputs(stage: Stage, places: Mapping[str, Path], parameters: Parameters) ->
             continue
         files = [place / PurePosixPath(read.path).name.format(each=each) for each in read.each(parameters)]
         found[name] = [file for file in files if file.is_file() or not parameters.get("allow_missing")]
+    return found
+
+
+def _jobs_of(stage: Stage, parameters: Parameters) -> dict[str, Literal["same", "part"]]:
+    """Return for each input that one certain job writes how that job's name is to this one's.
+
+    same  the run's own, such as its embeddings
+    part  the beginning of its name, as that of its dataset
+    """
+    found: dict[str, Literal["same", "part"]] = {}
+    of_run = "shard" not in parameters  # the job of a shard is named after its run, and reads the distractors' index
+    for name, read in stage.reads.items():
+        if read.each is None and "{job}" in read.path:
+            found[name] = "same" if of_run else "part"
+        elif read.each is None and "{dataset}" in read.path and of_run:
+            found[name] = "part"
     return found
 
 

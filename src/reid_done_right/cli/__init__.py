@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from reid_done_right import numerics
 from reid_done_right.cli import experiment, models, score, stages
+from reid_done_right.cli.options import Command
 
 HELP = """\
 Person re-identification done right: from photos to the paper's tables, one command a stage.
@@ -67,7 +68,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 for function in chain.from_iterable(PANELS.values()):
-    app.command()(function)
+    app.command(cls=Command)(function)
 
 
 def _print_version(asked: bool) -> None:
@@ -94,13 +95,16 @@ def main() -> None:
         app()
     try:
         app()
-    except (ValueError, FloatingPointError) as error:  # InputError is a ValueError
-        message = str(error)
-    except OSError as error:
-        message = (
-            f"{error.filename2 or error.filename}: {error.strerror or error}; {CURES.get(error.errno or 0, AGAIN)}"
-        )
-    else:
-        return
-    typer.echo(f"reid: error: {message}", err=True)
-    sys.exit(1)
+    except (ValueError, FloatingPointError, OSError) as error:
+        typer.echo(f"reid: error: {_message(error)}", err=True)
+        sys.exit(1)
+
+
+def _message(error: Exception) -> str:
+    """Return what a mistake is told by: names and contents in it are anybody's, and no command to the terminal."""
+    from reid_done_right.artifacts import InputError, printable
+
+    if isinstance(error, OSError):
+        where, cure = error.filename2 or error.filename, CURES.get(error.errno or 0, AGAIN)
+        return printable(f"{where}: {error.strerror or error}; {cure}")
+    return str(error) if isinstance(error, InputError) else printable(str(error))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reid_done_right.cli.options import Offline
+from reid_done_right.cli.options import Offline, written
 
 
 def plan(
@@ -63,7 +63,7 @@ def check(
         bool, typer.Option("--quick", help="Look at folders, names and counts only, and print nothing but errors.")
     ] = False,
     only: Annotated[str, typer.Option(help="With --quick: datasets to look at, separated by commas.")] = "",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+    json_file: Annotated[Path | None, written("Also write all that was found (.json).", "--json")] = None,
 ) -> None:
     """Say before anything runs what is there, missing or damaged, and how long the rest would take on this machine.
 
@@ -118,13 +118,13 @@ def fetch(
             except InputError as error:
                 missing.append(f"{name}: {error}")
     if missing:
-        raise InputError("\n".join(["not all is there", *missing]))
+        raise InputError("not all is there", *missing)
 
 
 def verify(
     folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
     images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all that was found (.json).")] = None,
+    json_file: Annotated[Path | None, written("Also write all that was found (.json).", "--json")] = None,
 ) -> None:
     """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
 
@@ -135,7 +135,7 @@ def verify(
     """
     from tqdm import tqdm
 
-    from reid_done_right.artifacts import write_json
+    from reid_done_right.artifacts import printable, write_json
     from reid_done_right.store.trace import artifacts
     from reid_done_right.store.trace import verify as verify_artifacts
 
@@ -144,7 +144,7 @@ def verify(
     found = verify_artifacts(paths, images, lambda listed: tqdm(listed, "verify", unit=" files"))
     broken = [verdict for verdict in found if verdict.state != "whole"]
     for verdict in broken:
-        typer.echo(f"{verdict.state:8}{verdict.path}: {verdict.told}")
+        typer.echo(f"{verdict.state:8}{printable(f'{verdict.path}: {verdict.told}')}")
     if json_file is not None:
         write_json(json_file, {str(verdict.path): {"state": verdict.state, "told": verdict.told} for verdict in found})
     typer.echo(f"verify: {len(found) - len(broken)} of {len(found)} artifacts are whole", err=True)

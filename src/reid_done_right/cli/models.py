@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from reid_done_right.cli.options import Numerics, Rerank, file
+from reid_done_right.cli.options import Numerics, Rerank, file, written
 
 
 def embed_photos(
     photos: Annotated[Path, typer.Argument(help="A folder of photos, or a table of them (.csv).")],
     model: Annotated[Path, file("The model that embeds them, written by `reid train`.")],
-    out: Annotated[Path, file("Where to write the gallery (.safetensors).")],
+    out: Annotated[Path, written("Where to write the gallery (.safetensors).")],
     pattern: Annotated[
         str | None,
         typer.Option(help="What their paths below the folder say of them, as in {person}/{camera}/{name}."),
@@ -48,7 +48,7 @@ def search(
     model: Annotated[Path, file("The model that made the gallery.")],
     top: Annotated[int, typer.Option(help="How many places to show.")] = 10,
     rerank: Rerank = "none",
-    html: Annotated[Path | None, file("Also write a page with the pictures (.html).")] = None,
+    html: Annotated[Path | None, written("Also write a page with the pictures (.html).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
     numerics: Numerics = "portable",
 ) -> None:
@@ -74,6 +74,8 @@ def _print_places(found: Any, reranked: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from reid_done_right.artifacts import printable
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000
@@ -90,14 +92,14 @@ def _print_places(found: Any, reranked: bool) -> None:
         for place, hit in enumerate(each.hits, 1):
             scores = [f"{hit.similarity:.3f}", *([f"{hit.score:.3f}"] if reranked else [])]
             cells = [str(place), *scores, *(hit.labels[name] for name in labels), hit.path]
-            table.add_row(*map(Text, cells))
-        console.print(Text(each.query, style="bold"))
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+        console.print(Text(printable(each.query), style="bold"))
         console.print(table)
 
 
 def export(
     model: Annotated[Path, file("The model, written by `reid train`.")],
-    out: Annotated[Path, file("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
+    out: Annotated[Path, written("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
     form: Annotated[
         Literal["onnx", "torch-export"], typer.Option("--format", help="onnx runs anywhere, torch-export in PyTorch.")
     ] = "onnx",

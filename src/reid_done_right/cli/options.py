@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from reid_done_right import numerics
+
+OUTPUTS = "reid.outputs"
 
 
 def file(text: str) -> Any:
     """Return an option that names a file."""
     return typer.Option(help=text, dir_okay=False)
+
+
+def _note_output(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    ctx.meta.setdefault(OUTPUTS, []).append(param.name)
+    return value
+
+
+def written(text: str, *names: str) -> Any:
+    """Return an option that names a file which the command writes; `names` where it is not called as its argument."""
+    return typer.Option(*names, help=text, dir_okay=False, callback=_note_output)
+
+
+class Command(TyperCommand):
+    """A command that writes none of the files that it reads: checked here for all of them, before anything runs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises InputError for an output that is one of the inputs, or another output."""
+        from reid_done_right.artifacts import InputError
+
+        outputs, named = ctx.meta.get(OUTPUTS, []), dict[str, str]()
+        for name, value in sorted(ctx.params.items(), key=lambda item: item[0] in outputs):  # the outputs last
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path | str) and (name in outputs or Path(path).is_file()):
+                    other = named.setdefault(os.path.realpath(path), name).replace("_", "-")
+                    if name in outputs and other != name.replace("_", "-"):
+                        told = f"--{name.replace('_', '-')} would overwrite what is given as {other}"
+                        raise InputError(f"{path}: {told}; name another file")
+        return super().invoke(ctx)
 
 
 def folder(text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from reid_done_right.cli.options import Numerics, Rerank, file, folder
+from reid_done_right.cli.options import Numerics, Rerank, file, folder, written
 
 
 def compare(
@@ -18,7 +18,7 @@ def compare(
     theirs: Annotated[str, typer.Argument(help="What to compare it with, given likewise.")],
     metrics: Annotated[str, typer.Option(help="What to compare: mAP and rank-k, separated by commas.")] = "mAP,rank-1",
     results: Annotated[Path, folder("Where names are looked up.")] = Path("results"),
-    csv: Annotated[Path | None, file("Also write the numbers, as fractions (.csv).")] = None,
+    csv: Annotated[Path | None, written("Also write the numbers, as fractions (.csv).")] = None,
 ) -> None:
     """Compare two variants, runs, experiments or checkouts query by query: OURS less THEIRS, its interval, its p-value.
 
@@ -40,12 +40,12 @@ def compare(
 def score(
     query: Annotated[Path, file("Embeddings of the queries, .npz or .safetensors.")],
     gallery: Annotated[Path, file("Embeddings of the gallery, junk and distractors included.")],
-    out: Annotated[Path, file("Where to write the scores (.json), fractions in [0, 1].")],
+    out: Annotated[Path, written("Where to write the scores (.json), fractions in [0, 1].")],
     protocol: Annotated[
         str, typer.Option(help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars or person-search.")
     ] = "market1501",
     per_query: Annotated[
-        Path | None, file("Where to write AP by both rules and the rank of the first hit of every query (.parquet).")
+        Path | None, written("Where to write AP by both rules and the rank of the first hit of every query (.parquet).")
     ] = None,
     ranks: Annotated[str, typer.Option(help="CMC at these ranks too, besides 1, 5 and 10; as in 20,50.")] = "",
     multi_query: Annotated[

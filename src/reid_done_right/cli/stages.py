@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from reid_done_right import dag
-from reid_done_right.cli.options import Offline, compute_as, file, folder
+from reid_done_right.cli.options import Offline, compute_as, file, folder, written
 
 Function = Callable[..., object]
 
@@ -130,7 +130,7 @@ def _command(name: str, stage: dag.Stage) -> Function:
         "settings": file("This job's settings, written by `reid plan`: results/<experiment>/settings/...")
     }
     for key, option in dag.options(stage).items():
-        kinds[key] = (folder if option.kind == "folder" else file)(option.help)
+        kinds[key] = {"folder": folder, "input": file, "output": written}[option.kind](option.help)
     parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
     if stage.threads:
         how = typer.Option(help="Threads or processes to work with.")
@@ -145,6 +145,8 @@ def _command(name: str, stage: dag.Stage) -> Function:
 
 def _arithmetic(settings: Path) -> str:
     """Return portable or native, as the settings say; what else is wrong with them is told when they are read."""
+    if not settings.is_file():  # a pipe would be read here, and not be there for the stage
+        return "portable"
     try:
         return str(json.loads(settings.read_text(encoding="utf-8"))["parameters"]["numerics"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import InputError
+from reid_done_right.artifacts import InputError, reason_of, regular
 from reid_done_right.evaluation.embedded import integers
 
 
@@ -39,7 +39,7 @@ class Arrays:
     def column(self, name: str, rows: int | None = None) -> NDArray[Any]:
         """Give an array, of `rows` rows if that is known. Raises InputError if it is not there or has others."""
         if name not in self.arrays:
-            held = ", ".join(self.names).replace("\n", "\\n") or "nothing"
+            held = ", ".join(self.names) or "nothing"
             raise InputError(f"{self.path}: no array {name!r}; it holds {held}")
         array = self.arrays[name]
         if array.ndim == 0:
@@ -69,18 +69,21 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"{path}: expected .npz (np.savez(name, embeddings=..., person_id=...)) or .safetensors")
     try:
+        regular(path)
         return _map_safetensors(path, wanted) if path.suffix == ".safetensors" else _read_npz(path, wanted)
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # whatever a damaged archive makes zipfile, zlib, numpy or safetensors raise
-        raise InputError(f"{path}: not a readable {path.suffix} file ({error})") from None
+        raise InputError(f"{path}: not a readable {path.suffix} file ({reason_of(error)})") from None
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:
-    with path.open("rb") as opened, zipfile.ZipFile(opened):
-        pass  # numpy would take another file of any kind for a pickle
+    with zipfile.ZipFile(path) as opened:  # numpy would take another file of any kind for a pickle
+        members = [name.removesuffix(".npy") for name in opened.namelist()]
+        if twice := [name for name in members if members.count(name) > 1]:
+            raise InputError(f"{path}: holds {twice[0]} twice; save it again by np.savez")
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays.files
         return Arrays(path, {name: _read_array(path, arrays, name) for name in names if name in wanted}, names)
@@ -108,10 +111,18 @@ def _map_safetensors(path: Path, wanted: Sequence[str]) -> Arrays:
         pass  # raises unless header and length of the file are as they should be
     with path.open("rb") as opened:
         start = 8 + int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(start - 8))
+        header = json.loads(opened.read(start - 8), object_pairs_hook=_once)
     header.pop("__metadata__", None)
     arrays = {name: _map(path, name, each, start) for name, each in header.items() if name in wanted}
     return Arrays(path, arrays, list(header))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError for a key that is there twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("it holds an array twice; save it again")
+    return content
 
 
 def _map(path: Path, name: str, tensor: Mapping[str, Any], start: int) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import Index, InputError, read_regular, reason_of
 from reid_done_right.data.readers.layout import select
 from reid_done_right.images.decode import clip, content_digest, decode, inspect
 
@@ -38,7 +38,7 @@ def _examine(index: Index, threads: int, whole: bool, progress: Progress) -> dic
 
     def examine(path: str) -> str | int:
         try:
-            content = (index.root / path).read_bytes()
+            content = read_regular(index.root / path)
             size = (0, 0) if whole else inspect(content)[0]
             if whole or not content.endswith(ENDS):
                 size = decode(content, index.upright).shape[:2]
@@ -47,7 +47,7 @@ def _examine(index: Index, threads: int, whole: bool, progress: Progress) -> dic
         except FileNotFoundError:
             return "there is none"
         except (OSError, ValueError) as error:
-            return " ".join(str(error).split())
+            return reason_of(error)
         return content_digest(content)
 
     files = list(first)
@@ -82,7 +82,8 @@ def check_allowed(index: Index, damaged: Mapping[str, str], allowed: Sequence[st
         lines = [f"{path}: {damaged[path]}" for path in found]
         raise InputError(
             f"{index.root}: {len(found)} of {len(set(index.path.tolist()))} images are damaged; restore them, or list "
-            "them in the dataset's allow_damaged to leave them out:\n  " + "\n  ".join(lines)
+            "them in the dataset's allow_damaged to leave them out:",
+            *(f"  {line}" for line in lines),
         )
 
 

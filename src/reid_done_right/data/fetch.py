@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,11 @@ from reid_done_right.data.unpack import RECEIPT, unpack
 
 UNKNOWN = 1 << 38
 """Bytes that a download of unknown size may have: a quarter of a terabyte."""
+
+
+ALLOWED = "REID_DATA"
+"""Environment variable: folders, separated by colons, where releases and weights may be put besides the one that the
+command runs in. Parameters may be anybody's."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +242,13 @@ def _receipt(digests: Mapping[str, str], folder: Path) -> str:
 
 
 def _alone(path: Path) -> FileLock:
-    """Lock what is to lie at `path` against other processes."""
+    """Lock what is to lie at `path` against other processes.
+
+    Raises InputError where parameters of others must not choose what is written: see `ALLOWED`.
+    """
+    allowed = [os.getcwd(), *filter(None, os.environ.get(ALLOWED, "").split(os.pathsep))]  # noqa: PTH109
+    if not any(Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)) for folder in allowed):  # noqa: PTH100
+        raise InputError(f"{path}: would be written outside of this folder; if it is meant, {ALLOWED}={path.parent}")
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))
 

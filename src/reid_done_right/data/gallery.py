@@ -17,16 +17,32 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from reid_done_right.artifacts import InputError, replacing
+from reid_done_right.artifacts import InputError, reason_of, regular, replacing
 from reid_done_right.data.arrays import Arrays, read_arrays
+from reid_done_right.data.manifest import PathText, Sha256
+from reid_done_right.params.messages import validated
+from reid_done_right.params.section import Positive, Section
 
 LABELS = ("person", "camera")
 MADE = "give one that `reid embed-photos` wrote"
+
+
+class About(Section):
+    """What a gallery says of itself."""
+
+    kind: Literal["gallery"]
+    model: Sha256
+    model_name: Annotated[str, Field(max_length=255)]
+    root: PathText
+    largest_side: Positive
+    left_out: dict[str, str]
+    key: Sha256
 
 
 @dataclass(frozen=True)
@@ -112,16 +128,15 @@ def _about(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="np") as opened:
+        with safe_open(regular(file), framework="np") as opened:
             about = json.loads((opened.metadata() or {}).get("reid", "{}")).get("about", {})
     except FileNotFoundError:
         raise InputError(f"{file}: no such gallery; {MADE}") from None
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{file}: not a gallery ({error}); {MADE}") from None
-    wanted = {"kind", "model", "model_name", "root", "largest_side", "left_out", "key"}
-    if not isinstance(about, dict) or about.get("kind") != "gallery" or wanted - set(about):
+    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file}: not a gallery ({reason_of(error)}); {MADE}") from None
+    if not isinstance(about, dict) or about.get("kind") != "gallery":
         raise InputError(f"{file}: not a gallery; {MADE}")
-    return about
+    return validated(About, about, f"{file}: not a gallery", MADE).model_dump()
 
 
 def _texts(arrays: Arrays, name: str, rows: int) -> list[str]:

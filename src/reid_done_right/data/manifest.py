@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field
 
 from reid_done_right.artifacts import InputError, file_digest, read_json
+from reid_done_right.params.messages import validated
 
-FIELDS = ("dataset", "format", "root", "files", "bytes", "sha256")
 CHUNK = 1024
 
 Progress = Callable[[Sequence[list[str]]], Iterable[list[str]]]
+
+
+def _path(text: str) -> str:
+    """Return a path that the system takes. Raises ValueError for another."""
+    if "\0" in text or len(text.encode(errors="surrogateescape")) > 4000 or max(map(len, text.split("/"))) > 255:
+        raise ValueError("expected a path of at most 4,000 bytes, without a zero byte")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Images(BaseModel, frozen=True):
+    """What the manifest of a dataset says of its images."""
+
+    dataset: str
+    format: str
+    root: PathText
+    files: Annotated[int, Field(ge=0, le=2**53)]
+    bytes: Annotated[int, Field(ge=0, le=2**53)]
+    sha256: Sha256
 
 
 def make_manifest(name: str, layout: str, root: Path, threads: int = 1, progress: Progress = iter) -> dict[str, Any]:
     """Describe the folder `root` of dataset `name` in a format (`layout`, a key of
     `reid_done_right.data.readers.READERS`).
 
-    Returns the fields `FIELDS`. root is relative to the working directory if below it; sha256 is the digest of the
+    Returns the fields of `Images`. root is relative to the working directory if below it; sha256 is the digest of the
     lines "path, size, SHA-256 of the content" (separated by tabs, path relative to root, sorted by path).
     Hidden files and Thumbs.db do not count. `progress` wraps the list of chunks of files. The result does not depend
     on `threads`. Raises InputError if the folder is missing or empty.
@@ -48,10 +73,7 @@ def make_manifest(name: str, layout: str, root: Path, threads: int = 1, progress
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest. Raises InputError if the file is missing or is not one."""
-    manifest = read_json(path)
-    if missing := [field for field in FIELDS if field not in manifest]:
-        raise InputError(f"{path}: not a manifest, it lacks {', '.join(missing)}; run `reid dataset` again")
-    return manifest
+    return validated(Images, read_json(path), f"{path}: not a manifest", "run `reid dataset` again").model_dump()
 
 
 def check_unchanged(manifest: Mapping[str, Any]) -> None:
@@ -60,7 +82,7 @@ def check_unchanged(manifest: Mapping[str, Any]) -> None:
     Raises InputError if not.
     """
     root = Path(manifest["root"])
-    sizes = file_sizes(root)
+    sizes = file_sizes(root, most=manifest["files"] + 1)
     files, size = len(sizes), sum(sizes.values())
     if (files, size) != (manifest["files"], manifest["bytes"]):
         raise InputError(
@@ -69,21 +91,23 @@ def check_unchanged(manifest: Mapping[str, Any]) -> None:
         )
 
 
-def file_sizes(root: Path, prefix: str = "") -> dict[str, int]:
+def file_sizes(root: Path, prefix: str = "", most: float = math.inf) -> dict[str, int]:
     """Give the size in bytes of every file below `root` by its posix path, `prefix` before it; none if no folder.
 
-    Hidden files and folders and Thumbs.db are left out; links are followed.
+    Hidden files and folders and Thumbs.db are left out; links are followed. No more than `most` files are looked for.
     """
     sizes: dict[str, int] = {}
     if not root.is_dir():
         return sizes
     with os.scandir(root) as entries:
         for entry in entries:
+            if len(sizes) >= most:
+                break
             if entry.name.startswith(".") or entry.name == "Thumbs.db":
                 continue
             readable(entry.name, root)
             if entry.is_dir():
-                sizes |= file_sizes(Path(entry), f"{prefix}{entry.name}/")
+                sizes |= file_sizes(Path(entry), f"{prefix}{entry.name}/", most - len(sizes))
             else:
                 sizes[prefix + entry.name] = entry.stat().st_size
     return sizes

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_done_right.artifacts import read_regular
+
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -42,7 +44,7 @@ def load_variable(path: Path, variable: str) -> NDArray[Any] | None:
     Structs are arrays with fields of objects, cells arrays of objects, rows of text one string each.
     Raises ValueError if the file is damaged, of another version, or the variable holds what is of no other kind.
     """
-    content = path.read_bytes()
+    content = read_regular(path)
     mark = content[126:HEADER]
     if len(content) < HEADER or mark not in (b"IM", b"MI") or b"\x01" not in content[124:126]:
         raise ValueError("it is no MATLAB file of version 5; save it with -v7")

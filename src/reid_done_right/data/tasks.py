@@ -75,13 +75,16 @@ def array_task(
     multi_query: Arrays | None = None,
     pool: Pooling = "mean",
     normalise_frames: bool = True,
+    late: bool = False,
 ) -> tuple[Task, NDArray[np.int64] | None]:
     """Return the task that two files of arrays set, as `stages.score` describes them, and the queries' tracklets.
+
+    late: whether the gallery is checked, and normalised if need be, only when it is ranked.
 
     Raises InputError naming the file, and the row where there is one.
     """
     asked, tracklet_id = _embedded(query, rule, protocol, pool, normalise_frames)
-    there, _ = _embedded(gallery, rule, protocol, pool, normalise_frames)
+    there, _ = _embedded(gallery, rule, protocol, pool, normalise_frames, late)
     if multi_query is not None:
         boxes, _ = _embedded(multi_query, rule, protocol, pool, normalise_frames)
         with naming(f"{multi_query.path}: "):
@@ -145,7 +148,7 @@ def _rows(index: Index, embedded: Embeddings, rows: NDArray[np.int64], name: str
 
 
 def _embedded(
-    file: Arrays, rule: Rule, protocol: str, pool: Pooling, normalise_frames: bool
+    file: Arrays, rule: Rule, protocol: str, pool: Pooling, normalise_frames: bool, late: bool = False
 ) -> tuple[Embedded, NDArray[np.int64] | None]:
     """Return the embeddings and labels of a file, the frames of MARS pooled to tracklets; and the tracklets' ids."""
     embeddings = file.column("embeddings")
@@ -157,7 +160,7 @@ def _embedded(
         labels = Labels(person, camera)
     if protocol != "mars":
         with naming():
-            return Embedded(embeddings, labels, str(file.path), normalise=True), None
+            return Embedded(embeddings, labels, str(file.path), normalise=True, late=late), None
     with naming():
         norms(embeddings, str(file.path))  # raw frames: of any norm, but finite
     if len(embeddings) != len(labels):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from reid_done_right.artifacts import InputError, write_text
+from reid_done_right.artifacts import InputError, regular, write_text
 
 CHUNK = 1 << 20
 RECEIPT = ".unpacked.json"
@@ -104,6 +104,7 @@ def _entries(archive: Path, bounds: Bounds, taken: set[str]) -> Iterator[list[En
     """Open an archive and give its files, all checked."""
     kinds = ((zipfile.is_zipfile, _zip), (tarfile.is_tarfile, _tar))
     try:
+        regular(archive)
         kind = next((opener for known, opener in kinds if known(archive)), None)
         if kind is None:
             raise InputError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.blocks import Progress, split
 from reid_done_right.evaluation.counting import cumulate
+from reid_done_right.evaluation.embedded import Embedded
 from reid_done_right.evaluation.metrics import ApRule
 from reid_done_right.evaluation.ranking import BLOCK, Ranking, dot_scorer
 
@@ -27,7 +28,7 @@ def draw_positions(distractors: int, draws: int, rng: np.random.Generator) -> ND
 def count_beating(
     query: NDArray[np.floating],
     ranking: Ranking,
-    shard: NDArray[np.floating],
+    shard: NDArray[np.floating] | Embedded,
     positions: NDArray[np.int64],
     sizes: Sequence[int],
     *,
@@ -44,7 +45,7 @@ def count_beating(
     Args:
         query: (Q, D) embeddings.
         ranking: their ranking in the gallery without distractors, with its P relevant items.
-        shard: (N, D) embeddings of some of the distractors.
+        shard: (N, D) embeddings of some of the distractors; a memory map is read once.
         positions: (N, draws) their rows of `draw_positions`.
         sizes: ascending numbers of distractors, 0 allowed.
         block: how many scores to hold at a time.
@@ -54,10 +55,12 @@ def count_beating(
 
     Raises:
         ValueError: if lengths or dimensions differ, or sizes do not ascend.
+        UnnormalisedError: for a shard that is checked late.
     """
-    if shard.shape != (len(positions), query.shape[1]):
+    shape = (shard.embeddings if isinstance(shard, Embedded) else shard).shape
+    if shape != (len(positions), query.shape[1]):
         raise ValueError(
-            f"distractors are {shard.shape}, expected {(len(positions), query.shape[1])}: rows of positions, D of query"
+            f"distractors are {shape}, expected {(len(positions), query.shape[1])}: rows of positions, D of query"
         )
     if list(sizes) != sorted(set(sizes)) or min(sizes, default=-1) < 0:
         raise ValueError(f"sizes are {list(sizes)}, expected ascending numbers of distractors from 0 on")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class Labels:
         return Labels(self.person_id[rows], self.camera_id[rows])
 
 
+class UnnormalisedError(Exception):
+    """Rows that were checked late are not all finite and of norm 1."""
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Embeddings of unit norm and the labels of their rows; whoever holds one need not check it again.
@@ -51,14 +55,41 @@ class Embedded:
     """N rows."""
     name: str = "embeddings"
     """What errors call it: query, gallery, or a file."""
-    normalise: InitVar[bool] = False
+    normalise: bool = False
     """Replace embeddings of other norms by a normalised copy instead of raising."""
+    late: bool = False
+    """Check rows when they are first read (`embedded[rows]`, `check_unread`), so that a memory map is read only once.
+    These raise UnnormalisedError; `replace(embedded, late=False)` then names the row, or normalises."""
+    _unread: NDArray[np.bool_] = field(init=False, repr=False)
 
-    def __post_init__(self, normalise: bool) -> None:
+    def __post_init__(self) -> None:
         """Check lengths, finiteness and norms."""
         if np.shape(self.embeddings)[:1] != (len(self.labels),):
             raise ValueError(f"{self.name}: {len(self.embeddings)} embeddings but {len(self.labels)} labels")
-        object.__setattr__(self, "embeddings", unit(self.embeddings, self.name, normalise=normalise))
+        object.__setattr__(self, "_unread", np.full(len(self.labels), self.late))
+        if self.late:
+            check_floats(self.embeddings, self.name)
+        else:
+            object.__setattr__(self, "embeddings", unit(self.embeddings, self.name, normalise=self.normalise))
+
+    def __getitem__(self, rows: slice) -> NDArray[np.floating]:
+        """Return embeddings, checked."""
+        block = self.embeddings[rows]
+        if self._unread[rows].any():
+            try:
+                as_it_is = unit(block, self.name, normalise=self.normalise) is block
+            except ValueError:
+                as_it_is = False
+            if not as_it_is:
+                raise UnnormalisedError(f"{self.name}: not all rows are finite and of norm 1")
+            self._unread[rows] = False
+        return block
+
+    def check_unread(self) -> None:
+        """Check the rows that nobody has read."""
+        for first in range(0, len(self), _ROWS):
+            if self._unread[first : first + _ROWS].any():
+                self[first : first + _ROWS]
 
     def __len__(self) -> int:
         """Return N."""
@@ -70,12 +101,7 @@ def norms(embeddings: NDArray[np.floating], name: str) -> NDArray[np.float32]:
 
     Raises ValueError naming `name` and the first row that has no direction or is not finite.
     """
-    if embeddings.ndim != 2 or 0 in embeddings.shape[1:] or not np.issubdtype(embeddings.dtype, np.floating):
-        raise ValueError(
-            f"{name}: embeddings are {embeddings.dtype} of shape {embeddings.shape}, expected floats of shape (N, D)"
-        )
-    if len(embeddings) == 0:
-        raise ValueError(f"{name}: no rows")
+    check_floats(embeddings, name)
     squared = np.empty(len(embeddings), dtype=np.float32)
     for first in range(0, len(embeddings), _ROWS):
         with np.errstate(over="ignore"):
@@ -86,6 +112,16 @@ def norms(embeddings: NDArray[np.floating], name: str) -> NDArray[np.float32]:
             row = first + int(np.argmax(bad))
             raise ValueError(f"{name}: embedding of row {row} {_fault(embeddings[row])}")
     return np.sqrt(squared)
+
+
+def check_floats(embeddings: NDArray[np.floating], name: str) -> None:
+    """Raise ValueError naming `name` unless embeddings are floats (N, D), of one row or more."""
+    if embeddings.ndim != 2 or 0 in embeddings.shape[1:] or not np.issubdtype(embeddings.dtype, np.floating):
+        raise ValueError(
+            f"{name}: embeddings are {embeddings.dtype} of shape {embeddings.shape}, expected floats of shape (N, D)"
+        )
+    if len(embeddings) == 0:
+        raise ValueError(f"{name}: no rows")
 
 
 def _fault(embedding: NDArray[np.floating]) -> str:

@@ -14,16 +14,16 @@ Three queries and four gallery items; `j` marks a query's junk, `*` what it shou
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.evaluation.backend import Backend, NumpyBackend, backend
+from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.blocks import Progress, split
-from reid_done_right.evaluation.counting import cumulate
-from reid_done_right.evaluation.embedded import Embedded, Labels
+from reid_done_right.evaluation.counting import Backend, cumulate
+from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedError
 from reid_done_right.evaluation.expansion import expand
 from reid_done_right.evaluation.metrics import ApRule, average_precision, cmc
 from reid_done_right.evaluation.ragged import Ragged
@@ -109,22 +109,34 @@ def rank_gallery(
         progress: wraps the list of blocks, as tqdm does.
 
     Raises:
-        ValueError: for a re-ranking of gallery lists, which would mix the galleries of different queries.
+        ValueError: for a re-ranking of gallery lists, which would mix the galleries of different queries; for a
+            gallery that is checked late, naming the row.
     """
     check_rerank(rerank, options)
     if rerank != "none" and task.lists is not None:
         raise ValueError(f"{rerank} would mix the galleries of different queries; rank gallery lists plainly")
     how: dict[str, Any] = {**(options or {}), "threads": threads, "device": device, "progress": progress}
-    query, gallery = task.query.embeddings, task.gallery.embeddings
     there = backend(threads, device)
-    if rerank == "k-reciprocal":
-        scorer: Scorer = k_reciprocal(query, gallery, **how).score
-    elif rerank == "qe-dba":
-        scorer = dot_scorer(*expand(query, gallery, **how), there)
-    else:
-        scorer = dot_scorer(query, gallery, there)
-    labels = (task.query.labels, task.gallery.labels)
-    return rank_by(scorer, *labels, task.rule, lists=task.lists, block=block, backend=there, progress=progress)
+
+    def ranked(query: Embedded, gallery: Embedded) -> Ranking:
+        if rerank == "none":
+            scorer = dot_scorer(query.embeddings, gallery, there)
+        else:
+            gallery.check_unread()
+            if rerank == "k-reciprocal":
+                scorer = k_reciprocal(query.embeddings, gallery.embeddings, **how).score
+            else:
+                scorer = dot_scorer(*expand(query.embeddings, gallery.embeddings, **how), there)
+        labels = (query.labels, gallery.labels)
+        ranking = rank_by(scorer, *labels, task.rule, lists=task.lists, block=block, backend=there, progress=progress)
+        gallery.check_unread()  # of rows that count for nobody
+        return ranking
+
+    try:
+        return ranked(task.query, task.gallery)
+    except UnnormalisedError:
+        checked = replace(task, gallery=replace(task.gallery, late=False))
+        return ranked(checked.query, checked.gallery)
 
 
 def score(
@@ -142,7 +154,7 @@ def score(
     lists: for each query, the gallery rows that are its gallery. how: as `rank_gallery` takes it.
     Raises ValueError naming the row, for embeddings and labels that cannot be evaluated.
     """
-    pair = Embedded(query, query_labels, "query"), Embedded(gallery, gallery_labels, "gallery")
+    pair = Embedded(query, query_labels, "query"), Embedded(gallery, gallery_labels, "gallery", late=True)
     return rank_gallery(Task(*pair, rule, lists), **how)
 
 
@@ -154,7 +166,7 @@ def check_rerank(rerank: str, options: Mapping[str, Any] | None) -> None:
         raise ValueError(f"options {', '.join(options)} belong to a re-ranking, but there is none")
 
 
-def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating], backend: Backend) -> Scorer:
+def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating] | Embedded, backend: Backend) -> Scorer:
     """Return a scorer of dot products of queries (Q, D) and gallery (G, D), float32."""
     left = backend.put(query)
 
@@ -187,7 +199,7 @@ def rank_by(
         relevant = _within(relevant, lists)
     near, far = _ranges(query_labels, gallery_labels, rule, lists is not None, max(1, block // len(query_labels)))
     columns = np.concatenate([np.arange(span.start, span.stop) for span in near])
-    backend = backend or NumpyBackend()
+    backend = backend or Backend()
     tally = _Tally.empty(relevant, backend)
     undeleted = _Tally.empty(relevant, backend) if rule.cut is not None else None
     buffer = backend.empty(max(block, len(columns), len(query_labels)))

@@ -22,8 +22,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
-from reid_done_right.evaluation.backend import Backend, backend
+from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.blocks import Progress
+from reid_done_right.evaluation.counting import Backend
 from reid_done_right.evaluation.neighbours import Neighbours, nearest_among
 from reid_done_right.evaluation.parallel import over_rows
 from reid_done_right.evaluation.ragged import Ragged

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.evaluation.backend import NumpyBackend
 from reid_done_right.evaluation.blocks import Progress, split
+from reid_done_right.evaluation.counting import Backend
 from reid_done_right.evaluation.embedded import check_dimensions, unit
 from reid_done_right.evaluation.expansion import expand
 from reid_done_right.evaluation.neighbours import nearest
@@ -131,7 +131,7 @@ def retrieve(task: Task, *, top: int = 10, bins: int = 100) -> Retrieved:
     _, junk = relevant_and_junk(query.labels, gallery.labels, rule)
     gone = deleted(gallery.labels, rule)
     asked, there = query.labels.person_id, gallery.labels.person_id
-    scorer = dot_scorer(query.embeddings, gallery.embeddings, NumpyBackend())
+    scorer = dot_scorer(query.embeddings, gallery.embeddings, Backend())
     edges = np.linspace(-1, 1, bins + 1)
     positives, negatives = np.zeros((2, bins), np.int64)
     items, similarity = np.full((len(query), top), -1, np.int64), np.zeros((len(query), top), np.float32)

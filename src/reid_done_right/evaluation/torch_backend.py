@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_done_right.evaluation.blocks import Progress, blocks
+from reid_done_right.evaluation.counting import Backend
 
 _LAST = 2**31 - 1
 
 
-class TorchBackend:
-    """A `backend.Backend` whose blocks are tensors on a device of PyTorch. Raises ValueError if there is none."""
+class TorchBackend(Backend):
+    """The same with tensors on a device of PyTorch. Raises ValueError if there is none."""
 
     def __init__(self, device: str) -> None:
         try:
@@ -48,8 +49,7 @@ class TorchBackend:
         return self._on(values)[:, None]
 
     def read(self, block: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = block[self._on(rows), self._on(columns)].cpu().numpy()
-        return found
+        return self.host(block[self._on(rows), self._on(columns)])
 
     def host(self, block: Tensor) -> NDArray[np.float32]:
         whole: NDArray[np.float32] = block.cpu().numpy()

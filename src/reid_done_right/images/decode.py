@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import MOST_BYTES, Index, InputError, read_regular, reason_of, regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -47,7 +47,7 @@ def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1
     """
 
     def read(path: Path, row: int) -> Image:
-        content = path.read_bytes()
+        content = read_regular(path)
         if index.content is not None and content_digest(content) != index.content[row]:
             raise ValueError("it is not the file that was indexed")
         return decode(content, index.upright)
@@ -93,7 +93,7 @@ def _each(
                     row = rows[position]
                     parts[position] = part(content, index.box[row].tolist())
             except (OSError, ValueError) as error:
-                reason = "there is none" if isinstance(error, FileNotFoundError) else error
+                reason = "there is none" if isinstance(error, FileNotFoundError) else reason_of(error)
                 raise InputError(
                     f"{index.root / path}: index row {row} needs an image here, but {reason}; "
                     "restore the release and run `reid dataset` again"
@@ -234,7 +234,7 @@ def _telling() -> Iterator[None]:
 
 def measure_file(path: Path, upright: bool = False) -> tuple[int, int]:
     """Give height and width of what `decode` makes of a file; the beginning of a JPEG usually tells."""
-    with path.open("rb") as file:
+    with regular(path, MOST_BYTES).open("rb") as file:
         content = file.read(HEAD)
         if content.startswith(JPEG_SIGNATURE):
             with suppress(ValueError, OSError):  # its header goes on, or is damaged: then all of it says so

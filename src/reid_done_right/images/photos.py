@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_done_right.artifacts import read_regular, reason_of
 from reid_done_right.images.decode import MOST_PIXELS, Image, decode, measure_file, of_pillow
 
 PHOTOS = 1024
@@ -67,7 +68,7 @@ def decode_photo(photo: Any) -> Image | str:
     """Decode one photo, or say what is wrong with it."""
     try:
         if isinstance(photo, str | Path):
-            return decode(Path(photo).read_bytes(), upright=True)
+            return decode(read_regular(Path(photo)), upright=True)
         if isinstance(photo, np.ndarray):
             return _of_array(photo)
         if hasattr(photo, "getexif"):
@@ -75,7 +76,7 @@ def decode_photo(photo: Any) -> Image | str:
     except FileNotFoundError:
         return "there is none"
     except (OSError, ValueError) as error:
-        return " ".join(str(error).split())
+        return reason_of(error)
     return f"it is of type {type(photo).__name__}; give a path, an array (h, w, 3) of uint8 or an image of Pillow"
 
 

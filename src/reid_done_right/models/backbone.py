@@ -55,7 +55,11 @@ class Backbone(nn.Module):
         # files from before PyTorch 0.4.1 do not count batches; nothing here reads the count
         counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
         kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
-        load_state(self, counts | kept, what)
+        cast = {
+            name: tensor.to(own[name].dtype) if name in own and tensor.is_floating_point() else tensor
+            for name, tensor in kept.items()
+        }
+        load_state(self, counts | cast, what)
 
 
 NARROW = 16
@@ -82,9 +86,15 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Load a state dict whose keys and shapes must be the module's own.
+    """Load a state dict. Raises InputError as `check_state`."""
+    check_state(module, state, what)
+    module.load_state_dict(dict(state))
 
-    Raises InputError that lists every missing, unexpected and misshapen key.
+
+def check_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
+    """Raise InputError unless keys, shapes and types of a state dict are the module's own; it lists all that are not.
+
+    Neither's values are looked at, so that the module may lie on the device `meta`.
     """
     own = module.state_dict()
     problems = [f"missing {name}" for name in own if name not in state]
@@ -94,9 +104,13 @@ def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    problems += [
+        f"{name} is {state[name].dtype}, expected {own[name].dtype}"
+        for name in own
+        if name in state and state[name].dtype != own[name].dtype
+    ]
     if problems:
         raise InputError(f"{what}: weights do not fit the network: {'; '.join(problems)}")
-    module.load_state_dict(dict(state))
 
 
 def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:

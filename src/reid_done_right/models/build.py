@@ -11,5 +11,5 @@ from reid_done_right.models.resnet import ResNet
 
 
 def build(description: Mapping[str, Any]) -> Backbone:
-    """Build a backbone, with random weights, as `reid_done_right.params.Backbone.described` or weights say."""
+    """Build a backbone, with random weights, as `params.networks.Backbone.described` or weights say."""
     return Family(description["family"]) if "family" in description else ResNet(**description)

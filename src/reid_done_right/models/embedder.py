@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Literal, TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reid_done_right.artifacts import InputError, Weights
+from reid_done_right.artifacts import InputError, Weights, reason_of
 from reid_done_right.images.transforms import Images, render, whole
-from reid_done_right.models.backbone import Backbone, load_state
+from reid_done_right.models.backbone import Backbone, check_state
 from reid_done_right.models.build import build
 from reid_done_right.models.compiling import compile_, enlarged
 from reid_done_right.models.padding import batches, mask_of
 from reid_done_right.models.pooling import Pool
 from reid_done_right.models.products import Linear
+from reid_done_right.numerics import Numerics
+from reid_done_right.params import networks
+from reid_done_right.params.messages import validated
+from reid_done_right.params.section import Section
 
 PIXELS = {"cpu": 2**18, "cuda": 2**24}
 """Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""
@@ -65,21 +74,58 @@ class Embedder(nn.Module):
         return F.normalize(embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings, dim=1)
 
 
+class BackboneAbout(Section):
+    """What the weights of a backbone say of themselves."""
+
+    backbone: networks.Backbone
+    numerics: Numerics | None = None
+    origin: str | None = Field(default=None, alias="from")
+
+
+class EmbedderAbout(BackboneAbout):
+    """What the weights of an embedder say of themselves."""
+
+    embedding: Annotated[int, Field(ge=0, le=2**16)]
+    pooling: Literal["max", "average", "gem"]
+    largest_side: Annotated[int, Field(ge=16, le=2**14)]
+    collapsed: bool = False
+    bias: bool = True
+
+
+AGAIN = "give weights that `reid initialise`, pretrain or train wrote"
+Network = TypeVar("Network", bound=nn.Module)
+
+
 def backbone_of(weights: Weights, what: str) -> Backbone:
-    """Build the backbone that the weights describe and load them. Raises InputError listing keys that do not fit."""
-    backbone = build(weights.about["backbone"])
-    load_state(backbone, weights.state, what)
-    return backbone
+    """Build the backbone that the weights describe and load them. Raises InputError for what is not as it should be."""
+    about = validated(BackboneAbout, weights.about, what, AGAIN)
+    return _loaded(partial(build, about.backbone.described()), weights, what)
 
 
 def embedder_of(weights: Weights, what: str) -> Embedder:
-    """Build the embedder that the weights describe and load them. Raises InputError if they are a backbone's only."""
-    about = weights.about
-    if "embedding" not in about:
+    """Build the embedder that the weights describe and load them. Raises InputError as `backbone_of`."""
+    if "embedding" not in weights.about:
         raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
-    embedder = Embedder(build(about["backbone"]), about["embedding"], about["pooling"], about.get("bias", True))
-    load_state(embedder, weights.state, what)
-    return embedder
+    about = validated(EmbedderAbout, weights.about, what, AGAIN)
+    return _loaded(
+        lambda: Embedder(build(about.backbone.described()), about.embedding, about.pooling, about.bias), weights, what
+    )
+
+
+def _loaded(make: Callable[[], Network], weights: Weights, what: str) -> Network:
+    """Make a network and load its weights, after checking both against each other where nothing takes memory."""
+    try:
+        with torch.device("meta"):
+            described = make()
+    except (RuntimeError, ValueError) as error:  # channels that no number of groups divides
+        raise InputError(f"{what}: describes no network ({reason_of(error)}); {AGAIN}") from None
+    check_state(described, weights.state, what)
+    broken = [name for name, values in weights.state.items() if not values.isfinite().all()]
+    if broken:
+        raise InputError(f"{what}: {broken[0]} holds values that are not finite; {AGAIN}")
+    network = make()
+    network.load_state_dict(dict(weights.state))
+    return network
 
 
 @torch.inference_mode()

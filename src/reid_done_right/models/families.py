@@ -31,7 +31,7 @@ class Family(Backbone):
         *_, classifier = network.children()
         self.channels = classifier.in_features
         self.symmetric = name == "inception_v3"  # its weights expect pixels on [-1, 1]
-        self.smallest = 75 if name == "inception_v3" else 29  # as `params.SMALLEST` says
+        self.smallest = 75 if name == "inception_v3" else 29  # as `params.networks.SMALLEST` says
         for part_name, part in network.named_children():
             if part_name not in ("avgpool", "dropout", "fc", "classifier"):
                 self.add_module(part_name, part)

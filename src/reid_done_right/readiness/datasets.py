@@ -13,7 +13,8 @@ from reid_done_right.data.damage import Progress, check_allowed, find_damaged
 from reid_done_right.data.fetch import find
 from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
 from reid_done_right.data.readers.own import unmatched
-from reid_done_right.params import OWN, Dataset, Params
+from reid_done_right.params import Params
+from reid_done_right.params.datasets import OWN, Dataset
 from reid_done_right.readiness.checks import Check
 
 Depth = Literal["names", "headers", "pixels"]

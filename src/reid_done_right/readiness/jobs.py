@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
-from reid_done_right.artifacts import InputError
+from reid_done_right.artifacts import InputError, read_text
 from reid_done_right.dag import STAGES
 from reid_done_right.plan import Job, Jobs
 from reid_done_right.store.keys import code_key
@@ -42,7 +42,7 @@ def _is_made(job: Job) -> bool:
     if min(path.stat().st_mtime for path in outputs) < settings.stat().st_mtime:
         return False
     try:
-        written = json.loads(settings.read_text(encoding="utf-8"))
+        written = json.loads(read_text(settings))
     except ValueError:
         return False
     code = code_key(STAGES[job.stage].command or job.stage, job.parameters)

@@ -27,7 +27,8 @@ from reid_done_right.models.build import build
 from reid_done_right.models.device import precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.pooling import Pool
-from reid_done_right.params import SMALLEST, Backbone, Pretrain, Train
+from reid_done_right.params.networks import SMALLEST, Backbone
+from reid_done_right.params.training import Pretrain, Train
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
 from reid_done_right.training.optimizer import Optimizer

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from reid_done_right.artifacts import Index, InputError
 from reid_done_right.dag import STAGES
 from reid_done_right.data.readers import COUNTS
-from reid_done_right.params import Params, Pretrain
+from reid_done_right.params import Params
+from reid_done_right.params.training import Pretrain
 from reid_done_right.plan import Jobs, plan
 from reid_done_right.readiness.checks import FAILING, Check
 from reid_done_right.readiness.datasets import Depth, examine, needed

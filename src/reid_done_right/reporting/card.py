@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from reid_done_right.reporting.templates import template
+from reid_done_right.reporting.templates import render
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def write_card(card: Card) -> str:
     ]
     header = ["protocol", "re-ranking", "queries", "mAP", "rank-1"]
     table = tabulate(rows, header, "github", colalign=("left",) * len(header)) if rows else ""
-    text = template("card.md", escape=False).render(card=card, network=_network(card.about["backbone"]), table=table)
-    return text + "\n"
+    return render("card.md", escape=False, card=card, network=_network(card.about["backbone"]), table=table)
 
 
 def _network(backbone: Mapping[str, Any]) -> str:

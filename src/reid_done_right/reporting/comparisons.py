@@ -35,6 +35,13 @@ def check_queries(file: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Give the rows back. Raises InputError naming the file if they are not those of `reid evaluate`."""
     if absent := [name for name in NEEDED if name not in rows.columns]:
         raise InputError(f"{file}: not a file of queries, it lacks {absent[0]}; run `reid evaluate` again")
+    counts: dict[str, int] = {}
+    for (protocol, rerank), some in rows.groupby(["protocol", "rerank"], observed=True):
+        which = f"{file}: {protocol} {rerank}".rstrip()
+        if not some[["ap", "ap_step"]].apply(lambda column: column.between(0, 1)).all(axis=None):
+            raise InputError(f"{which}: an average precision is not from 0 to 1; run `reid evaluate` again")
+        if sorted(some["query"]) != list(range(counts.setdefault(str(protocol), len(some)))):
+            raise InputError(f"{which}: queries are left out or there twice; run `reid evaluate` again")
     return rows
 
 

@@ -119,12 +119,12 @@ def _header(header: Sequence[str]) -> Iterator[str]:
         for name, (first, _, last) in zip(header, parts, strict=True)
     ]
     if len({first for first, _ in split}) < len(split) // 2:
-        over, rules, place = [], [], 1
+        over, rules, column = [], [], 1
         for first, members in groupby(first for first, _ in split):
             n = len(list(members))
             over.append(rf"\multicolumn{{{n}}}{{c}}{{{tex(first)}}}" if first else " & " * (n - 1))
-            rules += [rf"\cmidrule(lr){{{place}-{place + n - 1}}}"] if first else []
-            place += n
+            rules += [rf"\cmidrule(lr){{{column}-{column + n - 1}}}"] if first else []
+            column += n
         yield _row(over)
         yield "".join(rules)
         yield _row(tex(last) for _, last in split)

@@ -1,4 +1,4 @@
-"""The report as GitHub Markdown."""
+"""The report as GitHub Markdown, and its tables as HTML."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from reid_done_right.reporting.claims import Finding
 from reid_done_right.reporting.tables import Grid, Sheet, Text, interval_text, signed
+from reid_done_right.reporting.templates import render
 
 FIGURES = {
     "figure1.svg": "Figure 1. Dimensions that respond to regions",
@@ -41,6 +42,11 @@ def sheet_markdown(sheet: Sheet) -> str:
         parts += [grid.title, grid_markdown(grid)] if grid.title else [grid_markdown(grid)]
     parts.append("\n".join(f"- {note}" for note in sheet.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def sheet_html(sheet: Sheet) -> str:
+    """Write a table as a page of its own, for Snakemake's report, which shows no Markdown."""
+    return render("sheet.html", sheet=sheet)
 
 
 def grid_markdown(grid: Grid) -> str:
@@ -134,19 +140,4 @@ def readme_markdown(parts: Sequence[str], about: Mapping[str, Any], settings: Ma
     about: what report.json says of the report.
     """
     figures = captions(settings, settings["synthetic"])
-    head = [f"# {settings['title']}"]
-    if settings["synthetic"]:
-        head.append(
-            "Measured on a rendered benchmark: the paper's whole experiment in small, under its rules, with numbers "
-            "of its own. **No value here is comparable with one measured on the real datasets.**"
-        )
-    head += lost_runs(about)
-    head.append(f"Made with\n\n```sh\n{settings['command']}\n```")
-    behind = "; behind Figure 7: [figure7.csv](figure7.csv)" if settings["curves"] else ""
-    head.append(
-        "Everything below as one page to browse, with every query's ranked list: [report.html](report.html). Tables "
-        f"also as `.tex` and `.csv` beside this file. All metrics: [report.json](report.json){behind}."
-    )
-    head += ["## Findings and tables", *(part.rstrip("\n") for part in parts), "## Figures"]
-    head += [f"### {caption}\n\n![{caption}]({file})" for file, caption in figures.items()]
-    return "\n\n".join(head) + "\n"
+    return render("readme.md", escape=False, parts=parts, lost=lost_runs(about), settings=settings, figures=figures)

@@ -15,11 +15,10 @@ from PIL import Image as pillow
 
 from reid_done_right.reporting.claims import Finding
 from reid_done_right.reporting.encoding import data_uri, webp
-from reid_done_right.reporting.html import marked
 from reid_done_right.reporting.markdown import METHOD, finding_texts, lost_runs
 from reid_done_right.reporting.pipeline import picture
 from reid_done_right.reporting.tables import signed
-from reid_done_right.reporting.templates import template
+from reid_done_right.reporting.templates import render
 
 TILE = (40, 80)  # width and height in pixels of a thumbnail
 ACROSS = 40  # thumbnails in a line of the sheet that holds them
@@ -62,7 +61,8 @@ def page(
     """
     shown = [{**figure, "source": data_uri(figure["image"]) if figure["image"] else ""} for figure in figures]
     found = [{**each, **_finding_words(Finding(**each))} for each in report["findings"]]
-    text = template("page.html", marked=marked).render(
+    text = render(
+        "page.html",
         **{**report, "findings": found},
         method=METHOD,
         lost=lost_runs(report["about"]),
@@ -78,7 +78,7 @@ def page(
         results=f"../../results/{report['about']['experiment']}",
     )
     megabytes = f"{len(text.encode()) / 1e6:.1f} MB"
-    return text.replace(SIZE, megabytes) + "\n"
+    return text.replace(SIZE, megabytes)
 
 
 def _finding_words(finding: Finding) -> dict[str, str]:

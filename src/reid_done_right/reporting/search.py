@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from reid_done_right.reporting.encoding import data_uri, webp
-from reid_done_right.reporting.templates import template
+from reid_done_right.reporting.templates import render
 
 BOX = (192, 288)
 """Width and height in pixels that a picture is scaled down into."""
@@ -49,7 +49,7 @@ def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None],
     model, digest, rerank, top.
     """
     sources = {path: data_uri(content) if content else "" for path, content in pictures.items()}
-    return template("search.html").render(found=found, sources=sources, about=about, box=BOX) + "\n"
+    return render("search.html", found=found, sources=sources, about=about, box=BOX)
 
 
 def thumbnail(image: NDArray[np.uint8]) -> bytes:

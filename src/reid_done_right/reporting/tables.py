@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.evaluation.statistics import Comparison, mean_and_deviation
+from reid_done_right.evaluation.statistics import Comparison, Interval, mean_and_deviation
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
 from reid_done_right.reporting.runs import Cell, Runs, gather, run_name
@@ -66,7 +66,7 @@ class Row:
     group: str
 
 
-Place = tuple[int, int, str]
+CellKey = tuple[int, int, str]
 """Row, column and metric of a cell."""
 
 
@@ -81,9 +81,9 @@ class Table:
     shape: Shape
     columns: Sequence[Column]
     rows: Sequence[Row]
-    cells: Mapping[Place, Cell]
-    best: frozenset[Place]
-    changes: Mapping[Place, Comparison | None]
+    cells: Mapping[CellKey, Cell]
+    best: frozenset[CellKey]
+    changes: Mapping[CellKey, Comparison | None]
 
     @property
     def printed(self) -> Iterator[tuple[int, Column, str]]:
@@ -142,11 +142,10 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
 
     baselines = _baselines(rows, settings)
     changes = {
-        (r, c, metric): less(r, baselines[row.group], c, metric)
-        for r, row in enumerate(rows)
-        for c, column in enumerate(columns)
-        for metric in column.metrics
-        if baselines.get(row.group, r) != r and (r, c, metric) in cells and (baselines[row.group], c, metric) in cells
+        (r, c, metric): less(r, baseline, c, metric)
+        for r, c, metric in cells
+        for baseline in [baselines.get(rows[r].group, r)]
+        if baseline != r and (baseline, c, metric) in cells
     }
     return Table(shape, columns, rows, cells, frozenset(best), changes)
 
@@ -157,10 +156,8 @@ def _mean(cell: Cell) -> float:
 
 def _baselines(rows: Sequence[Row], settings: Settings) -> dict[str, int]:
     """Give each group's row of the baseline, ranked plainly."""
-    wanted = [
-        (row.group, r) for r, row in enumerate(rows) if (row.variant, row.rerank) == (settings["baseline"], "none")
-    ]
-    return dict(reversed(wanted))
+    plain = (settings["baseline"], "none")
+    return {row.group: r for r, row in reversed([*enumerate(rows)]) if (row.variant, row.rerank) == plain}
 
 
 def _rows(name: str, settings: Settings) -> Iterator[Row]:
@@ -183,7 +180,7 @@ def _rows(name: str, settings: Settings) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Text:
-    """What stands in a place of a printed table; source: the dataset and variant whose runs it comes from."""
+    """What stands in a cell of a printed table; source: the dataset and variant whose runs it comes from."""
 
     text: str
     bold: bool = False
@@ -262,14 +259,14 @@ def _labels(row: Row) -> list[Text]:
     return [Text(label) for label in row.labels]
 
 
-def _text(table: Table, place: Place, settings: Settings) -> Text:
-    if place not in table.cells:
+def _text(table: Table, key: CellKey, settings: Settings) -> Text:
+    if key not in table.cells:
         return Text(ABSENT)
-    return Text(cell_text(table.cells[place], len(settings["seeds"])), place in table.best, _source(table, place))
+    return Text(cell_text(table.cells[key], len(settings["seeds"])), key in table.best, _source(table, key))
 
 
-def _source(table: Table, place: Place) -> str:
-    return f"{table.columns[place[1]].dataset}/{table.rows[place[0]].variant}"
+def _source(table: Table, key: CellKey) -> str:
+    return f"{table.columns[key[1]].dataset}/{table.rows[key[0]].variant}"
 
 
 def _beside_paper(table: Table, paper: Paper, settings: Settings) -> Grid:
@@ -286,11 +283,11 @@ def _beside_paper(table: Table, paper: Paper, settings: Settings) -> Grid:
     return Grid("", header, len(table.shape.headers), body)
 
 
-def _less_paper(table: Table, place: Place, printed: str | None) -> Text:
-    cell = table.cells.get(place)
+def _less_paper(table: Table, key: CellKey, printed: str | None) -> Text:
+    cell = table.cells.get(key)
     if cell is None or not cell.values or printed is None:
         return Text(ABSENT)
-    return Text(signed(100 * _mean(cell) - float(printed)), source=_source(table, place))
+    return Text(signed(100 * _mean(cell) - float(printed)), source=_source(table, key))
 
 
 def _beneath_published(table: Table, paper: Paper, settings: Settings) -> Grid:
@@ -309,13 +306,11 @@ def _beneath_published(table: Table, paper: Paper, settings: Settings) -> Grid:
     body.append([Text("This repository less the paper's row of the same kind", bold=True)])
     for r, row in enumerate(table.rows):
         if row.paper:
-            beside = [
-                (place, paper.values.get((table.shape.number, row.paper, column.paper, place[2])))
-                for c, column, metric in table.printed
-                for place in [(r, c, metric)]
-            ]
-            label = [Text(f"{row.labels[0]} − {row.paper}"), *_labels(row)[1:]]
-            body.append([*label, *(_less_paper(table, place, printed) for place, printed in beside)])
+            line = [Text(f"{row.labels[0]} − {row.paper}"), *_labels(row)[1:]]
+            for c, column, metric in table.printed:
+                printed = paper.values.get((table.shape.number, row.paper, column.paper, metric))
+                line.append(_less_paper(table, (r, c, metric), printed))
+            body.append(line)
     return Grid("", header, len(table.shape.headers), body)
 
 
@@ -327,7 +322,7 @@ def _changes(table: Table, paper: Paper, settings: Settings) -> Grid:
     for _, column, metric in table.printed:
         header += [f"Δ {column.title}", "Δ paper"] if beside else [f"Δ {column.title} {metric}"]
     body = []
-    for r in dict.fromkeys(place[0] for place in table.changes):
+    for r in dict.fromkeys(key[0] for key in table.changes):
         row, baseline = table.rows[r], table.rows[baselines[table.rows[r].group]]
         line = _labels(row)
         for c, column, metric in table.printed:
@@ -342,14 +337,14 @@ def _changes(table: Table, paper: Paper, settings: Settings) -> Grid:
     return Grid(title, header, len(table.shape.headers), body)
 
 
-def _change_text(table: Table, place: Place) -> Text:
-    if place not in table.changes:
+def _change_text(table: Table, key: CellKey) -> Text:
+    if key not in table.changes:
         return Text(ABSENT)
-    change = table.changes[place]
+    change = table.changes[key]
     if change is None:
-        return Text(COLLAPSED if table.cells[place].collapsed else MISSING)
+        return Text(COLLAPSED if table.cells[key].collapsed else MISSING)
     mean, low, high = (100 * value for value in (change.interval.mean, change.interval.low, change.interval.high))
-    return Text(interval_text(mean, low, high), change.sure, _source(table, place))
+    return Text(interval_text(mean, low, high), change.sure, _source(table, key))
 
 
 def _warning(published: bool, settings: Settings) -> str:
@@ -483,14 +478,15 @@ def numbers(table: Table, paper: Paper, settings: Settings) -> pd.DataFrame:
         titles = {column.paper: column.title for column in table.columns}
         for (number, name, dataset, metric), value in paper.values.items():
             if number == "4" and dataset in titles and name != "Improvement":
-                place = {"group": "published", "row": name, "column": titles[dataset], "metric": metric}
-                lines.append({**common, **place, "paper": float(value) / 100})
+                said = {"group": "published", "row": name, "column": titles[dataset], "metric": metric}
+                lines.append({**common, **said, "paper": float(value) / 100})
     for (r, c, metric), cell in table.cells.items():
         row, column = table.rows[r], table.columns[c]
-        printed = paper.values.get((table.shape.number, row.paper, column.paper, metric))
+        printed = float(paper.values.get((table.shape.number, row.paper, column.paper, metric)) or np.nan) / 100
         measured = np.array(list(cell.values.values()))
         mean, deviation = mean_and_deviation(measured) if len(measured) else (np.nan, np.nan)
         change = table.changes.get((r, c, metric))
+        interval = change.interval if change else Interval(np.nan, np.nan, np.nan)
         lines.append(
             {
                 **common,
@@ -506,11 +502,11 @@ def numbers(table: Table, paper: Paper, settings: Settings) -> pd.DataFrame:
                 "mean": mean,
                 "sd": deviation,
                 "collapsed": len(cell.collapsed),
-                "paper": float(printed) / 100 if printed else np.nan,
-                "difference": mean - float(printed) / 100 if printed else np.nan,
-                "change": change.interval.mean if change else np.nan,
-                "low": change.interval.low if change else np.nan,
-                "high": change.interval.high if change else np.nan,
+                "paper": printed,
+                "difference": mean - printed,
+                "change": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
                 "p": change.p if change else np.nan,
                 "best": (r, c, metric) in table.best,
             }

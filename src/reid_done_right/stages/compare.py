@@ -12,7 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, read_json, write_text
+from reid_done_right.artifacts import InputError, read_json, regular, write_text
 from reid_done_right.evaluation.statistics import compare as compare_queries
 from reid_done_right.reporting.comparisons import check_queries, values
 from reid_done_right.reporting.tables import interval_text, signed
@@ -144,7 +144,7 @@ def _rows(
 
 def _read(path: Path) -> pd.DataFrame:
     """Read a file of queries; those of `reid score` are of one protocol and re-ranking, which they do not name."""
-    rows = pd.read_parquet(path)
+    rows = pd.read_parquet(regular(path))
     if "protocol" not in rows:
         rows = rows.assign(protocol="", rerank="")
     return check_queries(path, rows)

@@ -20,11 +20,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from reid_done_right.artifacts import Embeddings, InputError, read_embeddings, write_embeddings
+from reid_done_right.artifacts import Embeddings, InputError, printable, read_embeddings, write_embeddings
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.listing import Listing, list_photos
 from reid_done_right.data.manifest import portable
-from reid_done_right.images.photos import decoded
 from reid_done_right.models.device import set_up
 from reid_done_right.photos import PhotoEmbedder, load_embedder
 
@@ -126,7 +125,8 @@ def _is_there(out: Path, key: str, allow_damaged: bool) -> bool:
 def _holds(file: Path, key: str) -> bool:
     """Tell whether a shard was finished and is of these photos."""
     try:
-        return read_embeddings(file).about.get("key") == key
+        about = read_embeddings(file).about
+        return about.get("key") == key and isinstance(about.get("damaged"), dict)
     except InputError:
         return False
 
@@ -137,15 +137,16 @@ def _embed_shard(
     rows: list[int] = []
     damaged: dict[str, str] = {}
     embeddings = [np.empty((0, embedder.dimension), np.float32)]
-    done = span.start
-    for part in decoded([listing.root / listing.path[row] for row in span], threads):
-        faults = [embedder.fault(image) for image in part]
-        damaged |= {listing.path[done + place]: reason for place, reason in enumerate(faults) if reason}
-        rows += [done + place for place, reason in enumerate(faults) if not reason]
-        images = [image for image, reason in zip(part, faults, strict=True) if not reason]
-        embeddings.append(embedder.embed_images(images))  # type: ignore[arg-type]
-        done += len(part)
-        bar.update(len(part))
+    done = 0
+    for faults, some in embedder.parts([listing.root / listing.path[row] for row in span], threads):
+        for row, fault in zip(span[done : done + len(faults)], faults, strict=True):
+            if fault:
+                damaged[listing.path[row]] = fault
+            else:
+                rows.append(row)
+        embeddings.append(some)
+        done += len(faults)
+        bar.update(len(faults))
     found = Embeddings(np.array(rows, np.int64), np.concatenate(embeddings), {"key": key, "damaged": damaged})
     write_embeddings(file, found)
 
@@ -167,6 +168,6 @@ def _tell(damaged: Mapping[str, str], listing: Listing, allow_damaged: bool) -> 
     if damaged and (not allow_damaged or len(damaged) == len(listing.path)):
         told = f"{listing.root}: {len(damaged)} of {len(listing.path)} photos cannot be embedded"
         advice = "restore them" if allow_damaged else "restore them, or leave them out with --allow-damaged"
-        raise InputError("\n  ".join([f"{told}; {advice}, and run the same again:", *lines]))
+        raise InputError(f"{told}; {advice}, and run the same again:", *(f"  {line}" for line in lines))
     for line in lines:
-        print(f"left out {line}", file=sys.stderr)
+        print(printable(f"left out {line}"), file=sys.stderr)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, replacing
+from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, regular, replacing
 from reid_done_right.data.sources import TABLE
+from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models.export import OPSET, Form, largest_difference
 from reid_done_right.models.export import export as to_bytes
+from reid_done_right.params.messages import validated
+from reid_done_right.params.section import Name, Natural, Positive
 from reid_done_right.photos import load_embedder
 from reid_done_right.reporting.card import Card, write_card
 
@@ -48,7 +52,7 @@ def export(
         raise InputError(f"{out}: expected the name of a file that ends in {SUFFIXES[form]} for --format {form}")
     embedder = load_embedder(model, device="cpu")
     found = scores or _beside(model, "evaluate")
-    results = _scores(found) if found else []
+    results = scores_of(found, model) if found else []
     told_data, told_licence = _origin(model, results)
     about = {
         "input": "pixels: uint8 (B, 3, H, W), RGB, longer side scaled to largest_side; normalised inside",
@@ -92,19 +96,51 @@ def _beside(model: Path, stage: str) -> Path | None:
     return path if model.parent.name == "train" and path.is_file() else None
 
 
-def _scores(path: Path) -> list[dict[str, Any]]:
-    """Read the scores of a run with their intervals. Raises InputError if a file is missing or of another kind."""
-    content = read_json(path)
-    if "results" not in content or "run" not in content:
-        raise InputError(f"{path}: not the scores of a run; give the .json that `reid evaluate` wrote")
+class Result(BaseModel, strict=True):
+    """What of a protocol's scores goes onto the card."""
+
+    protocol: Name
+    rerank: Rerank
+    ap_rule: Literal["trapezoid", "step"]
+    queries: Positive
+
+
+class Run(BaseModel, strict=True):
+    """What was trained, under the names of the experiment."""
+
+    dataset: Name
+    variant: Name
+    backbone: Name
+    seed: Natural
+
+
+class Scores(BaseModel, strict=True):
+    """What `reid evaluate` wrote of a run."""
+
+    run: Run
+    results: list[Result]
+
+
+def scores_of(path: Path, model: Path | None = None) -> list[dict[str, Any]]:
+    """Return the scores of a run with their intervals.
+
+    Raises InputError if a file is missing, of another kind, or of another run than a model that lies in its experiment.
+    """
+    content = validated(Scores, read_json(path), path.as_posix(), "give the .json that `reid evaluate` wrote")
+    run = content.run
+    name = f"{run.dataset}-{run.variant}-seed{run.seed}"
+    if model is not None and model.parent.name == "train" and model.stem != name:
+        raise InputError(f"{path}: scores of {name}, but {model} is another run's; give the scores of {model.stem}")
     queries = _queries(path.with_suffix(".parquet"))
     found = []
-    for each in content["results"]:
-        mine = (queries["protocol"] == each["protocol"]) & (queries["rerank"] == each["rerank"])
-        precision = queries["ap" if each["ap_rule"] == "trapezoid" else "ap_step"][mine]
+    for each in content.results:
+        mine = (queries["protocol"] == each.protocol) & (queries["rerank"] == each.rerank)
+        if mine.sum() != each.queries:
+            raise InputError(f"{path}: says {each.queries} queries, its .parquet {mine.sum()}")
+        precision = queries["ap" if each.ap_rule == "trapezoid" else "ap_step"][mine]
         first = queries["first_hit_rank"][mine] == 1
-        kept = {name: each[name] for name in ("protocol", "rerank", "ap_rule", "queries")}
-        found.append({**kept, "run": content["run"], "mAP": _interval(precision), "rank1": _interval(first)})
+        scored = {"run": run.model_dump(), "mAP": _interval(precision), "rank1": _interval(first)}
+        found.append({**each.model_dump(), **scored})
     return found
 
 
@@ -113,8 +149,8 @@ def _queries(path: Path) -> Mapping[str, NDArray[Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        table = pq.ParquetFile(regular(path)).read()
+    except (OSError, pa.ArrowInvalid) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not readable"
         raise InputError(f"{path}: {reason}, which has the queries of the scores; run `reid evaluate` again") from None
     return {name: np.asarray(table[name].to_pylist()) for name in table.column_names}

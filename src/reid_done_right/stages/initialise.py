@@ -14,7 +14,8 @@ from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
 from reid_done_right.numerics import computed_on
-from reid_done_right.params import Objects, Pretrain
+from reid_done_right.params.networks import Objects
+from reid_done_right.params.training import Pretrain
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.watching import watching
 

@@ -13,7 +13,7 @@ from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import backbone_of
 from reid_done_right.numerics import computed_on, weakest
-from reid_done_right.params import Pretrain
+from reid_done_right.params.training import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.watching import naming_images, watching

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, replacing, write_json
+from reid_done_right.artifacts import InputError, printable, replacing, write_json
 from reid_done_right.data.arrays import Arrays, naming, read_arrays
 from reid_done_right.data.tasks import array_task, gallery_lists
 from reid_done_right.evaluation.detections import evaluate_detections
 from reid_done_right.evaluation.distractors import count_beating, draw_positions, sweep
-from reid_done_right.evaluation.embedded import check_dimensions, unit
+from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedError, check_dimensions, unit
+from reid_done_right.evaluation.plausibility import suspicions
 from reid_done_right.evaluation.pooling import Pooling
 from reid_done_right.evaluation.ragged import Ragged
 from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery
@@ -106,17 +108,19 @@ def score(
         "device": device,
         "progress": partial(tqdm, unit="block", leave=False, disable=None),
     }
-    extra: NDArray[np.floating] | None = None
+    extra: Embedded | None = None
     if protocol == "person-search" and "truth_box" in q.arrays:
         ranking = _rank_detections(q, g)
     else:
         boxes = None if multi_query is None else read_arrays(multi_query, ARRAYS)
-        task, tracklet_id = array_task(q, g, protocol, rule, boxes, pool, normalise_frames)
+        task, tracklet_id = array_task(q, g, protocol, rule, boxes, pool, normalise_frames, rerank == "none")
         if tracklet_id is not None:
             columns["tracklet_id"] = tracklet_id
         if distractors is not None:
             extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
-        with naming(f"{query} against {gallery}: "):
+        for seen in suspicions(task):
+            print(printable(f"reid: warning: {seen}"), file=sys.stderr)
+        with naming("" if rerank == "none" else f"{query} against {gallery}: "):
             ranking = rank_gallery(task, rerank=rerank, options=options, **how)
 
     scores: dict[str, Any] = {"protocol": protocol, "rule": asdict(rule), "rerank": rerank, "options": options or {}}
@@ -233,18 +237,20 @@ def _boxes(file: Arrays, name: str, rows: int) -> NDArray[np.float64]:
     return boxes
 
 
-def _extra(file: Arrays, task: Task, sizes: Sequence[int]) -> NDArray[np.floating]:
-    """Return the embeddings of the distractors."""
-    extra = _unlabelled(file)
+def _extra(file: Arrays, task: Task, sizes: Sequence[int]) -> Embedded:
+    """Return the distractors, to be checked when they are read."""
+    embeddings = file.column("embeddings")
+    nobody = np.zeros(len(embeddings), np.int64)
     with naming():
-        check_dimensions(extra, task.gallery.embeddings, (str(file.path), task.gallery.name))
+        extra = Embedded(embeddings, Labels(nobody, nobody), str(file.path), normalise=True, late=True)
+        check_dimensions(embeddings, task.gallery.embeddings, (str(file.path), task.gallery.name))
     if max(sizes) > len(extra):
         raise InputError(f"{file.path}: {len(extra)} distractors, but sizes ask for {max(sizes)}")
     return extra
 
 
 def _sweep(
-    extra: NDArray[np.floating],
+    extra: Embedded,
     task: Task,
     ranking: Ranking,
     sizes: Sequence[int],
@@ -254,7 +260,15 @@ def _sweep(
 ) -> dict[str, Any]:
     """Return scores among more and more distractors, (sizes, draws) each."""
     positions = draw_positions(len(extra), draws, np.random.default_rng(seed))
-    counts = count_beating(task.query.embeddings, ranking, extra, positions, sizes, **how)
+
+    def count(shard: Embedded) -> NDArray[np.int32]:
+        return count_beating(task.query.embeddings, ranking, shard, positions, sizes, **how)
+
+    try:
+        counts = count(extra)
+    except UnnormalisedError:
+        with naming():
+            counts = count(replace(extra, late=False))
     curves = sweep(ranking, counts, "trapezoid")
     both = {
         "mAP_trapezoid": curves.average_precision.tolist(),

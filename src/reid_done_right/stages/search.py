@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from reid_done_right.artifacts import DIGITS, InputError, write_text
@@ -17,10 +15,8 @@ from reid_done_right.data.gallery import Gallery, read_gallery
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.topk import TopK, top_k
 from reid_done_right.images.photos import decode_photo
-from reid_done_right.photos import PhotoEmbedder, load_embedder
+from reid_done_right.photos import load_embedder
 from reid_done_right.reporting.search import Hit, Searched, search_page, thumbnail
-
-"""Of a model's digest, where people read it."""
 
 
 def search(
@@ -50,13 +46,8 @@ def search(
         raise InputError(f"--top {top}: expected how many photos to show, from 1 on")
     there = read_gallery(gallery)
     embedder = load_embedder(model)
-    if embedder.digest != there.about["model"]:
-        made = f"{there.about['model_name']} (SHA-256 {there.about['model'][:DIGITS]}...)"
-        raise InputError(
-            f"{gallery}: made by another model, {made}, than {model} ({embedder.digest[:DIGITS]}...), so that nothing "
-            "compares; give that model, or embed the photos again with this one"
-        )
-    embeddings = _embed(queries, embedder)
+    check_model(there, embedder.digest, model)
+    embeddings = embedder.embed(queries, threads=threads, progress=False)
     with naming(f"{gallery}: "):
         bar = partial(tqdm, desc="search", unit="block", leave=False, delay=2)
         ranked = top_k(embeddings, there.embeddings, top, rerank=rerank, threads=threads, progress=bar)
@@ -79,12 +70,14 @@ def search(
     return found
 
 
-def _embed(queries: Sequence[Path], embedder: PhotoEmbedder) -> NDArray[np.float32]:
-    images = [decode_photo(query) for query in queries]
-    for query, image in zip(queries, images, strict=True):
-        if reason := embedder.fault(image):
-            raise InputError(f"{query}: no image that can be searched for: {reason}; give a photo of a person")
-    return embedder.embed_images(images)  # type: ignore[arg-type]
+def check_model(gallery: Gallery, digest: str, model: Path) -> None:
+    """Raise InputError unless the model of that digest made a gallery."""
+    if digest != gallery.about["model"]:
+        made = f"{gallery.about['model_name']} (SHA-256 {gallery.about['model'][:DIGITS]}...)"
+        raise InputError(
+            f"{gallery.file}: made by another model, {made}, than {model} ({digest[:DIGITS]}...), so that nothing "
+            "compares; give that model, or embed the photos again with this one"
+        )
 
 
 def _hit(gallery: Gallery, ranked: TopK, row: int, rank: int) -> Hit:

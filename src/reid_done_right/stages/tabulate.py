@@ -37,9 +37,8 @@ import pandas as pd
 from reid_done_right.artifacts import InputError, read_json, write_text
 from reid_done_right.reporting.claims import findings
 from reid_done_right.reporting.comparisons import Queries, check_queries
-from reid_done_right.reporting.html import sheet_html
 from reid_done_right.reporting.latex import sheet_latex
-from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, sheet_markdown
+from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, sheet_html, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper
 from reid_done_right.reporting.readings import what_readings_change
 from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise

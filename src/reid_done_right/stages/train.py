@@ -15,7 +15,7 @@ from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of
 from reid_done_right.numerics import computed_on, weakest
-from reid_done_right.params import RankingStage
+from reid_done_right.params.training import RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.ranking import collapsed, train_ranking
 from reid_done_right.training.schedules import noise_share

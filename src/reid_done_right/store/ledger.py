@@ -18,13 +18,22 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from reid_done_right import numerics
-from reid_done_right.artifacts import DAMAGED, DIGITS, InputError, file_digest, read_json, set_aside, write_text
-from reid_done_right.data.manifest import portable
+from reid_done_right.artifacts import (
+    DAMAGED,
+    DIGITS,
+    InputError,
+    file_digest,
+    read_json,
+    read_regular,
+    set_aside,
+    write_text,
+)
+from reid_done_right.data.manifest import Images, PathText, Sha256, portable
 from reid_done_right.store.keys import digest
 
 COPY = "ledger.json"
@@ -48,24 +57,10 @@ PACKAGES = (
 """Those that results may depend on."""
 
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
 class Content(BaseModel, frozen=True, extra="forbid"):
     """A file, and the SHA-256 of what was in it."""
 
-    path: str
-    sha256: Sha256
-
-
-class Images(BaseModel, frozen=True):
-    """What the manifest of a dataset says of its images."""
-
-    dataset: str
-    format: str
-    root: str
-    files: int
-    bytes: int
+    path: PathText
     sha256: Sha256
 
 
@@ -94,11 +89,11 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     key: Sha256
     stage: str
     job: str
-    settings: str | None
+    settings: PathText | None
     parameters: dict[str, Any]
     code: Sha256
     inputs: dict[str, list[Content]]
-    outputs: dict[str, Sha256]
+    outputs: dict[PathText, Sha256]
     images: Images | None = None
     made_with: MadeWith
 
@@ -219,7 +214,7 @@ class Ledger:
         for name in names:
             try:
                 file = self.folder / name  # type: ignore[operator]
-                entry = Entry.model_validate_json(file.read_bytes())
+                entry = Entry.model_validate_json(read_regular(file))
                 if entry.name == name:
                     found.append((file.stat().st_mtime_ns, name, entry))
             except (OSError, ValidationError):

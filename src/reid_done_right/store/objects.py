@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 
-from reid_done_right.artifacts import InputError, beside, file_digest, set_aside, sweep
-from reid_done_right.data.manifest import portable, read_manifest
+from reid_done_right.artifacts import InputError, beside, file_digest, printable, set_aside, sweep
+from reid_done_right.data.manifest import Images, portable, read_manifest
 from reid_done_right.store.keys import code_key, content_digest, digest
-from reid_done_right.store.ledger import Entry, Images, Ledger, made_with
+from reid_done_right.store.ledger import Entry, Ledger, made_with
 
 WARNING = "reid: warning: "
 """Begins a line that the workflow shows on the terminal, too."""
@@ -41,6 +41,7 @@ def make(
     copy: bool = False,
     job: str = "",
     settings: Path | None = None,
+    of: Mapping[str, Literal["same", "part"]] | None = None,
 ) -> bool:
     """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
 
@@ -53,12 +54,15 @@ def make(
     copy         copy instead of hard-linking, as people may edit a report; the part of the ledger that the report
                  rests on is written beside it
     job          its name, and settings its settings file, for the ledger
+    of           input -> whether the job that wrote it must have the same name, or the beginning of it
     Raises InputError if an input is missing, or not as a stage wrote it, and the store has no copy.
     """
     outputs = list(outputs)
     ledger = Ledger.here()
     store = ledger.folder and ledger.folder.parent
     found = ledger.checked(inputs, lambda entry: store is not None and _restore(entry, store))
+    for name, how in (of or {}).items():
+        _check_job(ledger, Path(found[name][0].path), found[name][0].sha256, job, how == "same")
     _bring_back([*(Path(each.path) for listed in found.values() for each in listed), *([settings] if settings else [])])
     contents = {
         name: [each.sha256 for each in found[name]] if isinstance(paths, list) else found[name][0].sha256
@@ -101,6 +105,13 @@ def make(
     return computed
 
 
+def _check_job(ledger: Ledger, path: Path, content: str, job: str, same: bool) -> None:
+    """Raise InputError for a file that stages wrote, but never for the run of this job."""
+    writers = [entry.job for entry in ledger.of(content)]
+    if writers and not any(job == each or (not same and job.startswith(f"{each}-")) for each in writers):
+        raise InputError(f"{path}: made for {writers[0]}, but the settings are of {job}; give the file of that run")
+
+
 def _restore(entry: Entry, store: Path) -> bool:
     """Put back what a job wrote, all that is not there as it was; False if the store cannot.
 
@@ -116,7 +127,7 @@ def _restore(entry: Entry, store: Path) -> bool:
 
 
 def _holds(path: Path, content: str) -> bool:
-    return path.exists() and content_digest(path) == content
+    return (path.is_file() or path.is_dir()) and content_digest(path) == content
 
 
 def _object(store: Path, stage: str, key: str) -> Path:
@@ -126,7 +137,7 @@ def _object(store: Path, stage: str, key: str) -> Path:
 
 def _warn(files: Collection[Path | str], told: str) -> None:
     if files:
-        print(f"{WARNING}{', '.join(map(str, files))}: {told}", file=sys.stderr)
+        print(printable(f"{WARNING}{', '.join(map(str, files))}: {told}"), file=sys.stderr)
 
 
 def _describe(about: Mapping[str, Any], folder: Path, outputs: list[Path]) -> Entry:

@@ -14,9 +14,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from reid_done_right.artifacts import DAMAGED, DIGITS, InputError, printable, read_json
-from reid_done_right.data.manifest import make_manifest, portable
+from reid_done_right.data.manifest import Images, check_unchanged, make_manifest, portable
 from reid_done_right.store.keys import code_key, content_digest
-from reid_done_right.store.ledger import COPY, Entry, Images, Ledger
+from reid_done_right.store.ledger import COPY, Entry, Ledger
 
 State = Literal["whole", "changed", "missing", "stale", "unknown"]
 
@@ -147,17 +147,17 @@ def _made(origin: Origin, by: Origin | None) -> str:
     entry = origin.entry
     if entry is None:
         return ""
-    made = f"\nby reid {entry.stage} {entry.job}, code {entry.code[:DIGITS]}, key {entry.key[:DIGITS]}"
+    made = [f"by reid {entry.stage} {entry.job}, code {entry.code[:DIGITS]}, key {entry.key[:DIGITS]}"]
     with_ = entry.made_with
     if by is None or by.entry is None or by.entry.made_with != with_:
         versions = ", ".join(f"{name} {number}" for name, number in with_.packages.items())
         where = ", ".join(filter(None, (with_.processor, with_.system, f"{with_.numerics} arithmetic")))
-        made += f"\non {with_.device} ({where}), Python {with_.python}, {versions}"
-    return printable(made)
+        made.append(f"on {with_.device} ({where}), Python {with_.python}, {versions}")
+    return "".join(f"\n{printable(line)}" for line in made)
 
 
 def _images(found: Images) -> str:
-    return printable(f"{found.files:,} images below {found.root}, {found.bytes:,} bytes\nsha256 {found.sha256}")
+    return printable(f"{found.files:,} images below {found.root}, {found.bytes:,} bytes") + f"\nsha256 {found.sha256}"
 
 
 # --- whether it is as it was
@@ -238,18 +238,22 @@ def _stale(entry: Entry, known: Digests) -> str:
             if known.of(Path(each.path)) not in (None, each.sha256):
                 return f"{each.path} is another one since"
     settings = Path(entry.settings) if entry.settings else None
-    if settings and settings.parents[1].is_dir() and not settings.is_file():
+    if settings and settings.parent.parent.is_dir() and not settings.is_file():
         return f"{settings} is gone: the parameters no longer ask for it"
-    if settings and settings.is_file() and read_json(settings).get("parameters") != entry.parameters:
-        return f"{settings} has other parameters since"
-    if code_key(entry.stage, entry.parameters) != entry.code:
-        return f"the code of `reid {entry.stage}` is another one since"
+    try:
+        if settings and settings.is_file() and read_json(settings).get("parameters") != entry.parameters:
+            return f"{settings} has other parameters since"
+        if code_key(entry.stage, entry.parameters) != entry.code:
+            return f"the code of `reid {entry.stage}` is another one since"
+    except InputError as error:  # one artifact's: the others are still to be looked at
+        return str(error)
     return ""
 
 
 def _as_in_manifest(path: Path, manifest: Images) -> Verdict:
     """Read all images of a dataset again."""
     try:
+        check_unchanged(manifest.model_dump())  # before all is read, which may be another folder, and have no end
         now = make_manifest(manifest.dataset, manifest.format, Path(manifest.root), os.cpu_count() or 1)
     except InputError as error:
         return Verdict(path, "changed", str(error))

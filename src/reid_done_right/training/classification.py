@@ -16,7 +16,7 @@ from reid_done_right.models.backbone import Backbone
 from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.pooling import Pool
 from reid_done_right.models.products import Linear
-from reid_done_right.params import Pretrain
+from reid_done_right.params.training import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.optimizer import Optimizer
 from reid_done_right.training.schedules import classification_rate, warm_up

@@ -14,7 +14,7 @@ from reid_done_right.images.transforms import Images, Views, augmented
 from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.embedder import Embedder, embed
-from reid_done_right.params import RankingStage
+from reid_done_right.params.training import RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import Diverged, Watch
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one, with_copies

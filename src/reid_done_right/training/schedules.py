@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reid_done_right.params import RankingStage
+from reid_done_right.params.training import RankingStage
 
 
 def warm_up(update: int, updates: float) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import Index, InputError, read_text
 from reid_done_right.data.readers.layout import (
     as_released,
     expect_files,
@@ -80,7 +80,7 @@ def _names(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; {OBTAIN}")
     with as_released(path):
-        names = path.read_text(encoding="ascii").split()
+        names = read_text(path, "ascii").split()
     stray = next((line for line, name in enumerate(names, 1) if not PATTERN.fullmatch(name)), None)
     if stray is not None:
         raise InputError(f"{path}: line {stray}, {names[stray - 1]!r}, is not of the form {GRAMMAR}; {OBTAIN}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import Index, InputError, read_text, reason_of
 from reid_done_right.data.manifest import file_sizes
 from reid_done_right.data.readers.layout import expect_folders
 from reid_done_right.data.readers.own import Photos, index_photos
@@ -61,14 +62,15 @@ def read_table(path: Path, needed: Sequence[str] = NEEDED) -> tuple[list[int], d
     Raises InputError naming file and line.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if row]
+        reader = csv.reader(StringIO(read_text(path, "utf-8-sig"), newline=""), strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if row]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; read.table names a CSV file in source.folder") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV file in UTF-8 ({error}); save it again as one") from None
+        raise InputError(
+            f"{path}: not a readable CSV file in UTF-8 ({reason_of(error)}); save it again as one"
+        ) from None
     for line, row in [(1, header), *rows]:
         if any("\n" in value for value in row):
             raise InputError(f"{path}: line {line}: a value has a line break in it; take it out, or close its quotes")

@@ -1,0 +1,76 @@
+"""What is allowed, and most likely a mistake: seen in embeddings before anybody believes their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_done_right.evaluation.task import Task
+
+SAMPLE = 4096
+"""Rows by which a gallery is judged to have collapsed."""
+COLLAPSED = 0.99
+"""Mean cosine of two images of a gallery from which on its ranking is chance."""
+KEY = 4
+"""Values by which equal rows are looked for; rows that agree in them are compared whole."""
+
+
+def suspicions(task: Task) -> Iterator[str]:
+    """Yield a sentence for each plausible mistake in a task, with the numbers that show it.
+
+    Query and gallery that are swapped, gallery rows that are there twice, queries that are in the gallery, and
+    embeddings that are all the same.
+    """
+    query, gallery = task.query.embeddings, task.gallery.embeddings
+    if len(query) > len(gallery):
+        yield (
+            f"{len(query)} queries against a gallery of {len(gallery)}: were {task.query.name} and {task.gallery.name} "
+            "swapped?"
+        )
+    cosine = _mean_cosine(gallery)
+    if cosine > COLLAPSED:
+        yield f"{task.gallery.name}: two of its embeddings have a cosine of {cosine:.3f} in the mean: they collapsed"
+        return  # equal rows say nothing more then
+    twice, first = _equal(gallery, gallery)
+    if len(twice):
+        yield f"{task.gallery.name}: {len(twice)} rows are there twice, bit for bit, as {first[0]} and {twice[0]}"
+    if not task.rule.queries_in_gallery and task.lists is None:
+        known, there = _equal(query, gallery)
+        if len(known):
+            yield (
+                f"{len(known)} of {len(query)} queries are in the gallery, bit for bit, as query {known[0]} in row "
+                f"{there[0]} of {task.gallery.name}: they find themselves"
+            )
+
+
+def _mean_cosine(embeddings: NDArray[np.floating]) -> float:
+    """Return the mean cosine of two different rows of (N, D), of a sample."""
+    if len(embeddings) < 2:
+        return 0.0
+    rows = np.unique(np.linspace(0, len(embeddings) - 1, SAMPLE).astype(np.int64))
+    some = np.asarray(embeddings[rows], np.float64)
+    some /= np.linalg.norm(some, axis=1, keepdims=True)
+    n = len(some)
+    return float((np.square(some.sum(axis=0)).sum() - n) / (n * (n - 1)))
+
+
+def _equal(left: NDArray[np.floating], right: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of `left` that are rows of `right`, and the first of these; of one array, an earlier row.
+
+    left, right  (N, D), (M, D)
+    """
+    keys, others = (_keys(each) for each in (left, right))
+    _, first, inverse = np.unique(np.concatenate([others, keys]), return_index=True, return_inverse=True)
+    candidate = first[inverse[len(others) :]]
+    rows = np.flatnonzero(candidate < (np.arange(len(left)) if left is right else len(others)))
+    same = np.array([np.array_equal(left[row], right[candidate[row]]) for row in rows], bool)
+    return rows[same], candidate[rows[same]]
+
+
+def _keys(embeddings: NDArray[np.floating]) -> NDArray[np.void]:
+    """Return the bytes of the first `KEY` values of each row (N, D), as something that can be sorted: (N,)."""
+    start = np.ascontiguousarray(embeddings[:, :KEY], np.float32)
+    keys: NDArray[np.void] = start.view(np.dtype((np.void, start.shape[1] * start.itemsize))).ravel()
+    return keys

@@ -1,0 +1,196 @@
+"""The parameters of an experiment: one frozen, validated model per section of `params.yaml`.
+
+Nothing else parses YAML. An unknown, missing or mistyped key and an impossible combination are errors of one line
+each that name the key and the fix, raised before anything runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from reid_done_right.artifacts import InputError
+from reid_done_right.numerics import Numerics
+from reid_done_right.params.datasets import OWN, Dataset
+from reid_done_right.params.evaluation import Distract, Evaluate
+from reid_done_right.params.messages import check_known, lines_of
+from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
+from reid_done_right.params.reading import parse_json, read_yaml
+from reid_done_right.params.report import Report, Shown
+from reid_done_right.params.section import Name, Natural, Positive, Section
+from reid_done_right.params.training import Pretrain, Train
+
+
+class Resources(Section):
+    """What one job of a stage asks of the scheduler; `threads` also fixes the order of its sums."""
+
+    threads: Positive = Field(
+        default=1, description="CPU threads. They determine the order of sums, and so the last digits of results."
+    )
+    gpu: Natural = Field(default=0, description="GPUs.")
+    mem_mb: Positive = Field(default=1500, description="Memory in MB.")
+    runtime: Positive = Field(default=30, description="Time limit in minutes.")
+
+
+class Params(Section):
+    """A whole experiment."""
+
+    experiment: Name = Field(description="Name of the experiment: that of its folders in `results/` and `reports/`.")
+    numerics: Numerics = Field(
+        default="portable",
+        description="Arithmetic: the same bits on every x86-64 processor with AVX2, or whatever is fastest here "
+        "(`docs/numerics.md`).",
+    )
+    seeds: Annotated[list[Natural], Field(min_length=1)] = Field(
+        description="Seeds of training: one run for each. The paper reports one number per cell and no number of runs."
+    )
+    datasets: dict[Name, Dataset] = Field(description="The datasets, under names of your choice.")
+    backbones: dict[Name, Backbone] = Field(description="The networks, under names of your choice.")
+    initialise: Initialise = Field(description="Initial weights of the backbones.")
+    pretrain: Pretrain = Field(
+        description="Classification of the training identities, which precedes ranking (section 4.1)."
+    )
+    train: Train = Field(description="The ranking stage of the default variant (sections 3 and 4.1).")
+    variants: dict[Name, dict[str, Any]] = Field(
+        description="Variants of the ranking stage, under names of your choice: the keys of `train` that differ."
+    )
+    evaluate: Evaluate = Field(description="Choices of the protocols, and the two re-rankings.")
+    distract: Distract | None = Field(
+        default=None, description="Figure 7, evaluation with distractors. If omitted, there is no such figure."
+    )
+    report: Report = Field(description="Contents of the report.")
+    resources: dict[str, Resources] = Field(
+        default={}, description="What a job of each stage requests from the scheduler."
+    )
+
+    def variant(self, name: str) -> Train:
+        """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
+        return Train.model_validate(self.train.model_dump() | self.variants[name])
+
+    def classification(self, variant: Train) -> Pretrain | None:
+        """Return the classification stage that a variant starts from: the default with its differences; None if none.
+
+        Raises ValidationError for differences that make no sense.
+        """
+        if variant.pretrain is False:
+            return None
+        differing = variant.pretrain if isinstance(variant.pretrain, dict) else {}
+        default = self.pretrain.model_dump()
+        if not differing.keys().isdisjoint({"updates", "passes"}):
+            del default["updates"], default["passes"]
+        return Pretrain.model_validate(default | differing)
+
+    def _large_enough(self, key: str, variant: Train) -> None:
+        """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
+        family = self.backbones[variant.backbone].family
+        if family is None:
+            return
+        sides = {f"{key}.largest_side": variant.largest_side}
+        if (pretrain := self.classification(variant)) is not None:
+            sides |= {f"pretrain.{side}": getattr(pretrain, side) for side in ("crop_height", "crop_width")}
+        if self.initialise.objects is not None:
+            sides["initialise.objects.crop"] = self.initialise.objects.crop
+        for side, pixels in sides.items():
+            if pixels < SMALLEST[family]:
+                raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {SMALLEST[family]} or more")
+
+    def variants_of(self, dataset: str) -> list[str]:
+        """Give the names of the variants that are trained on a dataset."""
+        names = self.datasets[dataset].variants
+        return list(self.variants) if names == "all" else list(names)
+
+    @property
+    def shown(self) -> list[str]:
+        """The datasets that the report shows queries of: of those asked for, the ones with the variant asked for."""
+        shown = self.report.shown
+        return [] if shown is None else [name for name in shown.datasets if shown.variant in self.variants_of(name)]
+
+    def resources_of(self, stage: str) -> Resources:
+        """Give what a job of a stage asks for."""
+        return self.resources.get(stage, Resources())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} repeats a seed; list each once")
+        for name in self.variants:
+            try:
+                variant = self.variant(name)
+            except ValidationError as error:
+                raise ValueError("; ".join(lines_of(error, f"variants.{name}", Train))) from None
+            try:
+                self.classification(variant)
+            except ValidationError as error:
+                raise ValueError("; ".join(lines_of(error, f"variants.{name}.pretrain", Pretrain))) from None
+            check_known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
+            if variant.refresh > variant.updates:
+                raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
+            self._large_enough(f"variants.{name}", variant)
+        check_known("initialise.checkpoints", self.initialise.checkpoints or {}, self.backbones)
+        for name, dataset in self.datasets.items():
+            if dataset.variants != "all":
+                check_known(f"datasets.{name}.variants", dataset.variants, self.variants)
+            if dataset.format == "distractors" and dataset.variants:
+                raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
+        rendered = None
+        if self.distract is not None:
+            self._check_distract(self.distract)
+            rendered = self.datasets[self.distract.dataset].source.render
+        if self.report.contact_sheet is not None and rendered is None:
+            raise ValueError("report.contact_sheet: shows rendered people only; remove it, as these images are real")
+        check_known("report.baseline", [self.report.baseline], self.variants)
+        if self.report.shown is not None:
+            self._check_shown(self.report.shown)
+        for table in ("table1", "table2", "table3", "table4"):
+            for row in getattr(self.report, table):
+                check_known(f"report.{table}.variant", [row.variant], self.variants)
+        check_known("report.readings", self.report.readings, self.variants)
+        return self
+
+    def _check_shown(self, shown: Shown) -> None:
+        check_known("report.shown.datasets", shown.datasets, self.datasets)
+        check_known("report.shown.variant", [shown.variant], self.variants)
+        if shown.seed not in self.seeds:
+            raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
+        for name in shown.datasets:
+            dataset = self.datasets[name]
+            if dataset.format == "mars" or (dataset.format in OWN and dataset.rule.items == "tracklet"):
+                raise ValueError(f"report.shown.datasets: the gallery of {name} is tracklets, which no one image shows")
+        if not self.shown:
+            raise ValueError(
+                f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
+            )
+
+    def _check_distract(self, distract: Distract) -> None:
+        check_known("distract.dataset", [distract.dataset], self.datasets)
+        if self.datasets[distract.dataset].format != "market1501":
+            raise ValueError(f"distract.dataset: {distract.dataset} is not of the format market1501")
+        check_known("distract.distractors", [distract.distractors], self.datasets)
+        if self.datasets[distract.distractors].format != "distractors":
+            raise ValueError(f"distract.distractors: {distract.distractors} is not of the format distractors")
+        check_known("distract.variants", distract.variants, self.variants_of(distract.dataset))
+        if distract.sizes != sorted(set(distract.sizes)):
+            raise ValueError(f"distract.sizes: {distract.sizes} must be ascending, each size once")
+
+
+def load(source: Path) -> Params:
+    """Read and validate an experiment's parameters from a YAML file; `-` reads JSON from standard input.
+
+    Raises InputError with one line per mistake, each naming the key and the fix.
+    """
+    name = "params" if str(source) == "-" else source
+    try:
+        content = parse_json(sys.stdin) if name == "params" else read_yaml(source)
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}; give the path of a params.yaml") from None
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:  # also of its types
+        raise InputError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{name}: expected the sections of an experiment, found {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = lines_of(error, "", Params)
+        raise InputError(*(f"{name}: {line}" for line in lines)) from None

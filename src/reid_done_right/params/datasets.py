@@ -1,0 +1,207 @@
+"""Sections of the datasets: format, source, how photos of one's own are read and scored, expected counts."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from reid_done_right.params.messages import check_known
+from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section
+
+Format = Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
+OWN = ("folder", "csv")
+"""Formats of one's own photos."""
+
+
+RENDERED: dict[str, dict[str, bool]] = {
+    "market1501": {"train_ids": True, "test_ids": True, "cameras": False, "distractors": True, "junk": True},
+    "dukemtmc": {"train_ids": True, "test_ids": True, "cameras": False, "distractor_ids": True},
+    "mars": {
+        **{"train_ids": True, "test_ids": True, "cameras": False, "frames": True},
+        **{"distractor_tracklets": True, "junk_tracklets": True},
+    },
+    "person-search": {
+        **{"train_ids": True, "test_ids": True, "train_scenes": True, "test_scenes": True, "gallery_sizes": False},
+    },
+    "distractors": {"images": True, "first": False, "cameras": False},
+}
+"""Format -> keys of `render` that its writer in `pedestrians` takes, and whether it needs them."""
+
+
+class Render(Section):
+    """A rendered release; the keys beside `world` and `hardness` are those of its writer in `pedestrians`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, list[Positive] | Natural]
+    world: Natural = Field(description="Seed of the rendered release: its people, their clothes and its cameras.")
+    hardness: Fraction = Field(description="Difference between its cameras, from 0 (none) to 1.")
+
+
+class Archive(Section):
+    """An archive of a release: a file, or addresses (mirrors, in order) to fetch it from."""
+
+    path: str | None = Field(default=None, description="Path of the archive. With `urls`, where the download is put.")
+    urls: list[str] = Field(
+        default=[], description="Addresses to download it from: mirrors, tried in order. http without s needs `sha256`."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
+        default=None,
+        description="SHA-256 of the file. If omitted, the first download is trusted and its digest recorded.",
+    )
+    bytes: Positive | None = Field(
+        default=None, description="Size of the file in bytes. A download may exceed it by 1 %."
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.path is None and not self.urls:
+            raise ValueError("give path: FILE, or urls: [https://...]")
+        for url in self.urls:
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"urls: {url!r} is not an address; write https://..., or path: for a file")
+            if url.startswith("http://") and self.sha256 is None:
+                raise ValueError(f"urls: {url} is not https, so anybody on the way can change it; give its sha256 too")
+            if self.path is None and not url.rpartition("/")[2]:
+                raise ValueError(f"urls: {url} does not end in a file name; give path: FILE, where to put it")
+        return self
+
+
+class Source(Section):
+    """Where a dataset comes from: rendered here, a folder of the user's, or archives unpacked to that folder."""
+
+    render: Render | None = Field(default=None, description="Renders the release instead of reading one.")
+    folder: str | None = Field(
+        default=None, description="Folder of a release, or of photos of your own. Archives are unpacked to it."
+    )
+    archives: Annotated[list[Archive], Field(min_length=1)] | Literal["published"] | None = Field(
+        default=None,
+        description="Archives to unpack to the folder: paths, addresses, or sections with the keys below. "
+        "`published` means those that `src/reid_done_right/data/sources.toml` lists, beside the folder.",
+    )
+
+    @field_validator(
+        "archives",
+        mode="before",
+        json_schema_input_type=Annotated[list[Archive | str], Field(min_length=1)] | Literal["published"] | None,
+    )
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Take a bare path or address for an archive of which no more is said."""
+        if not isinstance(value, list):
+            return value
+        addresses = ("https://", "http://")
+        return [
+            entry
+            if not isinstance(entry, str)
+            else {"urls": [entry]}
+            if entry.startswith(addresses)
+            else {"path": entry}
+            for entry in value
+        ]
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.render is None) == (self.folder is None):
+            raise ValueError("give either render: {...} or folder: PATH")
+        if self.archives is not None and self.folder is None:
+            raise ValueError("archives are unpacked to a folder; give folder: PATH too")
+        return self
+
+
+class Read(Section):
+    """How photos of one's own are understood: whose they are, and who is trained on."""
+
+    pattern: str | None = Field(
+        default=None, description="Format folder: pattern of the photos' paths. If omitted, `{person}/{camera}/{name}`."
+    )
+    table: str | None = Field(default=None, description="Format csv: file name of the table in the folder.")
+    unknown: list[str] = Field(
+        default=[],
+        description="Person labels that identify nobody. Their photos are in the gallery, but never trained on or "
+        "queried.",
+    )
+    train: Fraction = Field(
+        default=0.5, description="Fraction of the persons to train on, if the photos come without splits."
+    )
+    seed: Natural = Field(default=0, description="Seed of the random splits.")
+
+
+class Protocol(Section):
+    """Who counts for whom in one's own data: Market-1501's rule, if nothing else is said."""
+
+    items: Literal["image", "tracklet"] = Field(
+        default="image", description="What a query or a match is: one image or a whole tracklet."
+    )
+    same_camera_is_junk: bool = Field(
+        default=True, description="Ignores matches from the query's own camera, as Market-1501 does."
+    )
+    ap_rule: Literal["trapezoid", "step"] = Field(
+        default="trapezoid",
+        description="Average precision of the headline: trapezoids (the official code of Market-1501) or steps.",
+    )
+
+
+class Dataset(Section):
+    """A benchmark: its on-disk format, where it comes from, how many rows each split must have, what is trained."""
+
+    format: Format = Field(
+        description="Format on disk: that of a benchmark's release; `folder` and `csv` are for photos of your own "
+        "(`docs/own_data.md`).",
+    )
+    source: Source = Field(description="Where the dataset comes from.")
+    read: Read | None = Field(default=None, description="Photos of your own: how to read them.")
+    protocol: Protocol | None = Field(
+        default=None, description="Photos of your own: the evaluation protocol. If omitted, that of Market-1501."
+    )
+    counts: dict[str, Natural] | Literal["published"] | None = Field(
+        default=None,
+        description="Expected counts, checked after reading: `published`, or numbers under the names that "
+        "`reid_done_right.data.readers.count` returns.",
+    )
+    allow_damaged: list[str] = Field(
+        default=[],
+        description="Damaged images to leave out of the index, by their paths in the folder. Any other damaged image "
+        "is an error.",
+    )
+    variants: list[Name] | Literal["all"] = Field(default=[], description="Variants to train on this dataset.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.format not in OWN:
+            if self.source.render is not None:
+                self._check_render(self.source.render)
+            if self.read is not None or self.protocol is not None:
+                raise ValueError(
+                    f"read and protocol are for the formats {' and '.join(OWN)}; {self.format} has its own"
+                )
+            return self
+        if self.source.render is not None or self.counts == "published":
+            raise ValueError(
+                f"format {self.format} is for photos of your own: give source.folder, and no published counts"
+            )
+        if self.format == "csv" and (self.read is None or self.read.table is None):
+            raise ValueError("format csv needs read: {table: FILE}, a CSV file in source.folder")
+        if self.read is not None and (self.read.pattern if self.format == "csv" else self.read.table) is not None:
+            raise ValueError("read.pattern is for the format folder, read.table for the format csv")
+        return self
+
+    def _check_render(self, render: Render) -> None:
+        known, given = RENDERED[self.format], render.model_extra or {}
+        check_known("source.render", given, known)
+        for key, value in given.items():
+            if isinstance(value, list) != (key == "gallery_sizes"):
+                raise ValueError(f"source.render.{key}: expected {'a list' if key == 'gallery_sizes' else 'a number'}")
+        if missing := [key for key, needed in known.items() if needed and key not in given]:
+            raise ValueError(f"source.render: {self.format} needs {', '.join(missing)} too")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Give the arguments of the format's reader beside the folder."""
+        if self.format not in OWN:
+            return {}
+        read = (self.read or Read()).model_dump(exclude_none=True)
+        return read | self.rule.model_dump(include={"items", "same_camera_is_junk"})
+
+    @property
+    def rule(self) -> Protocol:
+        """Give the protocol of one's own data."""
+        return self.protocol or Protocol()

@@ -1,0 +1,62 @@
+"""Sections of the evaluation: the protocols' choices, the two re-rankings, distractors."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section
+
+
+class QeDba(Section):
+    """Query expansion and database augmentation (footnote 2)."""
+
+    query_neighbours: Natural = Field(
+        description="Neighbours averaged with a query; 0 disables query expansion (footnote 2: 5)."
+    )
+    database_neighbours: Natural = Field(
+        description="Neighbours averaged with a gallery item; 0 disables database augmentation (footnote 2: 10)."
+    )
+
+
+class KReciprocal(Section):
+    """k-reciprocal re-ranking (Zhong et al., 2017)."""
+
+    k1: Positive = Field(description="Size of the neighbourhoods to compare.")
+    k2: Positive = Field(description="Neighbours whose encodings are averaged.")
+    lambda_value: Fraction = Field(
+        description="Weight of the original distance; the rest is the weight of the Jaccard distance."
+    )
+
+
+class Evaluate(Section):
+    """Protocol choices and the two re-rankings."""
+
+    multi_query: Literal["mean", "max"] = Field(
+        description="Pooling of the embeddings of a multi-query. The official script prints both; mean is the usual "
+        "one.",
+    )
+    tracklets: Literal["mean", "max"] = Field(
+        description="Pooling of the frames' embeddings. The official script of MARS takes the maximum, TriNet the mean."
+    )
+    person_search_gallery: Positive = Field(
+        description="Scenes in the gallery of a Person Search query: a size for which the release has a list, such "
+        "as 50 or 100.",
+    )
+    qe_dba: QeDba = Field(
+        description="Query expansion and database augmentation: the re-ranking of Table 4, by footnote 2."
+    )
+    k_reciprocal: KReciprocal = Field(description="k-reciprocal re-ranking, which the text cites; reported beside it.")
+
+
+class Distract(Section):
+    """Figure 7: which runs face how many distractors."""
+
+    dataset: Name = Field(description="Dataset whose queries and gallery are used; its format must be market1501.")
+    distractors: Name = Field(description="Dataset to take the distractors from; its format must be distractors.")
+    variants: list[Name] = Field(description="Variants to evaluate: the curves of Figure 7.")
+    sizes: Annotated[list[Natural], Field(min_length=1)] = Field(
+        description="Numbers of distractors, ascending. Smaller sets are subsets of larger ones."
+    )
+    draws: Positive = Field(description="Random orders of the distractors to average over.")
+    shards: Positive = Field(description="Jobs among which the embedding of a run's distractors is divided.")
+    seed: Natural = Field(default=0, description="Seed of the random orders.")

@@ -1,0 +1,103 @@
+"""Everything that can lie in the place of an artifact but itself, and a job that is to read it all the same."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from faults import Job, Tree, damage, remove
+
+
+def _missing(path: Path, chance: random.Random) -> None:
+    remove(path)
+
+
+def _empty(path: Path, chance: random.Random) -> None:
+    remove(path)
+    path.touch()
+
+
+def _damaged(path: Path, chance: random.Random) -> None:
+    content = path.read_bytes()
+    remove(path)  # the store's copy stays whole
+    path.write_bytes(content)
+    damage(path, chance)
+
+
+def _folder(path: Path, chance: random.Random) -> None:
+    remove(path)
+    path.mkdir()
+    (path / "inside").touch()
+
+
+def _link(path: Path, chance: random.Random) -> None:
+    """A link to a file of another content, which must stay as it is."""
+    remove(path)
+    elsewhere = path.with_name("elsewhere")
+    elsewhere.write_text("not to be touched")
+    path.symlink_to(elsewhere.name)
+
+
+def _dangling(path: Path, chance: random.Random) -> None:
+    remove(path)
+    path.symlink_to("nowhere")
+
+
+def _pipe(path: Path, chance: random.Random) -> None:
+    remove(path)
+    os.mkfifo(path)
+
+
+def _future(path: Path, chance: random.Random) -> None:
+    ahead = time.time() + chance.uniform(60, 10 * 365 * 86400)
+    os.utime(path, (ahead, ahead))
+
+
+def _foreign(path: Path, chance: random.Random) -> None:
+    """Another artifact of the same kind, whole."""
+    others = [each for each in path.parents[1].rglob(f"*{path.suffix}") if each.is_file() and each != path]
+    content = chance.choice(others).read_bytes() if others else b"another"
+    remove(path)
+    path.write_bytes(content)
+
+
+KINDS: dict[str, Callable[[Path, random.Random], None]] = {
+    "missing": _missing,
+    "empty": _empty,
+    "damaged": _damaged,
+    "folder": _folder,
+    "link": _link,
+    "dangling link": _dangling,
+    "pipe": _pipe,
+    "future": _future,
+    "foreign": _foreign,
+}
+
+
+def inputs(tree: Tree) -> Iterator[tuple[Job, str]]:
+    """Yield every job with each artifact that it reads."""
+    for job in tree.jobs:
+        yield from ((job, name) for name in job.reads if name in tree.bytes)
+
+
+def check_brought_back(tree: Tree, job: Job, name: str, kind: str, chance: random.Random, also_lost: bool) -> None:
+    """Put something in the place of a job's input; one run of the job ends with both as they were.
+
+    also_lost: the job's own results are gone too, as when a report is missing
+    """
+    path = tree.folder / name
+    if also_lost:
+        for written in job.writes:
+            remove(tree.folder / written)
+    KINDS[kind](path, chance)
+    try:
+        status, said = tree.run(job)
+        assert status == 0, said
+        tree.check_whole(*(each for each in tree.jobs if each is job or name in each.writes))
+        assert path.lstat().st_mtime <= time.time(), f"{name} is of the future"
+        elsewhere = path.with_name("elsewhere")
+        assert not elsewhere.exists() or elsewhere.read_text() == "not to be touched"
+    finally:
+        for left in (path.with_name("elsewhere"), path.with_name(f"{path.name}.damaged")):
+            remove(left)
