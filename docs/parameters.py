@@ -117,7 +117,8 @@ def _kind(field: Schema) -> str:
             size = f"{field['minItems']} " if field.get("minItems") == field.get("maxItems", 0) else ""
             return f"list of {size}{_plural(_kind(field['items']) or 'section')}"
         case "object":
-            return f"mapping of names to {_plural(_kind(_inner(field)) or 'section')}"
+            inner = _inner(field)
+            return f"mapping of names to {_plural(_kind(inner) or ('section' if inner else 'value'))}"
         case _:
             return ""  # a section
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.images.pixels import Pixels
-from reid_done_right.images.transforms import Views, augmented
+from reid_done_right.images.transforms import Views, augmented, render
 from reid_done_right.models.backbone import freeze_statistics
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
@@ -25,7 +25,8 @@ from reid_done_right.models.resnet import ResNet
 from reid_done_right.params.training import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import Diverged, train_classifier
-from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
+from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one, with_copies
+from reid_done_right.training.losses import triplet_loss
 from reid_done_right.training.ranking import train_ranking
 from tiny import PARAMS
 
@@ -125,6 +126,50 @@ def test_the_same_image_is_augmented_alike_within_an_update() -> None:
     sizes = pictures().sizes
     views = augmented(sizes[[4, 9, 4]], 40, True, 0.8, 0.5, 0.0, 3, 7, np.array([4, 9, 4]))
     assert (views.window[0] == views.window[2]).all() and views.key[0] == views.key[2] != views.key[1]
+
+
+def test_every_occurrence_of_an_image_is_a_copy_of_its_own() -> None:
+    triplets = np.array([[4, 9, 4], [9, 0, 4]])
+    assert with_copies(triplets, 30).tolist() == [[4, 9, 34], [39, 0, 64]]
+
+
+@pytest.mark.parametrize("at_once", [4, 99])
+def test_independent_views_have_the_gradient_of_three_streams(at_once: int) -> None:
+    """Each stream embeds its own augmented image: no two occurrences of an image share one."""
+    made, images = network(), pictures()
+    views = with_copies(TRIPLETS, len(images))
+    assert len(np.unique(TRIPLETS)) < TRIPLETS.size == len(np.unique(views))
+
+    def show(view: NDArray[np.int64]) -> Views:
+        copy, rows = np.divmod(view, len(images))
+        return augmented(images.sizes[rows], 40, True, 0.8, 0.5, 0.0, 3, 7, rows, copy=copy)
+
+    made.zero_grad()
+    streams = [embed_each(made, images, stream, show) for stream in views.T]
+    expected = triplet_loss(*streams, 0.3)
+    expected.sum().backward()
+    oracle = torch.cat([p.grad.flatten() for p in made.parameters() if p.grad is not None])
+    for add in (add_gradient, add_gradient_one_by_one):
+        made.zero_grad()
+        losses = add(made, images, views, show, 0.3, 1.0, at_once)
+        ours = torch.cat([p.grad.flatten() for p in made.parameters() if p.grad is not None])
+        torch.testing.assert_close(losses, expected.detach(), rtol=0, atol=1e-12)
+        assert (ours - oracle).norm() <= 1e-10 * oracle.norm() > 0
+    trained = [p for p in made.parameters() if p.grad is not None]
+    direction = [torch.randn_like(p) for p in trained]
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(trained, direction, strict=True) if p.grad is not None)
+    step, ends = 1e-6, []
+    with torch.no_grad():
+        for sign in (1, -2):
+            for p, d in zip(trained, direction, strict=True):
+                p += sign * step * d
+            ends.append(float(triplet_loss(*(embed_each(made, images, stream, show) for stream in views.T), 0.3).sum()))
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(slope, rel=1e-4)
+
+
+def embed_each(made: Embedder, images: Pixels, stream: NDArray[np.int64], show: Any) -> Tensor:
+    """Embed the images of a stream one by one, with their graph."""
+    return torch.cat([made(*render(images, view % len(images), show(view))) for view in stream[:, None]])
 
 
 # --- the loops: out of memory, divergence

@@ -1,6 +1,7 @@
 """Hard triplets against a loop over all of them; who is drawn, how often, and what cannot be mined."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_done_right.training.mining import draw_pool, hardest_triplets, mean_similarity, mine
+from reid_done_right.training import mining
+from reid_done_right.training.mining import draw_pool, hardest_triplets, mean_similarity, mine, random_triplets
 
 torch.set_num_threads(1)
 
@@ -152,6 +154,94 @@ def test_triplets_are_kept_where_none_has_a_loss() -> None:
     embeddings, person_id = pool(0, 12, 3)
     triplets, hardness = mine(embeddings, person_id, 7, 5, np.random.default_rng(0), -3.0)
     assert triplets.shape == (7, 3) and (hardness < 3).all()
+
+
+def near_convergence(queries: int, images: int = 2000) -> tuple[Tensor, NDArray[np.int64]]:
+    """Return a pool of pairs at one place each, of which so many images have a negative at their own place."""
+    place = np.arange(images) // 2
+    person_id = place.copy()
+    place[: 2 * queries] = np.arange(2 * queries) // 4
+    return torch.eye(images // 2)[torch.from_numpy(place)], person_id
+
+
+def test_mining_near_convergence_is_fast_and_even(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, person_id = near_convergence(10)
+    searched: list[NDArray[np.int64]] = []
+
+    def search(embeddings: Tensor, person_id: NDArray[np.int64], queries: NDArray[np.int64], *rest: Any) -> Any:
+        searched.append(queries)
+        return hardest_triplets(embeddings, person_id, queries, *rest)
+
+    monkeypatch.setattr(mining, "hardest_triplets", search)
+    triplets, hardness = mine(embeddings, person_id, 1024, 25, np.random.default_rng(0), 0.1)
+    assert len(np.concatenate(searched)) == 2000 == len(np.unique(np.concatenate(searched)))
+    queries, count = np.unique(triplets[:, 0], return_counts=True)
+    assert queries.tolist() == list(range(20))
+    assert count.max() - count.min() <= 1
+    assert triplets.shape == (1024, 3) and (hardness > -0.1).all()
+
+
+def test_positives_of_other_cameras_are_all_that_a_loop_allows() -> None:
+    generator = np.random.default_rng(2)
+    embeddings, person_id = pool(2, 14, 4)
+    camera_id = generator.integers(1, 3, 14)
+    allowed = {
+        (int(a), int(b))
+        for a, b in product(range(14), repeat=2)
+        if person_id[a] == person_id[b] and camera_id[a] != camera_id[b]
+    }
+    queries = np.unique([a for a, _ in allowed])
+    assert 0 < len(queries) < len(able_queries(person_id)), "the case is empty"
+    _, _, values = hardest_triplets(embeddings, person_id, queries, 3, camera_id)
+    for row, query in enumerate(queries.tolist()):
+        oracle = [v for (p, _), v in all_triplets(embeddings, person_id, query).items() if (query, p) in allowed]
+        finite = values[row][torch.isfinite(values[row])]
+        np.testing.assert_allclose(finite, sorted(oracle)[::-1][:3], atol=1e-6)
+    for draw in (
+        lambda: mine(embeddings, person_id, 600, 99, np.random.default_rng(0), None, camera_id),
+        lambda: random_triplets(embeddings, person_id, 600, np.random.default_rng(0), camera_id),
+    ):
+        assert {(q, p) for q, p, _ in draw()[0].tolist()} == allowed
+
+
+@given(st.integers(0, 2**32), st.integers(4, 14), st.integers(2, 4))
+@settings(max_examples=50, deadline=None)
+def test_random_triplets_are_any_of_a_query_equally_often(seed: int, images: int, people: int) -> None:
+    embeddings, person_id = pool(seed, images, people)
+    able = able_queries(person_id)
+    if not able:
+        return
+    triplets, values = random_triplets(embeddings, person_id, 300 * len(able), np.random.default_rng(seed))
+    assert np.unique(triplets[:, 0], return_counts=True)[1].tolist() == [300] * len(able)
+    oracle = all_triplets(embeddings, person_id, able[0])
+    mine_, hardness = triplets[triplets[:, 0] == able[0]], values[triplets[:, 0] == able[0]]
+    for (_, positive, negative), value in zip(mine_.tolist(), hardness.tolist(), strict=True):
+        assert value == pytest.approx(oracle[positive, negative], abs=1e-5)
+    positives, count = np.unique(mine_[:, 1], return_counts=True)
+    assert set(positives) <= {p for p, _ in oracle}
+    assert count.max() - count.min() <= 6 * 300**0.5
+
+
+def test_random_triplets_compare_no_others() -> None:
+    """Of 200,000 images a similarity matrix would take 160 GB."""
+    embeddings, person_id = torch.zeros(200_000, 2), np.arange(200_000) // 2
+    triplets, _ = random_triplets(embeddings, person_id, 64, np.random.default_rng(0))
+    assert (person_id[triplets[:, 0]] == person_id[triplets[:, 1]]).all() and (triplets[:, 0] != triplets[:, 1]).all()
+    assert (person_id[triplets[:, 0]] != person_id[triplets[:, 2]]).all()
+
+
+def test_a_pool_of_tracklets_has_a_frame_of_each_before_a_second() -> None:
+    tracklet_id = np.repeat(np.arange(1, 9), np.arange(1, 9))  # of 1 to 8 frames
+    person_id, frames = tracklet_id // 3, np.zeros(36)
+    for seed in range(200):
+        drawn = draw_pool(person_id, 8, "tracklets", np.random.default_rng(seed), tracklet_id)
+        assert tracklet_id[drawn].tolist() == list(range(1, 9))
+        frames[drawn] += 1
+        drawn = draw_pool(person_id, 12, "tracklets", np.random.default_rng(seed), tracklet_id)
+        assert set(np.bincount(tracklet_id[drawn])[2:]) <= {1, 2}
+    assert frames[28:].min() > 5 and frames[28:].max() < 50  # the last has 8: 25 of 200 each
+    alone = draw_pool(np.arange(9), 5, "tracklets", np.random.default_rng(0), np.zeros(9, np.int64))
+    assert alone.tolist() == draw_pool(np.arange(9), 5, "images", np.random.default_rng(0)).tolist()
 
 
 def test_a_pool_is_of_images_or_of_whole_identities() -> None:

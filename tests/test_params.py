@@ -14,6 +14,7 @@ from reid_done_right.artifacts import InputError
 from reid_done_right.params import Params, load
 from reid_done_right.params.datasets import RENDERED
 from reid_done_right.params.training import Train
+from reid_done_right.plan import plan
 from reid_done_right.stages.dataset import WRITERS
 from tiny import MISSING, PARAMS, changed
 
@@ -211,6 +212,32 @@ def test_broken_json_on_standard_input_is_a_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.stdin", io.StringIO("{"))
     with pytest.raises(InputError, match=r"^params: not valid YAML: "):
         load(Path("-"))
+
+
+# --- variants of the classification stage
+
+
+def test_a_variant_may_start_from_another_classification() -> None:
+    params = Params.model_validate(changed({"variants/deep/pretrain": {"passes": 3.0, "flip": False}}))
+    default, deep = (params.classification(params.variant(name)) for name in ("default", "deep"))
+    assert default == params.pretrain and params.classification(params.variant("raw")) is None
+    expected = params.pretrain.model_dump(exclude={"updates"}) | {"passes": 3.0, "flip": False}
+    assert deep is not None and deep.model_dump() == expected | {"updates": None}
+    assert list(plan(params)["pretrain"]) == [
+        f"{job}-seed{seed}" for job in ("market-shallow", "market-deep", "duke-shallow") for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pasess": 3.0}, "variants.deep.pretrain.pasess: unknown key; did you mean 'passes'?"),
+        ({"passes": 3.0, "updates": 5}, "variants.deep.pretrain: give either updates: NUMBER or passes: NUMBER"),
+        ("yes", "variants.deep.pretrain: Input should be a valid boolean, not 'yes'"),
+    ],
+)
+def test_another_classification_that_makes_no_sense_is_told(given: Any, message: str, tmp_path: Path) -> None:
+    assert mistake(tmp_path, {"variants/deep/pretrain": given}) == message
 
 
 @pytest.mark.parametrize("name", RENDERED)

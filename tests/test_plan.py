@@ -96,6 +96,13 @@ def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
     }
 
 
+def test_a_report_that_shows_no_queries_needs_no_pictures_of_them() -> None:
+    jobs = jobs_of({"report/shown": MISSING})
+    assert not jobs["illustrate"] and not jobs["retrieve"]
+    figures = jobs["publish"]["page"].inputs["figures"]
+    assert figures and set(figures) <= {path for job in jobs["draw"].values() for path in job.outputs.values()}
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_every_path_of_a_job_is_written_by_another_job(path: Path) -> None:
     jobs = plan(load(path))

@@ -376,6 +376,14 @@ def test_times_are_scaled_by_arithmetic_images_and_updates() -> None:
     assert [work[group].jobs for group in ("dataset", "train", "tabulate")] == [1, 4, 1]
 
 
+@pytest.mark.usefixtures("steady")
+def test_passes_are_as_long_as_the_dataset() -> None:
+    params = own()
+    passes = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"updates": None, "passes": 3.0})})
+    work = [{work.group: work.seconds for work in survey(each).work}["pretrain"] for each in (params, passes)]
+    assert work[0] is not None and work[1] == pytest.approx(work[0] * 6 / 2)  # 3 passes over 8 images, 4 at a time
+
+
 def printed(found: Survey) -> str:
     console = Console(record=True, width=100, file=StringIO())
     show(found, console)
@@ -387,10 +395,13 @@ def test_the_page_says_it_all(photos: Path) -> None:
     found = survey(own())
     page = printed(found)
     assert found.ready and "Ready to run." in page
+    (noise,) = found.findings["training"]
+    assert noise.told.endswith("weighted by the learning rate: 2.0 % (deep, default)")
     for text in (
         "Experiment tiny",
         "photos: train 8 of 2 persons",
         "learned by the run",
+        "cut-out",
         "free in",
         "not estimated",
         "by the probe",

@@ -1,16 +1,25 @@
 """Grad-CAM against finite differences on a toy network in float64, and what the figures draw of it."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import render, whole
 from reid_done_right.models.build import build
+from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
-from reid_done_right.models.saliency import embed_maps, grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.models.saliency import cells, embed_maps, grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.params.training import Pretrain
 from reid_done_right.reporting.figures import house_style, image
+from reid_done_right.reporting.heat import enlarge
 from reid_done_right.reporting.pictures import RIGHT, WRONG, List_, figure4, gallery, overlay
 from reid_done_right.stages.illustrate import DPI
+from reid_done_right.training.classification import train_classifier
+from tiny import PARAMS
 
 
 @pytest.fixture(params=["max", "average"])
@@ -61,9 +70,70 @@ def test_the_embeddings_are_the_networks_own(network, images):
         torch.testing.assert_close(maps_and_embeddings(network, images)[1], network(images))
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """A network that has learned to tell people apart by the colour of their upper half, and images of them."""
+    set_up(1)
+    generator = np.random.default_rng(0)
+    colours, people = generator.integers(0, 256, (6, 3)), np.repeat(np.arange(6), 6)
+    pictures = generator.integers(96, 160, (36, 64, 32, 3))
+    pictures[:, 8:32, 8:24] = (pictures[:, 8:32, 8:24] + 3 * colours[people][:, None, None]) // 4
+    images = Pixels.of(list(pictures.astype(np.uint8)), torch.device("cpu"))
+    torch.manual_seed(0)
+    made = Embedder(build({"block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "last_stride": 1}), 8, "max")
+    crops = {"crop_height": 64, "crop_width": 32, "crop_area": 0.8, "flip": False}
+    settings = Pretrain.model_validate(PARAMS["pretrain"] | {"updates": 100, "batch": 18} | crops)
+    log = train_classifier(made.backbone, images, people, settings, 0, lambda *_: None)
+    assert np.mean([row["accuracy"] for row in log[-5:]]) > 0.7, "nothing was learned"
+    shown, _ = render(images, np.arange(4), whole(images.sizes[:4], 64))
+    return made.double().eval(), shown.double()
+
+
+def looked_at(network, images) -> np.ndarray:
+    """Return how much each cell (h, w) changes with each pixel (H, W), all colours, by finite differences."""
+    step, found = 1e-5, []
+    with torch.no_grad():
+        for shifts in (step * torch.eye(images.numel(), dtype=images.dtype)).split(512):
+            shifts = shifts.view(-1, *images.shape[1:])
+            up, down = (network.backbone(images + sign * shifts)[0].sum(1) for sign in (1, -1))
+            found.append((up - down).abs())
+    changes = torch.cat(found).view(3, *images.shape[2:], *up.shape[1:]).sum(0)
+    return changes.permute(2, 3, 0, 1).numpy()
+
+
+def test_cells_are_where_a_trained_network_looks_and_as_wide(trained):
+    network, images = trained
+    images = images[:1]
+    found = cells(network, images)
+    assert (np.diff(found.rows) > 3).all() and (np.diff(found.columns) > 1).all()
+    seen = looked_at(network, images)
+    for axis, centres, reach in ((0, found.rows, found.reach[0]), (1, found.columns, found.reach[1])):
+        lines = seen.sum(3 - axis)
+        lines, places = lines / lines.sum(2, keepdims=True), np.arange(lines.shape[2])
+        expected = lines @ places
+        assert centres == pytest.approx(expected.mean(1 - axis), abs=0.1)
+        deviation = ((lines * (places - expected[..., None]) ** 2).sum(2) ** 0.5).mean()
+        assert reach == pytest.approx(deviation, rel=0.01)
+    for row, column in product(range(4), range(2)):
+        heat = np.zeros((4, 2), np.float32)
+        heat[row, column] = 1
+        drawn = enlarge(heat, (found.rows, found.columns), found.reach, (64, 32), (64, 32))
+        assert np.unravel_index(drawn.argmax(), drawn.shape) == pytest.approx(
+            (found.rows[row], found.columns[column]), abs=1
+        )
+
+
+def test_cells_of_maps_that_see_nothing_are_in_the_middle(network, images):
+    for parameter in network.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
+    found = cells(network, images)
+    assert found.rows.tolist() == pytest.approx([31.5] * 4) and found.columns.tolist() == pytest.approx([15.5] * 2)
+
+
 def test_dimensions_by_hand():
     left, right = torch.tensor([[0.1, -0.8, 0.5]]), torch.tensor([[0.9, -0.2, -0.4]])
     assert strongest(left, 2).tolist() == [[1, 2]]
+    assert strongest(left, 2, "value").tolist() == [[2, 0]]
     assert shared(left, right, 3).tolist() == [[1, 0, 2]]  # 0.16, 0.09, -0.20
 
 

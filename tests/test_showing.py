@@ -29,12 +29,12 @@ def test_the_most_seen_person_comes_first_one_image_a_camera():
 
 
 def test_cells_are_drawn_where_they_look():
-    """Cell i of a map with stride 16 looks at pixel 16 i: the peak of cell (1, 0) of a 64 x 32 image is at (16, 0)."""
-    heat = np.zeros((4, 2), np.float32)
+    heat, looks = np.zeros((4, 2), np.float32), (np.array([12.0, 24, 30, 50]), np.array([10.0, 20]))
     heat[1, 0] = 1
-    large = enlarge(heat, (64, 32), (64, 32))
+    large = enlarge(heat, looks, (9.0, 4.0), (64, 32), (64, 32))
     assert large.shape == (64, 32)
-    assert np.unravel_index(large.argmax(), large.shape) == (16, 0)
-    assert large[24, 0] == pytest.approx(0.5) and large[16, 8] == pytest.approx(0.5)
-    doubled = enlarge(heat, (64, 32), (128, 64))
-    assert doubled[32:34, 0].mean() == pytest.approx(large[16, 0], abs=0.05)
+    assert np.argwhere(large == 1).tolist() == [[24, 10]] and large.max() == 1
+    assert large[18, 10] == 0.5 and large[27, 10] == pytest.approx(0.5) and large[24, 15] == 0.5
+    assert large[24, 6] == 0.5 and large[24, :3].tolist() == [0, 0, 0]  # beyond the outermost cell
+    doubled = enlarge(heat, looks, (9.0, 4.0), (64, 32), (128, 64))
+    assert doubled[48:50, 20:22].mean() == pytest.approx(large[24, 10], abs=0.1)

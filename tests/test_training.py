@@ -11,17 +11,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from conftest import ROOT
 from reid_done_right.images.pixels import Pixels
+from reid_done_right.images.transforms import augmented
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
+from reid_done_right.params import load
 from reid_done_right.params.training import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.losses import triplet_loss
 from reid_done_right.training.mining import mine
 from reid_done_right.training.ranking import collapsed, train_ranking
-from reid_done_right.training.schedules import classification_rate, cutout_largest, halving, warm_up
+from reid_done_right.training.schedules import (
+    classification_rate,
+    cutout_largest,
+    halving,
+    noise_share,
+    ranking_rate,
+    warm_up,
+)
 from reid_done_right.training.watching import watching
 from tiny import PARAMS
 
@@ -128,9 +138,55 @@ def test_the_classification_rate_falls_by_two_orders(decay: str, rates: list[flo
 
 def test_the_noise_grows_from_nothing() -> None:
     assert [cutout_largest(update, 8, 0.5) for update in (0, 4, 8)] == [0, 0.25, 0.5]
+    assert [cutout_largest(update, 8, 0.5, 0.5) for update in (0, 2, 4, 7)] == [0, 0.25, 0.5, 0.5]
+    assert [cutout_largest(update, 8, 0.5, 0.0) for update in (0, 7)] == [0.5, 0.5]
+
+
+def test_the_share_of_noise_is_that_of_drawn_cutouts_weighted_by_the_rate() -> None:
+    settings = ranking(
+        updates=40, halve_every=5, cutout=0.8, cutout_least=0.25, cutout_growth=0.3, warm_up=0.1, learning_rate=0.1
+    )
+    covered, rates = [], []
+    for update in range(40):
+        largest = cutout_largest(update, 40, 0.8, 0.3)
+        views = augmented(np.full((400, 2), 1000), 1000, False, 0, largest, 0.25, 0, update, np.arange(400))
+        covered.append(views.cutout[..., 2:].prod(-1).sum() / 400 / 1e6)
+        rates.append(0.1 * 0.5 ** (update / 5) * min(1, (update + 1) / 4))
+    assert noise_share(settings) == pytest.approx(np.average(covered, weights=rates), rel=0.02)
+
+
+def test_the_papers_noise_grows_while_half_of_the_rate_is_spent() -> None:
+    """The argument for its growth: growing to the end, the noise comes when nothing is learned any more."""
+    train = load(ROOT / "experiments/paper/params.yaml").train
+    rates = [ranking_rate(update, train) for update in range(train.updates)]
+    growing = int(train.cutout_growth * train.updates)
+    assert sum(rates[:growing]) / sum(rates) == pytest.approx(0.5, abs=0.02)
+    assert noise_share(train) == pytest.approx(0.0896, abs=1e-3)
+    assert noise_share(train.model_copy(update={"cutout_growth": 1.0})) == pytest.approx(0.0084, abs=1e-3)
 
 
 # --- the classification loop
+
+
+def test_the_linear_layer_may_learn_at_another_rate_and_without_a_bias(images: Pixels) -> None:
+    """After one update from one point, each parameter has moved by its rate times its gradient."""
+    moved = []
+    for factor in (1.0, 10.0):
+        made = embedder()
+        before = deepcopy(made.state_dict())
+        train_ranking(made, images, PEOPLE, ranking(updates=1, refresh=1, head_rate=factor, margin=0.5), 0, ignore)
+        moved.append({name: value - before[name] for name, value in made.state_dict().items()})
+    assert moved[0]["fc.weight"].norm() > 0 and moved[0]["backbone.conv1.weight"].norm() > 0
+    torch.testing.assert_close(moved[1]["fc.weight"], 10 * moved[0]["fc.weight"], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved[1]["backbone.conv1.weight"], moved[0]["backbone.conv1.weight"])
+    assert Embedder(backbone(), 8, "max", bias=False).fc.bias is None
+
+
+def test_a_pass_is_as_many_batches_as_hold_the_images(images: Pixels) -> None:
+    settings = pretraining(passes=2.5, batch=8, updates=None)
+    assert settings.length(30) == 10 == len(train_classifier(backbone(), images, PEOPLE, settings, 0, ignore))
+    with pytest.raises(ValueError, match="give either updates: NUMBER or passes: NUMBER"):
+        pretraining(passes=2.5)
 
 
 def test_classification_learns_colours(images: Pixels) -> None:

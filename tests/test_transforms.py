@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import ks_2samp
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms import RandomResizedCrop
 
 from conftest import needs
 from reid_done_right.images import transforms
@@ -97,7 +99,7 @@ def windows(draw: Any) -> tuple[Tensor, Views]:
     corner = rng.integers(0, [height, width] - sides + 1)
     size = rng.integers(1, draw(st.integers(2, 120)), (3, 2))
     views = Views(
-        np.hstack([corner, sides]), size, rng.random(3) < 0.5, np.zeros((3, 4), np.int64), np.zeros(3, np.uint64)
+        np.hstack([corner, sides]), size, rng.random(3) < 0.5, np.zeros((3, 1, 4), np.int64), np.zeros(3, np.uint64)
     )
     return images, views
 
@@ -218,7 +220,7 @@ def test_normalisation_is_imagenets() -> None:
         ({"window": [[0, 0, 33, 16]]}, "window 0 of 33 x 16 at 0, 0 leaves its 32 x 16 pixels"),
         ({"window": [[-1, 0, 5, 5]]}, "window 0 of 5 x 5 at -1, 0 leaves"),
         ({"window": [[0, 0, 0, 5]]}, "window 0 of 0 x 5"),
-        ({"cutout": [[5, 9, 3, 8]]}, "cutout 0 of 3 x 8 at 5, 9 leaves its 32 x 16 pixels"),
+        ({"cutout": [[[5, 9, 3, 8]]]}, "cutout 0 of 3 x 8 at 5, 9 leaves its 32 x 16 pixels"),
         ({"size": [[32, 0]]}, "side below one pixel"),
     ],
 )
@@ -268,7 +270,7 @@ def test_noise_stays_within_its_fraction_of_each_side(seed: int, cutout: float, 
     views = augmented(images.sizes, max(height, width), False, 0, cutout, 0.0, seed, 1, at)
     rows, columns = np.nonzero((grey(images, views)[0] != original).any(2))
     if len(rows):
-        top, left, h, w = views.cutout[0]
+        top, left, h, w = views.cutout[0, 0]
         assert top <= rows.min() and rows.max() < top + h and h <= cutout * height
         assert left <= columns.min() and columns.max() < left + w and w <= cutout * width
     assert np.array_equal(images.batch(at)[0].permute(1, 2, 0), original)  # kept for the next updates
@@ -277,7 +279,7 @@ def test_noise_stays_within_its_fraction_of_each_side(seed: int, cutout: float, 
 def test_noise_fills_its_rectangle_and_nothing_else() -> None:
     images = Pixels.of([np.full((40, 30, 3), 77, np.uint8)] * 2, CPU)
     views = replace(
-        whole(images.sizes, 40), cutout=np.array([[5, 10, 20, 12], [0, 0, 0, 9]]), key=np.array([1, 2], np.uint64)
+        whole(images.sizes, 40), cutout=np.array([[[5, 10, 20, 12]], [[0, 0, 0, 9]]]), key=np.array([1, 2], np.uint64)
     )
     noisy, clean = grey(images, views)
     assert (clean == 77).all()
@@ -289,7 +291,7 @@ def test_noise_fills_its_rectangle_and_nothing_else() -> None:
 
 
 def test_noise_uses_the_whole_of_its_limit() -> None:
-    height, width = many(400, cutout=0.5).cutout[:, 2:].T
+    height, width = many(400, cutout=0.5).cutout[:, 0, 2:].T
     assert 45 < height.max() <= 50
     assert 22 < width.max() <= 25
     assert abs(height.mean() - 25) < 2.5  # uniform sides
@@ -297,7 +299,7 @@ def test_noise_uses_the_whole_of_its_limit() -> None:
 
 
 def test_noise_may_lie_anywhere() -> None:
-    top, left, height, width = many(400, cutout=0.5).cutout.T
+    top, left, height, width = many(400, cutout=0.5).cutout[:, 0].T
     assert top.min() == left.min() == 0
     assert (top + height).max() == 100
     assert (left + width).max() == 50
@@ -340,7 +342,67 @@ def test_what_an_image_gets_depends_on_seed_update_and_image_alone() -> None:
     assert len({str(drawn(*words)) for words in ((1, 2, [5]), (2, 2, [5]), (1, 3, [5]), (1, 2, [6]))}) == 4
 
 
+def test_copies_of_an_image_are_augmented_independently_and_the_first_as_if_alone() -> None:
+    image, copy = np.array([5, 5, 8, 5]), np.array([0, 1, 0, 2])
+    views = augmented(PLAIN[[0] * 4], 64, True, 0.7, 0.5, 0.0, 1, 2, image, copy=copy)
+    alone = augmented(PLAIN[[0] * 2], 64, True, 0.7, 0.5, 0.0, 1, 2, np.array([5, 8]))
+    assert np.array_equal(views.cutout[[0, 2]], alone.cutout) and np.array_equal(views.key[[0, 2]], alone.key)
+    assert len({str(views.window[k]) + str(views.cutout[k]) for k in range(4)}) == 4
+    assert len(set(views.key.tolist())) == 4
+
+
+def test_regions_are_independent_and_cover_together_what_one_covers() -> None:
+    sizes, image = np.full((2000, 2), 1000), np.arange(2000)
+    one = augmented(sizes, 1000, False, 0, 0.4, 0.5, 0, 1, image).cutout
+    three = augmented(sizes, 1000, False, 0, 0.4, 0.5, 0, 1, image, regions=3).cutout
+    assert three.shape == (2000, 3, 4)
+    covered = [cutout[..., 2:].prod(-1).sum(1).mean() / 1e6 for cutout in (one, three)]
+    assert covered == pytest.approx([0.3**2, 0.3**2], rel=0.02)
+    correlated = np.corrcoef(three.reshape(2000, 12).T) - np.eye(12)
+    between = [correlated[4 * a : 4 * a + 4, 4 * b : 4 * b + 4] for a in range(3) for b in range(a)]
+    assert np.abs(between).max() < 0.1
+
+
+def test_every_region_is_filled_with_noise() -> None:
+    images = Pixels.of([np.full((200, 100, 3), 99, np.uint8)], CPU)
+    views = augmented(images.sizes, 200, False, 0, 0.5, 0.5, 0, 1, np.array([0]), regions=4)
+    noisy = (grey(images, views)[0] != 99).any(2)
+    inside = np.zeros((200, 100), bool)
+    for top, left, height, width in views.cutout[0]:
+        inside[top : top + height, left : left + width] = True
+    assert not noisy[~inside].any() and noisy[inside].mean() > 0.99
+
+
 # --- crops of the classification stage
+
+
+@pytest.mark.parametrize(("size", "area"), [((128, 64), 0.08), ((60, 80), 0.5), ((100, 10), 0.3), ((10, 100), 0.3)])
+def test_crops_by_pixels_are_distributed_as_torchvisions(size: tuple[int, int], area: float) -> None:
+    count = 4000
+    ours = random_crops(np.tile(size, (count, 1)), (224, 224), area, False, 0, 0, np.arange(count), "pixels").window
+    torch.manual_seed(0)
+    image = torch.empty(3, *size)
+    theirs = np.array(
+        [RandomResizedCrop.get_params(image, [area, 1.0], [3 / 4, 4 / 3]) for _ in range(count)], np.int64
+    )
+    assert len(np.unique(ours, axis=0)) > (1 if size in ((128, 64), (60, 80)) else 0)
+    measures = {
+        "area": lambda window: window[:, 2] * window[:, 3],
+        "aspect": lambda window: window[:, 2] / window[:, 3],
+        "top": lambda window: window[:, 0],
+        "left": lambda window: window[:, 1],
+        "bottom": lambda window: window[:, 0] + window[:, 2],
+        "right": lambda window: window[:, 1] + window[:, 3],
+    }
+    for name, measure in measures.items():
+        assert ks_2samp(measure(ours), measure(theirs)).pvalue > 1e-3, name
+
+
+def test_crops_by_pixels_are_hardly_distorted_by_a_square() -> None:
+    sizes = np.tile([128, 64], (5000, 1))
+    for aspect, median in (("pixels", 1.05), ("image", 2.0)):
+        window = random_crops(sizes, (224, 224), 0.08, False, 0, 0, np.arange(5000), aspect).window
+        assert np.median(window[:, 2] / window[:, 3]) == pytest.approx(median, rel=0.05)
 
 
 def cropped(images: Pixels, size: tuple[int, int], area: float, flip: bool, seed: int = 0) -> NDArray[np.float64]:
@@ -385,5 +447,5 @@ def test_a_gpu_renders_the_same_grey_levels() -> None:
 
 def test_noise_has_at_least_its_least_share() -> None:
     sizes = np.full((400, 2), 100)
-    sides = augmented(sizes, 100, False, 0, 0.4, 0.5, 0, 1, np.arange(400)).cutout[:, 2:]
+    sides = augmented(sizes, 100, False, 0, 0.4, 0.5, 0, 1, np.arange(400)).cutout[:, 0, 2:]
     assert sides.min() in (20, 21) and sides.max() in (39, 40)

@@ -28,11 +28,11 @@ initialise:
   objects: {world: 9, classes: 3, per_class: 2, side: 32, crop: 24, updates: 2, batch: 4, learning_rate: 0.1}
 pretrain:
   {updates: 2, batch: 4, learning_rate: 0.1, final_learning_rate: 0.001, decay: linear, warm_up: 0.0, momentum: 0.9,
-   weight_decay: 0.0, pooling: max, crop_height: 32, crop_width: 16, crop_area: 0.5, flip: true}
+   weight_decay: 0.0, pooling: max, crop_height: 32, crop_width: 16, crop_area: 0.5, crop_aspect: image, flip: true}
 train:
   {backbone: shallow, pretrain: true, pooling: max, embedding: 8, largest_side: 32, margin: 0.1, updates: 4, batch: 2, at_once: 6,
    reduction: mean, learning_rate: 0.01, halve_every: 2, warm_up: 0.0, momentum: 0.9, weight_decay: 0.0, pool: 6,
-   hardest: 5, refresh: 2, flip: false, crop: 0.0, cutout: 0.5}
+   hardest: 5, refresh: 2, flip: false, crop: 0.0, views: shared, cutout: 0.5, cutout_growth: 1.0}
 variants:
   default: {}
   flip: {flip: true}

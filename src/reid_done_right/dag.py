@@ -138,7 +138,7 @@ def _compared(parameters: Parameters) -> Iterable[str]:
 
 def _figures(parameters: Parameters) -> Iterable[str]:
     """Return the pictures that the page shows, of those that are drawn."""
-    for name in ("illustrate", "draw"):
+    for name in ("illustrate", "draw") if parameters.get("shown") else ("draw",):
         for file, write in STAGES[name].writes.items():
             if is_written(write, parameters) and (file.endswith(".svg") or file == "contact_sheet.png"):
                 yield file

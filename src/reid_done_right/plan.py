@@ -139,9 +139,9 @@ def _add_run(planned: _Plan, dataset: str, variant: str, seed: int) -> None:
     initial = {"backbone": params.backbones[backbone].described(), **_first_weights(params, backbone)}
     planned.add("initialise", backbone, initial | threads("initialise"))
     start = f"initialise/{backbone}"
-    if train.pretrain:
-        classifier = f"{dataset}-{backbone}-seed{seed}"
-        settings = {"pretrain": params.pretrain.model_dump(), "seed": seed, **threads("pretrain")}
+    if (pretrain := params.classification(train)) is not None:
+        classifier = f"{dataset}-{backbone if pretrain == params.pretrain else variant}-seed{seed}"
+        settings = {"pretrain": pretrain.model_dump(), "seed": seed, **threads("pretrain")}
         planned.add("pretrain", classifier, settings, dataset=dataset, backbone=backbone)
         start = f"pretrain/{classifier}"
     settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed, **threads("train")}
@@ -211,6 +211,7 @@ def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
         planned.add("retrieve", run, settings, dataset=name)
         if not planned.jobs["illustrate"]:
             settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
+            settings |= {"activations": shown.activations}
             settings |= {**_rule(params, name), **planned.threads("illustrate")}
             planned.add("illustrate", run, settings, dataset=name)
         variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}

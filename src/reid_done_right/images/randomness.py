@@ -1,7 +1,7 @@
 """Random numbers as a pure function of what they are for: (seed, update, image, ...) instead of a generator's state.
 
-What an image gets does not depend on where it is in a batch, on what else is drawn, or on how many workers draw, and an
-image drawn twice in one update is augmented once. Integers only, so every device gives the same bits.
+What an image gets does not depend on where it is in a batch, on what else is drawn, or on how many workers draw.
+Integers only, so every device gives the same bits.
 
 Sources of the constants: `_mix64` and `_GAMMA64` are SplitMix64's (Steele, Lea and Flood, "Fast splittable pseudorandom
 number generators", OOPSLA 2014; Vigna's splitmix64.c), `_mix32` is the 32-bit finaliser of Austin Appleby's MurmurHash3

@@ -33,6 +33,11 @@ CHUNK = {"cpu": 2**22, "cuda": 2**25}
 
 _FLIP, _SCALE, _ASPECT, _TOP, _LEFT, _CUTOUT_HEIGHT, _CUTOUT_WIDTH, _CUTOUT_TOP, _CUTOUT_LEFT, _PIXELS = range(10)
 _DRAWS = np.arange(_PIXELS)[:, None]  # (k, 1): a row of draws each for (B,) images
+_MORE = _PIXELS + 1
+"""Of draws beyond those: tries of a crop, further regions of a cut-out."""
+TRIES, LEAST_ASPECT, LARGEST_ASPECT = 10, 3 / 4, 4 / 3
+"""Of a crop whose aspect, width / height, is in pixels: how often it is drawn until it fits, its bounds."""
+_CROPS = np.arange(2 * TRIES)[:, None] + _MORE
 
 
 class Images(Protocol):
@@ -53,8 +58,8 @@ class Views:
     window    (B, 4) int64 top, left, height, width in the stored image
     size      (B, 2) int64 height, width that the window is scaled to
     mirrored  (B,) bool, left and right exchanged
-    cutout    (B, 4) int64 top, left, height, width in the scaled image; height or width 0 = none
-    key       (B,) uint64 of its pixels
+    cutout    (B, R, 4) int64 top, left, height, width of R regions in the scaled image; height or width 0 = none
+    key       (B,) uint64 of their pixels
     """
 
     window: NDArray[np.int64]
@@ -86,7 +91,7 @@ def whole(sizes: NDArray[np.int64], largest_side: int) -> Views:
         np.hstack([nothing, sizes]),
         resized(sizes, largest_side),
         flat.astype(np.bool_),
-        np.hstack([nothing, nothing]),
+        np.zeros((len(sizes), 1, 4), np.int64),
         flat.astype(np.uint64),
     )
 
@@ -101,6 +106,8 @@ def augmented(
     seed: int,
     update: int,
     image: NDArray[np.int64],
+    regions: int = 1,
+    copy: NDArray[np.int64] | int = 0,
 ) -> Views:
     """Augment training images of the ranking stage, `image` (B,) of `sizes` (B, 2), at `update`.
 
@@ -108,19 +115,27 @@ def augmented(
     crop            smallest side of a random window, as a fraction of the image's sides, scaled back; 0 = no crop
     cutout_largest  largest side of the cut-out, a rectangle of noise, as a fraction of the image's sides; 0 = none
     cutout_least    its smallest side, as a fraction of the largest
+    regions         R, rectangles an image, each independent. Their sides are divided by the root of R, so that together
+                    they cover as much as one would, apart from overlaps
+    copy            (B,) number of the image's view, below 2^32: each is augmented independently
     Each side of the cut-out is drawn uniformly, its pixels are independent uniform noise (section 3.2).
     """
-    draw = uniform(seed, update, image, _DRAWS)
+    moment = update + np.asarray(copy, np.int64) * 2**32
+    draw = uniform(seed, moment, image, _DRAWS)
     shown = whole(sizes, largest_side)
     window = shown.window
     if crop:
         scale = crop + (1 - crop) * draw[_SCALE]
         window = _placed(np.maximum(1, (sizes * scale[:, None]).astype(np.int64)), sizes, draw[_TOP], draw[_LEFT])
-    sides = np.stack([draw[_CUTOUT_HEIGHT], draw[_CUTOUT_WIDTH]], 1)
-    sides = (cutout_least + (1 - cutout_least) * sides) * cutout_largest
-    cutout = _placed((shown.size * sides).astype(np.int64), shown.size, draw[_CUTOUT_TOP], draw[_CUTOUT_LEFT])
+    cutouts = []
+    for region in range(regions):
+        four = draw[_CUTOUT_HEIGHT : _CUTOUT_LEFT + 1]
+        if region:
+            four = uniform(seed, moment, image, np.arange(4)[:, None] + _MORE + 4 * (region - 1))
+        sides = (cutout_least + (1 - cutout_least) * four[:2].T) * (cutout_largest / regions**0.5)
+        cutouts.append(_placed((shown.size * sides).astype(np.int64), shown.size, four[2], four[3]))
     mirrored = (draw[_FLIP] < 0.5) & flip
-    return Views(window, shown.size, mirrored, cutout, bits(seed, update, image, _PIXELS))
+    return Views(window, shown.size, mirrored, np.stack(cutouts, 1), bits(seed, moment, image, _PIXELS))
 
 
 def random_crops(
@@ -131,25 +146,51 @@ def random_crops(
     seed: int,
     update: int,
     image: NDArray[np.int64],
+    aspect: str = "image",
 ) -> Views:
     """Show a window of random area and aspect of each image, `image` (B,) of `sizes` (B, 2), scaled to `size`.
 
-    "Random-sized crops" of the classification stage (section 4.1): an area in [smallest_area, 1] of the image is drawn,
-    then one side stretched and the other shrunk by exp(+-0.3), each cut at the image's own; mirrored half of the time
-    if `flip`.
+    "Random-sized crops" of the classification stage (section 4.1): an area in [smallest_area, 1] of the image is drawn;
+    mirrored half of the time if `flip`.
+    aspect  pixels: width / height from 3/4 to 4/3, its logarithm uniform, as the RandomResizedCrop of torchvision;
+            image: one of the image's sides stretched and the other shrunk by exp(+-0.3), each cut at the image's own
     """
     draw = uniform(seed, update, image, _DRAWS)
-    area, aspect = smallest_area + (1 - smallest_area) * draw[_SCALE], np.exp(0.6 * draw[_ASPECT] - 0.3)
-    sides = sizes * np.sqrt(area)[:, None] * np.stack([aspect, 1 / aspect], 1)
-    window = np.minimum(sizes, np.maximum([8, 6], sides.astype(np.int64)))
-    nothing = np.zeros((len(sizes), 4), np.int64)
+    if aspect == "pixels":
+        window = _by_pixels(sizes, smallest_area, draw, uniform(seed, update, image, _CROPS))
+    else:
+        area, stretch = smallest_area + (1 - smallest_area) * draw[_SCALE], np.exp(0.6 * draw[_ASPECT] - 0.3)
+        sides = sizes * np.sqrt(area)[:, None] * np.stack([stretch, 1 / stretch], 1)
+        part = np.minimum(sizes, np.maximum([8, 6], sides.astype(np.int64)))
+        window = _placed(part, sizes, draw[_TOP], draw[_LEFT])
     return Views(
-        _placed(window, sizes, draw[_TOP], draw[_LEFT]),
+        window,
         np.tile(np.array(size, np.int64), (len(sizes), 1)),
         (draw[_FLIP] < 0.5) & flip,
-        nothing,
+        np.zeros((len(sizes), 1, 4), np.int64),
         np.zeros(len(sizes), np.uint64),
     )
+
+
+def _by_pixels(
+    sizes: NDArray[np.int64], smallest_area: float, draw: NDArray[np.float64], tries: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Place a window of random area and aspect, in pixels, in images of `sizes` (B, 2): (B, 4).
+
+    Of as many tries (2 * TRIES, B), for area and aspect, the first that fits; where none does, the largest window in
+    the middle whose aspect is within the bounds.
+    """
+    area = sizes.prod(1) * (smallest_area + (1 - smallest_area) * tries[:TRIES])
+    low, high = np.log([LEAST_ASPECT, LARGEST_ASPECT])
+    aspect = np.exp(low + (high - low) * tries[TRIES:])
+    sides = np.rint(np.sqrt(np.stack([area / aspect, area * aspect], 2))).astype(np.int64)  # (TRIES, B, 2)
+    fits = ((sides > 0) & (sides <= sizes)).all(2)
+    drawn = np.take_along_axis(sides, fits.argmax(0)[None, :, None], 0)[0]
+    bounded = np.rint(np.stack([sizes[:, 1] / LEAST_ASPECT, sizes[:, 0] * LARGEST_ASPECT], 1)).astype(np.int64)
+    middle = np.maximum(1, np.minimum(sizes, bounded))
+    some = fits.any(0)
+    placed = _placed(np.where(some[:, None], drawn, middle), sizes, draw[_TOP], draw[_LEFT])
+    return np.where(some[:, None], placed, np.hstack([(sizes - middle) // 2, middle]))
 
 
 def _placed(
@@ -186,7 +227,9 @@ def _check(sizes: NDArray[np.int64], views: Views) -> None:
     """Raise ValueError unless every view lies in its image and every cut-out in its view."""
     if len(views) != len(sizes) or len(sizes) == 0:
         raise ValueError(f"{len(views)} views of {len(sizes)} images; expected one of each, and one at least")
-    for what, parts, bounds, least in (("window", views.window, sizes, 1), ("cutout", views.cutout, views.size, 0)):
+    regions = views.cutout.transpose(1, 0, 2)
+    checked = [("window", views.window, sizes, 1), *(("cutout", region, views.size, 0) for region in regions)]
+    for what, parts, bounds, least in checked:
         corner, sides = parts[:, :2], parts[:, 2:]
         bad = ((corner < 0) | (sides < least) | (corner + sides > bounds)).any(1)
         if bad.any():
@@ -267,16 +310,19 @@ def _grey(sums: Tensor, unit: Tensor) -> Tensor:
 
 
 def fill_cutouts(grey: Tensor, views: Views) -> None:
-    """Fill each view's cut-out with noise, on its grey levels, uint8 (B, 3, H, W) channels last, in place."""
-    count = views.cutout[:, 2:].prod(1)
+    """Fill each view's cut-outs with noise, on its grey levels, uint8 (B, 3, H, W) channels last, in place."""
+    regions = views.cutout.shape[1]
+    cutout = views.cutout.reshape(-1, 4)
+    count = cutout[:, 2:].prod(1)
     total = int(count.sum())
-    described = np.column_stack([np.arange(len(views)), count.cumsum() - count, views.cutout, views.key.view(np.int64)])
+    of_image = np.column_stack([np.arange(len(views)), views.key.view(np.int64)]).repeat(regions, 0)
+    described = np.column_stack([of_image, count.cumsum() - count, cutout])
     of_pixel = (
         torch.from_numpy(described)
         .to(grey.device)
         .repeat_interleave(torch.from_numpy(count).to(grey.device), 0, output_size=total)
     )
-    image, first, top, left, _, width, key = of_pixel.unbind(1)
+    image, key, first, top, left, _, width = of_pixel.unbind(1)
     position = torch.arange(total, device=grey.device) - first
     row, column = top + position // width, left + position % width
     grey.permute(0, 2, 3, 1)[image, row, column] = noise(key, row, column)

@@ -35,13 +35,14 @@ class Embedder(nn.Module):
 
     embedding  D, outputs of the fully-connected layer; 0 = no such layer, D = the backbone's channels
     pooling    max, average or gem
+    bias       whether the fully-connected layer has one
     """
 
-    def __init__(self, backbone: Backbone, embedding: int, pooling: str) -> None:
+    def __init__(self, backbone: Backbone, embedding: int, pooling: str, bias: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
         self.pool = Pool(pooling)
-        self.fc = Linear(backbone.channels, embedding) if embedding else nn.Identity()
+        self.fc = Linear(backbone.channels, embedding, bias) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
         self.execution = "eager"
 
@@ -90,6 +91,7 @@ class EmbedderAbout(BackboneAbout):
     pooling: Literal["max", "average", "gem"]
     largest_side: Annotated[int, Field(ge=16, le=2**14)]
     collapsed: bool = False
+    bias: bool = True
 
 
 AGAIN = "give weights that `reid initialise`, pretrain or train wrote"
@@ -107,7 +109,9 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
     if "embedding" not in weights.about:
         raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
     about = validated(EmbedderAbout, weights.about, what, AGAIN)
-    return _loaded(lambda: Embedder(build(about.backbone.described()), about.embedding, about.pooling), weights, what)
+    return _loaded(
+        lambda: Embedder(build(about.backbone.described()), about.embedding, about.pooling, about.bias), weights, what
+    )
 
 
 def _loaded(make: Callable[[], Network], weights: Weights, what: str) -> Network:

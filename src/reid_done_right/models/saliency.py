@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,9 +45,48 @@ def grad_cam(network: Embedder, images: Tensor, dimensions: Tensor, accumulate: 
     return torch.stack(found, dim=1).detach()
 
 
-def strongest(embeddings: Tensor, count: int) -> Tensor:
-    """Give the (B, count) dimensions of greatest absolute value of embeddings (B, D), strongest first."""
-    return embeddings.abs().argsort(dim=1, descending=True, stable=True)[:, :count]
+@dataclass(frozen=True)
+class Cells:
+    """Where the cells of the last maps look, in pixels of the image: those of row i at rows[i], of column j alike.
+
+    rows, columns  (h,), (w,) ascending centres; cells that look at one place share it
+    reach          standard deviations of what a cell looks at, down and across; the mean over cells
+    """
+
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    reach: tuple[float, float]
+
+
+def cells(network: Embedder, images: Tensor) -> Cells:
+    """Measure where the cells of the last maps look in normalised images (B, 3, H, W) of one size.
+
+    By the gradient of each cell with respect to the pixels: centre and deviation of its absolute values, over all
+    images. Near a border this is not where kernels, strides and padding would put it, as there is nothing to see beside
+    the image.
+    """
+    network.eval()
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        maps, _ = network.backbone(images)
+    found = []
+    for cell in maps.sum((0, 1)).flatten():
+        (gradient,) = torch.autograd.grad(cell, images, retain_graph=True)
+        for axis in (2, 3):
+            weights = gradient.abs().double().sum((0, 1, 5 - axis)) + 1e-12  # what sees nothing: in the middle
+            place = torch.arange(len(weights), dtype=torch.float64, device=weights.device)
+            centre = (weights * place).sum() / weights.sum()
+            found.append(torch.stack([centre, ((weights * (place - centre) ** 2).sum() / weights.sum()).sqrt()]))
+    seen = torch.stack(found).cpu().numpy().reshape(*maps.shape[2:], 2, 2)  # by axis: centre and deviation
+    down, across = seen[..., 1].mean((0, 1)).tolist()
+    rows, columns = seen[:, :, 0, 0].mean(1), seen[:, :, 1, 0].mean(0)
+    return Cells(np.maximum.accumulate(rows), np.maximum.accumulate(columns), (down, across))
+
+
+def strongest(embeddings: Tensor, count: int, by: str = "absolute") -> Tensor:
+    """Give the (B, count) dimensions of greatest value, or absolute value, of embeddings (B, D), strongest first."""
+    strengths = embeddings.abs() if by == "absolute" else embeddings
+    return strengths.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def shared(left: Tensor, right: Tensor, count: int) -> Tensor:

@@ -69,14 +69,27 @@ class Params(Section):
         """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
         return Train.model_validate(self.train.model_dump() | self.variants[name])
 
+    def classification(self, variant: Train) -> Pretrain | None:
+        """Return the classification stage that a variant starts from: the default with its differences; None if none.
+
+        Raises ValidationError for differences that make no sense.
+        """
+        if variant.pretrain is False:
+            return None
+        differing = variant.pretrain if isinstance(variant.pretrain, dict) else {}
+        default = self.pretrain.model_dump()
+        if not differing.keys().isdisjoint({"updates", "passes"}):
+            del default["updates"], default["passes"]
+        return Pretrain.model_validate(default | differing)
+
     def _large_enough(self, key: str, variant: Train) -> None:
         """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
         family = self.backbones[variant.backbone].family
         if family is None:
             return
         sides = {f"{key}.largest_side": variant.largest_side}
-        if variant.pretrain:
-            sides |= {f"pretrain.{side}": getattr(self.pretrain, side) for side in ("crop_height", "crop_width")}
+        if (pretrain := self.classification(variant)) is not None:
+            sides |= {f"pretrain.{side}": getattr(pretrain, side) for side in ("crop_height", "crop_width")}
         if self.initialise.objects is not None:
             sides["initialise.objects.crop"] = self.initialise.objects.crop
         for side, pixels in sides.items():
@@ -107,6 +120,10 @@ class Params(Section):
                 variant = self.variant(name)
             except ValidationError as error:
                 raise ValueError("; ".join(lines_of(error, f"variants.{name}", Train))) from None
+            try:
+                self.classification(variant)
+            except ValidationError as error:
+                raise ValueError("; ".join(lines_of(error, f"variants.{name}.pretrain", Pretrain))) from None
             check_known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
@@ -129,6 +146,7 @@ class Params(Section):
         for table in ("table1", "table2", "table3", "table4"):
             for row in getattr(self.report, table):
                 check_known(f"report.{table}.variant", [row.variant], self.variants)
+        check_known("report.readings", self.report.readings, self.variants)
         return self
 
     def _check_shown(self, shown: Shown) -> None:

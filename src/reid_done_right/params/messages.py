@@ -70,8 +70,8 @@ def _shown(value: Any) -> str:
 
 
 def _is_branch(part: str | int) -> bool:
-    """Tell pydantic's names of a union's branches, such as list[str], from keys."""
-    return isinstance(part, str) and "[" in part and part != "[key]"
+    """Tell pydantic's names of a union's branches, such as list[str] or bool, from keys."""
+    return isinstance(part, str) and ("[" in part or part == "bool") and part != "[key]"
 
 
 def _fields(model: type[BaseModel], location: list[Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Sections of the report: rows of its tables, what it shows, what it says of itself."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -40,6 +40,10 @@ class Shown(Section):
     images: bool = Field(
         description="Embeds thumbnails of people in the page. Check that the dataset's licence allows it."
     )
+    activations: Literal["value", "absolute"] = Field(
+        default="value",
+        description="The strongest activations of Figures 1 and 6: the greatest values, or absolute values.",
+    )
     queries: Positive = Field(
         description="Queries per dataset, evenly spaced from the lowest average precision to the highest."
     )
@@ -67,3 +71,7 @@ class Report(Section):
         default=[], description="Rows of Table 3: pooling, backbone, classification before ranking."
     )
     table4: list[TableRow] = Field(default=[], description="Rows of Table 4: the state of the art.")
+    readings: dict[Name, str] = Field(
+        default={},
+        description="Variants that read the paper otherwise, and how, in words: a table of what each changes.",
+    )

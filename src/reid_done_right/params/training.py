@@ -1,17 +1,23 @@
 """Sections of the two stages of training: classification, then ranking."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from reid_done_right.params.section import Fraction, Name, Natural, Positive, Rate, Section
+from reid_done_right.params.section import Fraction, Key, Name, Natural, Positive, Rate, Section
 
 
 class Pretrain(Section):
     """Classification of the training identities (section 4.1 of the paper)."""
 
-    updates: Positive = Field(
-        description="SGD updates. Not stated in the paper; 6,000 are about 60 epochs of Market-1501."
+    updates: Positive | None = Field(
+        default=None,
+        description="SGD updates, unless `passes` says how many. Not stated in the paper; 6,000 are 59 passes over "
+        "Market-1501, and 1.5 over MARS.",
+    )
+    passes: Rate | None = Field(
+        default=None, description="Length in passes over the training images instead of in `updates`, rounded up."
     )
     batch: Positive = Field(description="Images per update (section 4.1: 128).")
     learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.01).")
@@ -34,10 +40,25 @@ class Pretrain(Section):
         description="Smallest area of a crop, as a fraction of the image. Not stated in the paper; 0.08 is the usual "
         "value.",
     )
-    flip: bool = Field(description="Mirrors half of the crops.")
+    crop_aspect: Literal["pixels", "image"] = Field(
+        default="pixels",
+        description="Aspect of a crop: width / height from 3/4 to 4/3 in pixels, as torchvision draws them, or up to "
+        "exp(±0.6) times that of the image. Not stated in the paper.",
+    )
+    flip: bool = Field(description="Mirrors half of the crops. The paper names crops only.")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         default="float32", description="Arithmetic of matrix products and convolutions; tf32 needs a GPU."
     )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.updates is None) == (self.passes is None):
+            raise ValueError("give either updates: NUMBER or passes: NUMBER")
+        return self
+
+    def length(self, images: int) -> int:
+        """Return the number of updates over so many training images."""
+        return self.updates or math.ceil((self.passes or 0) * images / self.batch)
 
 
 class RankingStage(Section):
@@ -94,7 +115,13 @@ class RankingStage(Section):
         description="Scale and bias of batch norm: frozen, or trained (`affine`). Its statistics are always frozen, "
         "as there is no batch when images go one at a time.",
     )
-    learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.001), also of the linear layer.")
+    bias: bool = Field(default=True, description="Whether the linear layer has a bias.")
+    learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.001).")
+    head_rate: Rate = Field(
+        default=1.0,
+        description="Learning rate of the linear layer, which starts from random values, as a multiple of that of the "
+        "backbone. The paper states one rate.",
+    )
     halve_every: Positive = Field(description="Updates after which the rate has halved (section 4.1: 512).")
     decay: Literal["continuous", "steps"] = Field(
         default="continuous",
@@ -113,10 +140,20 @@ class RankingStage(Section):
     pool: Annotated[int, Field(ge=3)] = Field(
         description="N, the random images in which triplets are mined (section 4.1: 5,000)."
     )
-    pool_of: Literal["images", "identities"] = Field(
+    pool_of: Literal["images", "identities", "tracklets"] = Field(
         default="images",
-        description="Whether the pool is drawn image by image, or identity by identity, which suits datasets with "
-        "two or three images per person.",
+        description="Whether the pool is drawn image by image; identity by identity, which suits datasets with two or "
+        "three images per person; or one random frame of each tracklet, then another, which suits MARS.",
+    )
+    mining: Literal["hardest", "random"] = Field(
+        default="hardest",
+        description="Which triplets of a query are drawn: one of the `hardest`, or any positive with any negative, "
+        "whatever their loss.",
+    )
+    positives: Literal["any", "other-camera"] = Field(
+        default="any",
+        description="Positives of a query: all images of its person, or those of other cameras only, as the tests "
+        "count them. The paper mentions no cameras.",
     )
     hardest: Positive = Field(
         description="Triplets of a query with the largest loss, among which one is drawn (section 3.2: 25)."
@@ -132,14 +169,28 @@ class RankingStage(Section):
         description="Smallest side of the random window, as a fraction of the image; 0 disables cropping (Table 1; "
         "the paper states no size).",
     )
+    views: Literal["independent", "shared"] = Field(
+        default="independent",
+        description="Augmentation of an image that occurs more than once in a batch: each time another, as three "
+        "streams draw them (Figure 2), or the same, which embeds it once.",
+    )
     cutout: Fraction = Field(
-        description="Largest side of the noise rectangle at the end of training, as a fraction of the image; 0 "
-        'disables cut-out. The limit grows linearly from 0 (section 3.2, "progressively"; the paper '
-        "states no size).",
+        description="Largest side of the noise rectangle, as a fraction of the image; 0 disables cut-out. The limit "
+        'grows linearly from 0 (section 3.2, "progressively"; the paper states no size).',
+    )
+    cutout_growth: Fraction = Field(
+        default=0.125,
+        description="Fraction of the updates over which that limit grows; 0: none, the noise is of its full size from "
+        "the start. Not stated in the paper.",
+    )
+    cutout_regions: Positive = Field(
+        default=1,
+        description="Noise rectangles per image. Their sides are divided by the square root of their number, so that "
+        "together they cover what one would.",
     )
     cutout_least: Fraction = Field(
         default=0.5,
-        description="Smallest side of the noise rectangle, as a fraction of the largest (`cutout` at the end).",
+        description="Smallest side of the noise rectangle, as a fraction of the largest at that update.",
     )
 
 
@@ -147,7 +198,7 @@ class Train(RankingStage):
     """A variant: what the ranking stage starts from, and how it goes on."""
 
     backbone: Name = Field(description="Backbone to train: a key of `backbones`.")
-    pretrain: bool = Field(
+    pretrain: dict[Key, Any] | bool = Field(
         description="Whether ranking starts from the backbone that was trained to classify identities (Table 3c), or "
-        "from its initial weights.",
+        "from its initial weights; or the keys of section `pretrain` that differ for this variant.",
     )

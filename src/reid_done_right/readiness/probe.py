@@ -171,7 +171,9 @@ def _classify(
 ) -> float:
     """Give the seconds of an update of the classification stage."""
     crops = {"crop_height": size[0], "crop_width": size[1]}
-    settings = pretrain.model_copy(update={"updates": times, "batch": count, "learning_rate": 1e-6, **crops})
+    settings = pretrain.model_copy(
+        update={"updates": times, "passes": None, "batch": count, "learning_rate": 1e-6, **crops}
+    )
     stamps = [time.perf_counter()]
     label = np.arange(count) % 4
     train_classifier(
@@ -198,7 +200,16 @@ def _rank(
                 images,
                 np.arange(count).reshape(-1, 3),
                 lambda rows: augmented(
-                    images.sizes[rows], max(size), train.flip, train.crop, train.cutout, train.cutout_least, 0, 0, rows
+                    images.sizes[rows],
+                    max(size),
+                    train.flip,
+                    train.crop,
+                    train.cutout,
+                    train.cutout_least,
+                    0,
+                    0,
+                    rows,
+                    train.cutout_regions,
                 ),
                 margin=2.0,  # similarities differ by less
                 scale=3 / count,

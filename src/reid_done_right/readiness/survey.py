@@ -16,6 +16,7 @@ from reid_done_right.artifacts import Index, InputError
 from reid_done_right.dag import STAGES
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.params import Params
+from reid_done_right.params.training import Pretrain
 from reid_done_right.plan import Jobs, plan
 from reid_done_right.readiness.checks import FAILING, Check
 from reid_done_right.readiness.datasets import Depth, examine, needed
@@ -107,7 +108,10 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Surve
         "weights": examine_weights(jobs),
         "machine": [_disk(params, jobs, finished, tested), _gpu(params, jobs)],
     }
-    work, probed = _work(params, jobs, finished, tested, probe)
+    if noise := _noise(params, jobs):
+        findings["training"] = [noise]
+    trained = {name: _trained(params, name, index) for name, index in indexes.items()}
+    work, probed = _work(params, jobs, finished, tested, trained, probe)
     return Survey(params.experiment, findings, work, probed)
 
 
@@ -126,6 +130,27 @@ def _tested(params: Params, name: str, index: Index | None) -> int | None:
     if dataset.source.render is None and "gallery" in published:
         return published["gallery"] + published.get("query", 0)
     return None
+
+
+def _trained(params: Params, name: str, index: Index | None) -> int | None:
+    """Return the number of training images: counted, or published; None if unknown."""
+    dataset = params.datasets[name]
+    if index is not None:
+        return len(index.train)
+    return None if dataset.source.render is not None else COUNTS.get(dataset.format, {}).get("train")
+
+
+def _noise(params: Params, jobs: Mapping[str, Jobs]) -> Check | None:
+    """Say how much of an image the cut-out covers while the network learns; None if no variant has a cut-out."""
+    from reid_done_right.training.schedules import noise_share
+
+    shares: dict[str, list[str]] = {}
+    for name in sorted({job.places["variant"] for job in jobs["train"].values()}):
+        if (variant := params.variant(name)).cutout:
+            shares.setdefault(f"{100 * noise_share(variant):.1f} %", []).append(name)
+    told = "; ".join(f"{share} ({', '.join(names)})" for share, names in shares.items())
+    why = "noise covers of an image, on average, weighted by the learning rate"
+    return Check("cut-out", "ready", f"{why}: {told}") if shares else None
 
 
 def _embedded(jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], group: str, job: str) -> int | None:
@@ -190,6 +215,7 @@ def _work(
     jobs: Mapping[str, Jobs],
     finished: Mapping[str, set[str]],
     tested: Mapping[str, int | None],
+    trained: Mapping[str, int | None],
     probe: bool,
 ) -> tuple[list[Work], dict[str, float] | None]:
     """Estimate what is left: networks by a probe, scaled by their arithmetic, the rest by what it took before."""
@@ -205,7 +231,7 @@ def _work(
         seconds: float | None = 0.0
         source = ""
         if speed is not None and group in NETWORKS:
-            each = [_seconds(params, jobs, tested, speed, group, job) for job in left[group]]
+            each = [_seconds(params, jobs, tested, trained, speed, group, job) for job in left[group]]
             seconds = None if None in each else sum(one for one in each if one is not None)
             source = "" if seconds is None else "probe"
         elif left[group]:
@@ -217,7 +243,13 @@ def _work(
 
 
 def _seconds(
-    params: Params, jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], speed: Any, group: str, job: str
+    params: Params,
+    jobs: Mapping[str, Jobs],
+    tested: Mapping[str, int | None],
+    trained: Mapping[str, int | None],
+    speed: Any,
+    group: str,
+    job: str,
 ) -> float | None:
     """Estimate a job that runs a network: the seconds of its images, by the arithmetic of its network at its size."""
     from reid_done_right.readiness.probe import arithmetic, sides
@@ -225,8 +257,13 @@ def _seconds(
     base, crop = params.train, (params.pretrain.crop_height, params.pretrain.crop_width)
     if group == "pretrain":
         layers = params.backbones[jobs[group][job].places["backbone"]]
-        share = arithmetic(layers, *crop) / arithmetic(params.backbones[base.backbone], *crop)
-        return float(params.pretrain.updates * params.pretrain.batch * speed.classify * share)
+        pretrain = Pretrain.model_validate(jobs[group][job].parameters["pretrain"])
+        own = arithmetic(layers, pretrain.crop_height, pretrain.crop_width)
+        share = own / arithmetic(params.backbones[base.backbone], *crop)
+        there = trained.get(jobs[group][job].places["dataset"])
+        if there is None and pretrain.updates is None:
+            return None
+        return float(pretrain.length(there or 0) * pretrain.batch * speed.classify * share)
     if group == "initialise":
         objects = params.initialise.objects
         if objects is None:

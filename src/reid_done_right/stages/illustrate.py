@@ -5,13 +5,14 @@ The settings (as YAML):
     experiment: embedded      # named in the subtitles
     synthetic: true           # say that it is rendered
     format: market1501        # of the dataset; with protocol: {...} if it is one's own
+    activations: value        # which dimensions are the strongest; or absolute
     threads: 1
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,14 @@ from reid_done_right.images.pixels import ahead
 from reid_done_right.images.transforms import render, whole
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embedder_of
-from reid_done_right.models.saliency import grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.models.saliency import Cells, cells, grad_cam, maps_and_embeddings, shared, strongest
 from reid_done_right.reporting.figures import house_style, image
 from reid_done_right.reporting.heat import enlarge
 from reid_done_right.reporting.pictures import List_, Row, figure4, gallery
 from reid_done_right.reporting.showing import extremes, most_seen, spread
 
-LISTS, PAIRS, PEOPLE, SHOTS, DIMENSIONS, ATTENTION = 4, 6, 3, 6, 5, 50
-"""Ranked lists of each kind, pairs, people, images of each; dimensions of Figures 1 and 5, and of Figure 6."""
+LISTS, PAIRS, PEOPLE, SHOTS, DIMENSIONS, ATTENTION = 4, 6, 3, 6, 5, 50 / 2048
+"""Ranked lists of each kind, pairs, people, images of each; dimensions of Figures 1 and 5, their share in Figure 6."""
 DPI = 100  # of the PNG: the pictures in it have fewer pixels
 
 
@@ -51,7 +52,7 @@ def illustrate(
     rows = read_index(index)
     weights = read_weights(embedder)
     network = embedder_of(weights, str(embedder)).to(device).eval()
-    seen = Seen(rows, network, weights.about["largest_side"], device)
+    seen = Seen(rows, network, weights.about["largest_side"], device, settings["activations"])
     scored = pd.read_parquet(queries)
     headline = scored["protocol"].iloc[0]
     scored = scored[(scored["protocol"] == headline) & (scored["rerank"] == "none")].sort_values("query")
@@ -83,14 +84,16 @@ def illustrate(
         [int(gallery_rows[i]) for i in members]
         for members in most_seen(rows.person_id[gallery_rows], rows.camera_id[gallery_rows], PEOPLE, SHOTS)
     ]
+    maps = seen.about_maps(int(rows.query[0]))
+    strength = "greatest absolute values" if settings["activations"] == "absolute" else "greatest values"
     with house_style():
         figures = {
             "figure1": gallery(
                 seen.dimensions([int(rows.query[query]) for query in chosen(best=True)]),
                 2,
                 "Figure 1. Dimensions of the embedding respond to regions",
-                f"{where}; the queries of Figure 4's best lists and their {DIMENSIONS} strongest dimensions, by number "
-                "(Grad-CAM, bright where strong)",
+                f"{where}; the queries of Figure 4's best lists and their {DIMENSIONS} dimensions of {strength}, by "
+                f"number (Grad-CAM, bright where strong). {maps}",
             ),
             "figure4": figure4(
                 [
@@ -105,13 +108,14 @@ def illustrate(
                 seen.matches(pairs),
                 2,
                 f"Figure 5. Matching regions: the {DIMENSIONS} dimensions that contribute most to a similarity",
-                f"{where}; queries whose first place is right, evenly from the highest AP to the lowest",
+                f"{where}; queries whose first place is right, evenly from the highest AP to the lowest. {maps}",
             ),
             "figure6": gallery(
                 seen.attention(people),
                 1,
                 "Figure 6. Implicit attention",
-                f"{where}; Grad-CAM of the {ATTENTION} strongest dimensions together; people whom most cameras saw",
+                f"{where}; Grad-CAM of the {seen.many} of {network.dimension} dimensions of {strength} together; "
+                f"people whom most cameras saw. {maps}",
             ),
         }
         files = {
@@ -131,6 +135,30 @@ class Seen:
     network: Embedder
     largest_side: int
     device: torch.device
+    activations: str
+    measured: dict[tuple[int, int], Cells] = field(default_factory=dict)
+
+    @property
+    def many(self) -> int:
+        """The number of dimensions whose attention is shown together."""
+        return max(1, round(ATTENTION * self.network.dimension))
+
+    def _cells(self, image: Tensor) -> Cells:
+        """Give where the cells of an image look: as measured on the first of its size, which others hardly change."""
+        size = (image.shape[2], image.shape[3])
+        if size not in self.measured:
+            self.measured[size] = cells(self.network, image)
+        return self.measured[size]
+
+    def about_maps(self, row: int) -> str:
+        """Say what maps of an image can show: how many cells there are, and how far each looks."""
+        _, image = self._prepared(row)
+        of, (height, width) = self._cells(image), image.shape[2:]
+        down, across = (round(2 * reach) for reach in of.reach)
+        return (
+            f"Each of the {len(of.rows)} × {len(of.columns)} cells of a map is drawn at the centre of what it sees, "
+            f"about {down} × {across} of {height} × {width} pixels; nothing smaller is told apart"
+        )
 
     def _prepared(self, row: int) -> tuple[NDArray[np.uint8], Tensor]:
         """Give an image as it is, and resized and normalised for the network (1, 3, H, W)."""
@@ -142,7 +170,9 @@ class Seen:
         self, picture: NDArray[np.uint8], image: Tensor, dimensions: Tensor, accumulate: bool = False
     ) -> list[NDArray[np.float32]]:
         heat = grad_cam(self.network, image, dimensions, accumulate)[0].float().cpu().numpy()
-        return [enlarge(each, (image.shape[2], image.shape[3]), picture.shape[:2]) for each in heat]
+        of = self._cells(image)
+        size = (image.shape[2], image.shape[3])
+        return [enlarge(each, (of.rows, of.columns), of.reach, size, picture.shape[:2]) for each in heat]
 
     def _embedding(self, image: Tensor) -> Tensor:
         with torch.no_grad():
@@ -153,7 +183,7 @@ class Seen:
         found: list[Row] = []
         for row in rows:
             picture, image = self._prepared(row)
-            which = strongest(self._embedding(image), DIMENSIONS)
+            which = strongest(self._embedding(image), DIMENSIONS, self.activations)
             found.append(("", self._beside(picture, image, which)))
         return found
 
@@ -179,7 +209,7 @@ class Seen:
             pictures: list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]] = []
             for row in rows:
                 picture, image = self._prepared(row)
-                which = strongest(self._embedding(image), ATTENTION)
+                which = strongest(self._embedding(image), self.many, self.activations)
                 pictures.append((picture, None, f"camera {self.index.camera_id[row]}"))
                 pictures.append((picture, self._heat(picture, image, which, accumulate=True)[0], ""))
             found.append((f"person {self.index.person_id[rows[0]]}", pictures))

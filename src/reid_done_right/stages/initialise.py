@@ -59,8 +59,9 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
         crop_height=objects.crop,
         crop_width=objects.crop,
         crop_area=0.4,
+        crop_aspect="image",
         flip=True,
     )
-    with watching("initialise", out.stem, schedule.updates) as watch:
+    with watching("initialise", out.stem, objects.updates) as watch:
         train_classifier(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
     write_weights(out, Weights(backbone.state_dict(), {**about, "numerics": computed_on(device.type)}))

@@ -34,7 +34,8 @@ def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Pa
         images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     checkpoints = Checkpoints(out.with_name("checkpoint.safetensors"))
     people = rows.person_id[rows.train]
-    with naming_images(rows), checkpoints.catching(), watching("pretrain", out.stem, chosen.updates) as watch:
+    updates = chosen.length(len(people))
+    with naming_images(rows), checkpoints.catching(), watching("pretrain", out.stem, updates) as watch:
         history = train_classifier(backbone, images, people, chosen, settings["seed"], watch, checkpoints)
     write_log(log, history)
     computed = weakest(initial.about.get("numerics"), computed_on(device.type, chosen.precision))

@@ -21,6 +21,7 @@ The settings (as YAML); captions, headers, columns of the tables are the paper's
       - {group: a) pooling strategy, variant: default, label: max, paper: max}
     table4:                         # one row a re-ranking, below all that the paper prints
       - {variant: default, label: Default, paper: Ours}
+    readings: {other: "loss: sum"}  # what variants change, in words: a table of README.md and report.json, if any
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from reid_done_right.reporting.comparisons import Queries, check_queries
 from reid_done_right.reporting.latex import sheet_latex
 from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, sheet_html, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper
+from reid_done_right.reporting.readings import what_readings_change
 from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid_done_right.reporting.shapes import TABLES
 from reid_done_right.reporting.tables import fill, lay_out, numbers, others
@@ -71,7 +73,8 @@ def tabulate(
     found = findings(runs, by_query, printed, list(_read_decays(settings, curves, decays)), settings)
     claims = findings_sheet(found, settings)
     beside = others(runs, settings)
-    shown = [sheet for sheet in [*sheets, beside] if sheet.grids]
+    readings = what_readings_change(runs, by_query, settings)
+    shown = [sheet for sheet in [*sheets, readings, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "seeds", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from reid_done_right.numerics import computed_on, weakest
 from reid_done_right.params.training import RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.ranking import collapsed, train_ranking
+from reid_done_right.training.schedules import noise_share
 from reid_done_right.training.watching import naming_images, watching
 from reid_done_right.training.workers import Workers
 
@@ -33,15 +35,21 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
     rows = read_index(index)
     initial = read_weights(weights)
     torch.manual_seed(settings["seed"])
-    embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling)
+    embedder = Embedder(backbone_of(initial, str(weights)), chosen.embedding, chosen.pooling, chosen.bias)
     first = workers.rank == 0
     with tqdm(total=len(rows.train), desc="decode", unit="image", disable=not first) as bar:
         images = Pixels.read(rows, rows.train, device, out.parent, settings["threads"], bar.update)
     checkpoints = Checkpoints(out.with_name("checkpoint.safetensors") if first else None)
-    people = rows.person_id[rows.train]
+    people, cameras, tracklets = (column[rows.train] for column in (rows.person_id, rows.camera_id, rows.tracklet_id))
+    if first and chosen.cutout:
+        tqdm.write(
+            f"cut-out: noise covers {100 * noise_share(chosen):.1f} % of an image, weighted by the rate", sys.stderr
+        )
     watched = watching("train", out.stem, chosen.updates, silent=not first)
     with naming_images(rows), checkpoints.catching(), watched as watch:
-        history = train_ranking(embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers)
+        history = train_ranking(
+            embedder, images, people, chosen, settings["seed"], watch, checkpoints, workers, cameras, tracklets
+        )
     if not first:
         return
     write_log(log, history)
@@ -54,4 +62,6 @@ def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path,
         "collapsed": collapsed(history, chosen.margin),
         "numerics": weakest(initial.about.get("numerics"), computed),
     }
+    if not chosen.bias:
+        about["bias"] = False
     write_weights(out, Weights(embedder.state_dict(), about))

@@ -63,6 +63,7 @@ def train_classifier(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     optimizer = Optimizer(network.parameters(), settings.momentum, settings.weight_decay)
+    updates = settings.length(len(label))
     log: list[dict[str, float]] = []
     order = np.empty(0, np.int64)
 
@@ -72,15 +73,17 @@ def train_classifier(
         generator.bit_generator.state = kept.about["generator"]
         log, order = kept.about["log"], kept.state["order"].numpy()
 
-    for update in range(len(log), settings.updates):
+    for update in range(len(log), updates):
         rate = classification_rate(
-            update, settings.updates, settings.learning_rate, settings.final_learning_rate, settings.decay
-        ) * warm_up(update, settings.warm_up * settings.updates)
+            update, updates, settings.learning_rate, settings.final_learning_rate, settings.decay
+        ) * warm_up(update, settings.warm_up * updates)
         while len(order) < settings.batch:
             order = np.concatenate([order, generator.permutation(len(label))])
         rows, order = order[: settings.batch], order[settings.batch :]
         size = (settings.crop_height, settings.crop_width)
-        views = random_crops(images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows)
+        views = random_crops(
+            images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows, settings.crop_aspect
+        )
         crops, _ = render(images, rows, views)
         wanted = torch.from_numpy(target[rows]).to(device)
         optimizer.zero_grad()
@@ -101,10 +104,10 @@ def train_classifier(
         log.append({"update": update, "loss": loss.item(), "accuracy": accuracy, "learning_rate": rate})
         watch(log[-1], len(rows))
         done = update + 1
-        if checkpoints.due(done, settings.updates, checkpoints.asked_to_stop):
+        if checkpoints.due(done, updates, checkpoints.asked_to_stop):
             state = {f"network.{name}": value for name, value in network.state_dict().items()} | optimizer.velocities()
             about = {"generator": generator.bit_generator.state, "log": log}
             checkpoints.save(done, {**state, "order": torch.from_numpy(order)}, about)
-        if checkpoints.asked_to_stop and done < settings.updates:
+        if checkpoints.asked_to_stop and done < updates:
             checkpoints.stop()
     return log

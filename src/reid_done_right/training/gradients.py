@@ -1,8 +1,11 @@
 """The gradient of a batch of triplets: the paper's accumulation over single images, at the speed of batches.
 
 Section 3.2 passes the images of a batch through the network one by one, so that they keep their shape, and adds up the
-gradients. With frozen batch norm no image knows of another, so the same sum comes from any batches: each distinct image
-once, mixed sizes padded exactly (`reid_done_right.models.padding`), and only images that a triplet with a loss needs.
+gradients. With frozen batch norm no image knows of another, so the same sum comes from any batches: each distinct view
+once, mixed sizes padded exactly (`reid_done_right.models.padding`), and only views that a triplet with a loss needs.
+
+View v of N images shows image v mod N, its copy v div N: triplets of images show each image in one way, as often as it
+occurs; `with_copies` makes a view of its own of each occurrence.
 """
 
 from __future__ import annotations
@@ -20,7 +23,17 @@ from reid_done_right.models.padding import batches
 from reid_done_right.training.losses import triplet_loss
 
 Show = Callable[[NDArray[np.int64]], Views]
-"""Says how the images of some indices (B,) are shown in this update."""
+"""Says how the images of some views (B,) are shown in this update."""
+
+
+def with_copies(triplets: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """Return triplets (T, 3) of indices of so many images as views, the occurrences of an image as copies 0, 1, ..."""
+    flat = triplets.ravel()
+    order = np.argsort(flat, kind="stable")
+    first = np.searchsorted(flat[order], flat[order])
+    copy = np.empty_like(flat)
+    copy[order] = np.arange(len(flat)) - first
+    return (flat + copy * images).reshape(triplets.shape)
 
 
 def add_gradient(
@@ -34,7 +47,7 @@ def add_gradient(
 ) -> Tensor:
     """Add the gradient of `scale` times the sum of Eq. 1 over triplets to the parameters; give the losses (T,).
 
-    triplets  (T, 3) indices of query, positive, negative
+    triplets  (T, 3) views of query, positive, negative
     at_once   images whose activations are in memory together. If the batch has more, all are embedded without
               activations first, and then those again, `at_once` at a time, whose embeddings have a gradient
     Raises torch.OutOfMemoryError, perhaps with part of the gradient added.
@@ -76,7 +89,9 @@ def add_gradient_one_by_one(
     """Do the same as `add_gradient` as the paper words it: triplet by triplet, each image alone."""
     losses = []
     for triplet in triplets:
-        query, positive, negative = (embedder(*render(images, index, show(index))) for index in triplet[:, None])
+        query, positive, negative = (
+            embedder(*render(images, view % len(images.sizes), show(view))) for view in triplet[:, None]
+        )
         loss = triplet_loss(query, positive, negative, margin)
         (loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
@@ -84,8 +99,9 @@ def add_gradient_one_by_one(
 
 
 def _embedded(
-    embedder: Embedder, images: Images, indices: NDArray[np.int64], views: Views, at_once: int
+    embedder: Embedder, images: Images, shown: NDArray[np.int64], views: Views, at_once: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give embeddings of images in batches, with their rows."""
+    """Give embeddings of views in batches, with their rows."""
+    indices = shown % len(images.sizes)
     for rows in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
         yield torch.from_numpy(rows), embedder(*render(images, indices[rows], views[rows]))

@@ -9,11 +9,27 @@ from torch import Tensor, nn
 
 
 class Optimizer(torch.optim.SGD):
-    """PyTorch's SGD over the parameters that train; its learning rate is set at each step."""
+    """PyTorch's SGD over the parameters that train; its learning rate is set at each step.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], momentum: float, weight_decay: float) -> None:
+    faster  parameters whose rate is another, `times` that of the rest
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        momentum: float,
+        weight_decay: float,
+        faster: Iterable[nn.Parameter] = (),
+        times: float = 1.0,
+    ) -> None:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        super().__init__(trained, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+        apart = {id(parameter) for parameter in faster} if times != 1 else set()
+        groups = [
+            {"params": [one for one in trained if (id(one) in apart) is fast], "times": times if fast else 1.0}
+            for fast in (False, True)
+        ]
+        groups = [group for group in groups if group["params"]]
+        super().__init__(groups, lr=0.0, momentum=momentum, weight_decay=weight_decay)
         self.trained = trained
 
     @property
@@ -31,7 +47,8 @@ class Optimizer(torch.optim.SGD):
     def descend(self, rate: float) -> None:
         """Move all parameters at learning rate `rate`; weight decay moves those without a gradient, too."""
         assert self.gradients
-        self.param_groups[0]["lr"] = rate
+        for group in self.param_groups:
+            group["lr"] = rate * group["times"]
         self.step()
 
     def velocities(self) -> dict[str, Tensor]:

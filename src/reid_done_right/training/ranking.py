@@ -17,10 +17,10 @@ from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.params.training import RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import Diverged, Watch
-from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one
-from reid_done_right.training.mining import draw_pool, mean_similarity, mine
+from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one, with_copies
+from reid_done_right.training.mining import draw_pool, mean_similarity, mine, random_triplets
 from reid_done_right.training.optimizer import Optimizer
-from reid_done_right.training.schedules import cutout_largest, halving, warm_up
+from reid_done_right.training.schedules import cutout_largest, ranking_rate
 from reid_done_right.training.workers import Workers
 
 
@@ -47,10 +47,12 @@ def train_ranking(
     watch: Watch,
     checkpoints: Checkpoints | None = None,
     workers: Workers | None = None,
+    camera_id: NDArray[np.int64] | None = None,
+    tracklet_id: NDArray[np.int64] | None = None,
 ) -> list[dict[str, float]]:
     """Train the embedder in place; give the log, a row an update.
 
-    person_id  (N,) of the images
+    person_id  (N,) of the images; camera_id, tracklet_id alike, 0 = none; by default, no image has any
     watch      is called with each row of the log and the number of images of the update
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
     from the hardest of each query. Batch norm's statistics are frozen, so that a batch has the gradient of the
@@ -59,11 +61,18 @@ def train_ranking(
     """
     device, workers, checkpoints = images.device, workers or Workers(), checkpoints or Checkpoints()
     generator = np.random.default_rng((seed, 2))
+    nowhere = np.zeros(len(person_id), np.int64)
+    camera_id, tracklet_id = (
+        nowhere if camera_id is None else camera_id,
+        nowhere if tracklet_id is None else tracklet_id,
+    )
     embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_statistics(embedder, settings.batch_norm)
     embedder.execute(settings.execution)
-    optimizer = Optimizer(embedder.parameters(), settings.momentum, settings.weight_decay)
+    optimizer = Optimizer(
+        embedder.parameters(), settings.momentum, settings.weight_decay, embedder.fc.parameters(), settings.head_rate
+    )
     log: list[dict[str, float]] = []
     mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
     at_once = settings.at_once
@@ -77,14 +86,16 @@ def train_ranking(
 
     for update in range(len(log), settings.updates):
         if update % settings.refresh == 0:
-            mined = _mine(embedder, images, person_id, settings, generator, workers)
-        rate = halving(update, settings.learning_rate, settings.halve_every, settings.decay)
-        rate *= warm_up(update, settings.warm_up * settings.updates)
-        cutout = cutout_largest(update, settings.updates, settings.cutout)
+            pool = draw_pool(person_id, settings.pool, settings.pool_of, generator, tracklet_id)
+            mined = _mine(embedder, images, pool, person_id[pool], camera_id[pool], settings, generator, workers)
+        rate = ranking_rate(update, settings)
+        cutout = cutout_largest(update, settings.updates, settings.cutout, settings.cutout_growth)
         start = update % settings.refresh * settings.batch
         batch = mined.triplets[start : start + settings.batch]
+        viewed = with_copies(batch, len(images.sizes)) if settings.views == "independent" else batch
 
-        def show(rows: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
+        def show(view: NDArray[np.int64], cutout: float = cutout, update: int = update) -> Views:
+            copy, rows = np.divmod(view, len(images.sizes))
             return augmented(
                 images.sizes[rows],
                 settings.largest_side,
@@ -95,9 +106,11 @@ def train_ranking(
                 seed,
                 update,
                 rows,
+                settings.cutout_regions,
+                copy,
             )
 
-        losses, at_once = _add_gradients(embedder, images, batch, show, settings, at_once, optimizer, workers)
+        losses, at_once = _add_gradients(embedder, images, viewed, show, settings, at_once, optimizer, workers)
         norm = optimizer.gradient_norm()
         if not np.isfinite([*losses, norm]).all():
             raise Diverged(f"triplet loss {losses.mean():.4g}, gradient {norm:.4g}", update, batch, checkpoints.where)
@@ -133,13 +146,14 @@ def train_ranking(
 def _mine(
     embedder: Embedder,
     images: Images,
+    pool: NDArray[np.int64],
     person_id: NDArray[np.int64],
+    camera_id: NDArray[np.int64],
     settings: RankingStage,
     generator: np.random.Generator,
     workers: Workers,
 ) -> Mined:
-    """Embed a pool, each worker its share, and draw the triplets of the next updates from it."""
-    pool = draw_pool(person_id, settings.pool, settings.pool_of, generator)
+    """Embed a pool (N,), each worker its share, and draw the triplets of the next updates from it."""
     clean = torch.zeros(len(pool), embedder.dimension, device=images.device)
     share = workers.share(len(pool))
     with precise(settings.precision, images.device):
@@ -147,7 +161,11 @@ def _mine(
     workers.sum([clean])
     wanted = settings.batch * settings.refresh
     margin = settings.margin if settings.satisfied == "redraw" else None
-    triplets, hardness = mine(clean, person_id[pool], wanted, settings.hardest, generator, margin)
+    cameras = camera_id if settings.positives == "other-camera" else None
+    if settings.mining == "random":
+        triplets, hardness = random_triplets(clean, person_id, wanted, generator, cameras)
+    else:
+        triplets, hardness = mine(clean, person_id, wanted, settings.hardest, generator, margin, cameras)
     return Mined(pool[triplets], hardness, mean_similarity(clean))
 
 

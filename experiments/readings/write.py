@@ -1,0 +1,96 @@
+"""Readings around an experiment's default, one at a time:  python experiments/readings/write.py
+
+writes the experiments `readings` (around the paper's) and `readings-embedded` (around the embedded one): on Market-1501
+alone, the default, and a variant for every other value of every parameter of the classification and the ranking stage
+that docs/choices.md names as the setting of an open point.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reid_done_right.params import load
+
+ROOT = Path(__file__).parents[2]
+AROUND = {"readings": ROOT / "experiments/paper/params.yaml", "readings-embedded": ROOT / "params.yaml"}
+
+READINGS: dict[
+    str, dict[str, Any]
+] = {  # parameter -> its readings, in words: those that differ from the default are run
+    "train.reduction": {"loss: mean over the batch": "mean", "loss: sum over the batch": "sum"},
+    "train.batch_norm": {"batch norm: scale and bias frozen": "frozen", "batch norm: scale and bias train": "affine"},
+    "train.bias": {"linear layer: bias": True, "linear layer: no bias": False},
+    "train.head_rate": {"linear layer: the backbone's rate": 1.0, "linear layer: ten times the rate": 10.0},
+    "train.views": {"repeated image: two augmentations": "independent", "repeated image: one": "shared"},
+    "train.decay": {"rate: continuous": "continuous", "rate: in steps": "steps"},
+    "train.warm_up": {"warm-up: none": 0.0, "warm-up: a tenth of the updates": 0.1},
+    "train.pool_of": {"pool: of images": "images", "pool: of identities": "identities"},
+    "train.mining": {"mining: of the hardest": "hardest", "mining: random triplets": "random"},
+    "train.satisfied": {"no loss: drawn again": "redraw", "no loss: kept": "keep"},
+    "train.positives": {"positives: any camera": "any", "positives: other cameras": "other-camera"},
+    "train.cutout": {"cut-out: to 0.25": 0.25, "cut-out: to 0.5": 0.5, "cut-out: to 0.75": 0.75},
+    "train.cutout_least": {"cut-out: sides from 0": 0.0, "cut-out: sides from half": 0.5},
+    "train.cutout_growth": {
+        "cut-out: constant": 0.0,
+        "cut-out: grows for an eighth": 0.125,
+        "cut-out: grows for a half": 0.5,
+        "cut-out: grows to the end": 1.0,
+    },
+    "train.cutout_regions": {"cut-out: one region": 1, "cut-out: three regions": 3},
+    "pretrain.decay": {
+        "classification rate: linear": "linear",
+        "classification rate: exponential": "exponential",
+        "classification rate: two steps": "steps",
+    },
+    "pretrain.pooling": {"classification: average pooling": "average", "classification: max pooling": "max"},
+    "pretrain.crop_aspect": {"crops: aspect in pixels": "pixels", "crops: aspect of the image": "image"},
+    "pretrain.crop_area": {"crops: from 8 %": 0.08, "crops: from 40 %": 0.4},
+    "pretrain.flip": {"classification: no flips": False, "classification: flips": True},
+    "pretrain.passes": {"classification: 20 passes": 20.0, "classification: 60 passes": 60.0},
+}
+HEAD = """\
+# yaml-language-server: $schema=../../workflow/params.schema.json
+# Written by `python experiments/readings/write.py`; do not edit. What it is for: experiments/readings/README.md
+
+"""
+
+
+def variants(default: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the variants of an experiment's parameters that differ in one reading each, and what they are in words."""
+    found: dict[str, Any] = {"default": {}}
+    words: dict[str, str] = {}
+    for parameter, readings in READINGS.items():
+        section, key = parameter.split(".")
+        for number, (word, value) in enumerate(readings.items()):
+            if default[section][key] != value:
+                name = f"{section}-{key}-{number}".replace("_", "-")
+                found[name] = {key: value} if section == "train" else {"pretrain": {key: value}}
+                words[name] = word
+    return found, words
+
+
+def around(experiment: str, source: Path) -> str:
+    """Return the parameters of the readings around an experiment, as YAML."""
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    found, words = variants(load(source).model_dump())
+    content |= {"experiment": experiment, "variants": found}
+    content["datasets"] = {"market": content["datasets"]["market"] | {"variants": "all"}}
+    content["backbones"] = {
+        name: layers for name, layers in content["backbones"].items() if name == content["train"]["backbone"]
+    }
+    content.pop("distract")
+    told = {key: content["report"][key] for key in ("synthetic", "baseline", "allow_missing")}
+    command = f"snakemake --cores all --configfile experiments/{experiment}/params.yaml"
+    content["report"] = {
+        "title": "What each reading of the paper changes",
+        "command": command,
+        **told,
+        "readings": words,
+    }
+    return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+
+
+if __name__ == "__main__":
+    for experiment, source in AROUND.items():
+        (ROOT / f"experiments/{experiment}/params.yaml").write_text(around(experiment, source), encoding="utf-8")

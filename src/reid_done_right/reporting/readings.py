@@ -1,0 +1,59 @@
+"""What each reading of the paper changes: a table with a row for each variant that takes another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reid_done_right.reporting.comparisons import Measure, Queries, compared
+from reid_done_right.reporting.runs import Runs, gather, run_name
+from reid_done_right.reporting.shapes import DATASETS, TABLES
+from reid_done_right.reporting.tables import ABSENT, Grid, Sheet, Text, cell_text, interval_text
+
+
+def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, Any]) -> Sheet:
+    """Lay out mAP of each variant that reads the paper otherwise, and its difference to the baseline with its interval.
+
+    Without grids if the settings name no such variant. Raises InputError naming a planned run without scores, unless
+    `allow_missing`.
+    """
+    caption = "What each reading of the paper changes (mAP)"
+    words: Mapping[str, str] = settings.get("readings", {})
+    if not words:
+        return Sheet("readings", caption, "", ())
+    baseline = settings["baseline"]
+    columns = [column for column in TABLES["table3"].columns if any(_seeds(settings, column.dataset, v) for v in words)]
+    body = []
+    for variant, word in {baseline: "the default", **words}.items():
+        line = [Text(word), Text(variant)]
+        for column in columns:
+            source = f"{column.dataset}/{variant}"
+            seeds = _seeds(settings, column.dataset, variant)
+            if not seeds:
+                line += [Text(ABSENT), Text(ABSENT)]
+                continue
+            of = {"dataset": column.dataset, "protocol": column.protocol, "rerank": "none", "metric": "mAP"}
+            cell = gather(runs, **of, variant=variant, seeds=seeds, allow_missing=settings["allow_missing"])
+            ours, theirs = (Measure(**of, variant=each) for each in (variant, baseline))
+            change = None if variant == baseline else compared(runs, queries, ours, theirs, settings["seeds"])
+            told = ABSENT
+            if change is not None:
+                told = interval_text(
+                    *(100 * end for end in (change.interval.mean, change.interval.low, change.interval.high))
+                )
+            sure = change is not None and change.sure
+            line += [Text(cell_text(cell, len(settings["seeds"])), source=source), Text(told, bold=sure, source=source)]
+        body.append(line)
+    header = ["Reading", "Variant"]
+    for column in columns:
+        header += [DATASETS[column.dataset], "change"]
+    notes = (
+        "mAP in percent; change: to the default, mean over seeds, with its 95 % interval over queries. Bold: the "
+        "interval is without 0, p is below 0.05 and all seeds agree.",
+    )
+    return Sheet("readings", caption, "", [Grid("", header, 2, body)], notes)
+
+
+def _seeds(settings: Mapping[str, Any], dataset: str, variant: str) -> list[int]:
+    """Return the seeds of the planned runs of a variant."""
+    return [seed for seed in settings["seeds"] if run_name(dataset, variant, seed) in settings["runs"]]

@@ -1,0 +1,53 @@
+"""The experiments of readings: as written, one factor at a time, and none of the open points of training left out."""
+
+import re
+from runpy import run_path
+
+import pytest
+
+from conftest import ROOT
+from reid_done_right.params import load
+
+WRITER = run_path(str(ROOT / "experiments/readings/write.py"))
+ROUNDING = {f"train.{key}" for key in ("at_once", "batching", "precision", "execution", "deterministic")}
+STATED = {  # in the paper, or varied by its tables; not readings of what it leaves open
+    *(
+        f"train.{key}"
+        for key in ("batch", "embedding", "margin", "updates", "halve_every", "pool", "hardest", "refresh")
+    ),
+    *(f"train.{key}" for key in ("pooling", "largest_side", "momentum", "weight_decay", "flip", "crop")),
+    *(f"pretrain.{key}" for key in ("final_learning_rate", "crop_height", "crop_width", "precision", "updates")),
+}
+
+
+@pytest.mark.parametrize("experiment", WRITER["AROUND"])
+def test_readings_are_as_written(experiment: str) -> None:
+    committed = (ROOT / f"experiments/{experiment}/params.yaml").read_text(encoding="utf-8")
+    assert committed == WRITER["around"](experiment, WRITER["AROUND"][experiment]), "run experiments/readings/write.py"
+
+
+@pytest.mark.parametrize("experiment", WRITER["AROUND"])
+def test_each_reading_changes_one_key_of_the_default(experiment: str) -> None:
+    params = load(ROOT / f"experiments/{experiment}/params.yaml")
+    assert params.variants_of("market")[0] == "default" and set(params.report.readings) == set(params.variants) - {
+        "default"
+    }
+    default = params.variant("default")
+    first = params.classification(default)
+    assert first is not None
+    for name in params.report.readings:
+        variant = params.variant(name)
+        second = params.classification(variant)
+        assert second is not None
+        ranking = [key for key, value in variant.model_dump().items() if value != default.model_dump()[key]]
+        classification = [key for key, value in second.model_dump().items() if value != first.model_dump()[key]]
+        if ranking == ["pretrain"]:
+            assert len(set(classification) - {"updates"}) == 1, name
+        else:
+            assert len(ranking) == 1 and not classification, name
+
+
+def test_every_open_point_of_training_is_varied() -> None:
+    decisions = (ROOT / "docs/choices.md").read_text(encoding="utf-8").split("\n## Every parameter\n")[0]
+    named = set(re.findall(r"`((?:train|pretrain)\.\w+)`", decisions))
+    assert named - ROUNDING - STATED == set(WRITER["READINGS"])
