@@ -15,15 +15,15 @@ SILENT = {"cuda-toolkit": "NVIDIA Proprietary Software"}  # without metadata or 
 TITLES = {"MIT License": "MIT", "Apache License Version 2.0": "Apache-2.0"}
 HEAD = """# Licences
 
-This project is under the [MIT licence](../LICENSE). It ships no package of others, it asks for them; these are all
-that `requirements.lock` installs on Linux. `make licences` writes this page anew.
+This project is under the [MIT licence](../LICENSE). It depends on other packages but does not include any of them. This
+page lists everything that `requirements.lock` installs on Linux; `make licences` regenerates it.
 
-- MIT, BSD, ISC, Apache, PSF, Zope: free to use and to pass on with their notices.
-- MPL, EPL: as above; changes to their own files stay under the same licence.
-- GPL: of five packages, which DVC or Snakemake asks for. `asyncssh`, `dulwich` and `grandalf` offer another licence to
-  choose, `pygit2` permits linking; in `docutils` it covers files for Emacs only.
-- NVIDIA: free to use, not free software; come with PyTorch for GPUs. Whoever passes on an environment (an image of
-  a container, say) has to read them.
+- MIT, BSD, ISC, Apache, PSF, Zope: free to use and redistribute with their notices.
+- MPL, EPL: as above; changes to their own files must keep the licence.
+- GPL: five packages, required by DVC or Snakemake. `asyncssh`, `dulwich` and `grandalf` offer another licence, and
+  `pygit2` permits linking; in `docutils` it covers only files for Emacs.
+- NVIDIA: free to use, but not free software; they come with PyTorch for GPUs. Read them before you redistribute an
+  environment, such as a container image.
 
 | package | version | licence |
 |---|---|---|
