@@ -53,7 +53,7 @@ def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json"], "q.npz: no such file"),
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--sizes", "1,x"], "--sizes '1,x'"),
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--lambda", "1"], "--lambda belongs to --rerank k-reciprocal"),
-        (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--junk-id", "x"], "--junk-id 'x': expected a whole number or none"),
+        (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--junk-id", "x"], "--junk-id 'x': expected an integer or none"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_writes_nothing(reid: Reid, tmp_path: Path, arguments: list[str], line: str) -> None:

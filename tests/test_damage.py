@@ -281,7 +281,7 @@ def test_the_index_stage_reports_all_and_leaves_out_what_is_allowed(
     index_stage(settings={"format": "market1501", "counts": None, "allow_damaged": bad}, **arguments)
     index = read_index(arguments["out"])
     assert index.left_out == bad and not set(bad) & set(index.path.tolist())
-    assert "market: 2 damaged files left out as allow_damaged says, with 2 of" in capsys.readouterr().err
+    assert "market: 2 damaged files left out according to allow_damaged, with 2 of" in capsys.readouterr().err
 
 
 def test_workers_change_no_byte_of_an_index(tmp_path: Path) -> None:

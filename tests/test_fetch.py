@@ -217,7 +217,7 @@ def test_fetch_lists_all_that_is_missing(reid: Reid, tmp_path: Path) -> None:
     told = reid(tmp_path, *["fetch", "params.yaml", "--offline"])
     assert told.returncode == 1 and told.stdout == ""
     head, *lines = told.stderr.splitlines()
-    assert head == "reid: error: not all is there"
+    assert head == "reid: error: some inputs are missing"
     assert [line.split(": ")[:2] for line in lines] == [
         ["duke", "data/duke"],
         ["shallow", f"{tmp_path}/weights/resnet18-f37072fd.pth"],

@@ -259,7 +259,7 @@ def test_damaged_photos_are_all_named_and_refused_or_left_out(
         embed_photos(photos, model, Path("g.safetensors"), shard=3)
     lines = str(raised.value).splitlines()
     assert lines[0] == (
-        "photos: 2 of 9 photos cannot be embedded; restore them, or leave them out with --allow-damaged, and run the same again:"
+        "photos: 2 of 9 photos cannot be embedded; restore them, or leave them out with --allow-damaged, and run the same command again:"
     )
     assert [line.split(": ")[0].strip() for line in lines[1:]] == ["photos/a/c0/x.jpg", "photos/b/c1/y.png"]
     assert not Path("g.safetensors").exists() and computed == [0, 3, 6]
@@ -300,7 +300,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(model: Path, tmp_path
     deadline = time.monotonic() + 900
     while len(list(shards.glob("0*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    with pytest.raises(InputError, match="another run is writing this gallery"):
+    with pytest.raises(InputError, match="another process is writing this gallery"):
         embed_photos(tmp_path / "photos", model, out, threads=1, shard=4)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()

@@ -325,9 +325,9 @@ def test_bad_files_are_named_and_nothing_is_written(files, tmp_path, gallery, me
         ),
         ({"options": {"k1": 20}}, "options k1 belong to a re-ranking"),
         ({"rerank": "qe-dba", "protocol": "person-search"}, "would mix the galleries"),
-        ({"ranks": [0]}, "ranks are 0: expected whole numbers from 1 on"),
-        ({"per_query": "rows.csv"}, "rows.csv: expected a name that ends in .parquet"),
-        ({"per_query": "query.npz/rows.parquet"}, "query.npz is no folder that can be written to"),
+        ({"ranks": [0]}, "ranks are 0: expected integers from 1"),
+        ({"per_query": "rows.csv"}, "rows.csv: expected a file name ending in .parquet"),
+        ({"per_query": "query.npz/rows.parquet"}, "query.npz is not a writable folder"),
     ],
 )
 def test_bad_requests_are_named_and_nothing_is_written(files, tmp_path, options, message):
@@ -360,7 +360,7 @@ def test_rows_are_not_left_without_scores(files, tmp_path, monkeypatch):
 
 def test_scores_never_overwrite_embeddings(files, tmp_path):
     query, gallery = files(query=QUERY, gallery=GALLERY)
-    with pytest.raises(InputError, match=r"query\.npz: expected a name that ends in \.json"):
+    with pytest.raises(InputError, match=r"query\.npz: expected a file name ending in \.json"):
         score(query, gallery, query)
     assert np.load(query)["embeddings"].shape == (12, 8)
 

@@ -1,8 +1,8 @@
-"""The graph, written once: what each stage reads and writes, and what it is for.
+"""The graph: what each stage reads and writes, and what it does.
 
 The commands of `reid`, the rules of Snakemake, the stages of DVC, the jobs of `reid check` and the pictures of the
-pipeline all follow from `STAGES`. A new input of a stage is an entry under its `reads` and an argument of its function.
-Texts and small functions only, so that `reid --help` is there at once.
+pipeline are all derived from `STAGES`. To add an input to a stage, add an entry to its `reads` and an argument to its
+function. This module holds only text and small functions, so that `reid --help` starts instantly.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Parameters = Mapping[str, Any]
 class Read:
     """A file that a job reads, or one file for each of several names.
 
-    path    its path; {experiment}, {job} and the job's own fields are filled in, and {each} by the names
-    help    what it is
-    each    gives the names from the job's parameters; the command is then given the folder of the files
-    option  the option that names the folder, where several inputs share one
-    by      the stages that write it, where the path alone does not tell
+    path    its path, a template with {experiment}, {job}, the job's own fields, and {each} for the names
+    help    description for `--help`
+    each    function from the job's parameters to the names; the command then takes the folder of the files
+    option  the option for the folder, if several inputs share one
+    by      the stages that write it, if the path does not say
     """
 
     path: str
@@ -40,9 +40,9 @@ class Write:
     """A file that a job writes.
 
     path     its path, as in `Read`
-    help     what it is
-    when     the parameter, with dots between its keys, without which the file is not written
-    tracked  False for a folder of images, which no engine looks at
+    help     description for `--help`
+    when     the dotted parameter without which the file is not written
+    tracked  False for a folder of images, which the engines do not track
     """
 
     path: str
@@ -55,17 +55,18 @@ class Write:
 class Stage:
     """A stage: a command of `reid`, a function in `reid_done_right.stages`, a rule of Snakemake, a stage of DVC.
 
-    help         what it does; the first sentence stands in lists of commands
-    brief        the same in a few words, and box its column and row, for pictures
-    environment  of workflow/envs
-    reads        name of the function's argument, and of the option -> file
-    writes       likewise; of a stage with a `folder`, name of the file -> file
-    folder       what `--out` is, if the stage writes all its files into that folder
-    job          how its jobs are called; a plain name if there is only one
+    help         what it does; the first sentence is shown in command lists
+    brief        a few words for pictures of the graph
+    box          its column and row in these pictures
+    environment  name in workflow/envs
+    reads        name of the function's argument and of the option -> file
+    writes       likewise; for a stage with a `folder`, name of the file -> file
+    folder       help of `--out`, if the stage writes all its files into one folder
+    job          template of job names; a plain name if there is only one job
     command      the stage whose command it calls, if not its own
-    fetches      the argument for what its job needs from outside, if any
-    threads      whether the number of its threads is an option, as no result depends on it
-    priority     which jobs Snakemake starts first
+    fetches      the argument for external data, if the job needs any
+    threads      whether the number of threads is an option, because no result depends on it
+    priority     Snakemake starts jobs with higher values first
     """
 
     help: str
@@ -84,7 +85,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a stage's command: what it is, its path, and whether that is a file of a job or a folder."""
+    """An option of a stage's command: its help, its path, and whether that is an input, an output or a folder."""
 
     help: str
     path: str
@@ -92,7 +93,7 @@ class Option:
 
 
 def _result(stage: str, kind: str, job: str = "{job}") -> str:
-    """Return the path of a stage's file: the one pattern of all of them."""
+    """Return the path of a stage's file. All results follow this pattern."""
     return f"results/{{experiment}}/{stage}/{job}.{kind}"
 
 
@@ -101,7 +102,7 @@ def _written(stage: str, kind: str, what: str, job: str = "{job}") -> Write:
 
 
 SETTINGS = "results/{experiment}/settings/{stage}/{job}.json"
-"""Where the plan writes the settings of a job, which every job reads."""
+"""Path of a job's settings, written by `reid plan` and read by every job."""
 
 
 def _report(*names: str, when: str = "") -> dict[str, Write]:
@@ -113,7 +114,7 @@ def _drawn(*names: str, when: str = "") -> dict[str, Write]:
 
 
 def _named(key: str) -> Callable[[Parameters], Iterable[str]]:
-    """Return what gives the names under a key of the parameters."""
+    """Return a function from parameters to the names under a key."""
 
     def names(parameters: Parameters) -> Iterable[str]:
         found: Iterable[str] = parameters.get(key, ())
@@ -127,12 +128,12 @@ def _shards(parameters: Parameters) -> Iterable[str]:
 
 
 def _browsed(parameters: Parameters) -> Iterable[str]:
-    """Return the datasets of the runs that the page shows."""
+    """Return the datasets of the runs shown on the page."""
     return (about["dataset"] for about in parameters.get("shown", {}).values())
 
 
 def _compared(parameters: Parameters) -> Iterable[str]:
-    """Return the runs that the page compares query by query, each once."""
+    """Return the distinct runs that the page compares query by query."""
     return dict.fromkeys(run for about in parameters.get("shown", {}).values() for run in about["variants"].values())
 
 
@@ -157,14 +158,14 @@ CURVES = Read(
     "Folder of the distractor curves, .json and .parquet, written by `reid distract`.",
     _named("curves"),
 )
-LOG = "the training log, a row an update"
+LOG = "the training log, one row per update"
 REPORT = "The report's folder, reports/<experiment>."
 
 EMBED = Stage(
-    help="""Turn the images of an index into unit vectors.
+    help="""Embed the images of an index as unit vectors.
 
-    Queries, gallery and multi-query boxes are embedded, at the size that the model was trained for; or, as the
-    settings say, one shard of the distractors. For photos of your own, use `reid embed-photos`.""",
+    Embeds queries, gallery and multi-query boxes at the size the model was trained for or, depending on the settings,
+    one shard of the distractors. For your own photos, use `reid embed-photos`.""",
     brief="images to unit vectors",
     box=(2, 1),
     environment="torch",
@@ -176,15 +177,15 @@ STAGES = {
     "dataset": Stage(
         help="""Put a benchmark on disk in its official layout.
 
-        It is rendered, or unpacked from archives, or is a folder of yours, which is only checked. The manifest says
-        how many files it has and their digest.""",
+        It is rendered, unpacked from archives, or a folder of your own, which is only checked. The manifest records the
+        number of files and their digest.""",
         brief="render, or check yours",
         box=(0, 0),
         environment="numeric",
         writes={
             "images": Write(
                 "results/{experiment}/dataset/{job}",
-                "Folder of a rendered release; unused for a folder of your own.",
+                "Folder for a rendered release; unused for a folder of your own.",
                 when="source.render",
                 tracked=False,
             ),
@@ -196,8 +197,8 @@ STAGES = {
     "index": Stage(
         help="""List every image with its person, camera, tracklet and split.
 
-        The counts are checked against the published ones, and every image is decoded once, so that damaged files are
-        named together before anything trains.""",
+        Checks the counts against the published ones, and decodes every image once, so that all damaged files are
+        reported before training.""",
         brief="who, camera, split",
         box=(1, 0),
         environment="numeric",
@@ -208,10 +209,10 @@ STAGES = {
         threads=True,
     ),
     "initialise": Stage(
-        help="""Make a backbone's first weights.
+        help="""Make a backbone's initial weights.
 
-        They are learned from procedural object classes, or are torchvision's ImageNet weights, or those of a file of
-        yours.""",
+        They are trained on procedural object classes, or are torchvision's ImageNet weights, or come from your own
+        file.""",
         brief="first weights",
         box=(0, 2),
         environment="torch",
@@ -220,10 +221,10 @@ STAGES = {
         priority=100,
     ),
     "pretrain": Stage(
-        help="""Teach the backbone to classify the training identities.
+        help="""Train the backbone to classify the training identities.
 
-        The first of the paper's two trainings, with cross entropy on crops of one size. The classifier is thrown away,
-        the backbone kept.""",
+        The first of the paper's two trainings, with cross-entropy on crops of one size. The classifier is discarded
+        and the backbone kept.""",
         brief="classify identities",
         box=(1, 2),
         environment="torch",
@@ -243,9 +244,9 @@ STAGES = {
     "train": Stage(
         help="""Train an embedder with the triplet loss on mined hard triplets.
 
-        The second of the paper's two trainings: images keep their aspect ratio, and triplets are mined anew from a pool
-        of images every few updates. A training that was killed goes on from its last checkpoint, to the same bits.
-        With more than one GPU in `resources.train.gpu`, that many processes share each batch.""",
+        The second of the paper's two trainings: images keep their aspect ratio, and triplets are mined from a pool of
+        images every few updates. A killed training resumes from its last checkpoint and ends with the same bits. With
+        more than one GPU in `resources.train.gpu`, as many processes share each batch.""",
         brief="triplet loss, hard triplets",
         box=(2, 2),
         environment="torch",
@@ -276,8 +277,8 @@ STAGES = {
     "evaluate": Stage(
         help="""Score the embeddings by the benchmark's own protocols.
 
-        Plainly ranked, re-ranked with QE + DBA as in the paper, and with k-reciprocal re-ranking; AP by the benchmark's
-        official rule, and the other rule beside it.""",
+        Without re-ranking, with QE + DBA as in the paper, and with k-reciprocal re-ranking; AP by the benchmark's
+        official rule and by the other one.""",
         brief="official protocols",
         box=(3, 1),
         environment="numeric",
@@ -288,9 +289,9 @@ STAGES = {
         },
     ),
     "distract": Stage(
-        help="""Add more and more random distractors to the gallery.
+        help="""Score growing galleries with random distractors.
 
-        This is Figure 7's curve: every size and every draw from one pass over the distractors.""",
+        Computes the curve of Figure 7: every size and draw in one pass over the distractors.""",
         brief="every gallery size",
         box=(4, 2),
         environment="numeric",
@@ -305,27 +306,27 @@ STAGES = {
         },
         writes={
             "out": _written("distract", "json", "the curve"),
-            "queries": _written("distract", "parquet", "every query's AP with fewest and most distractors"),
+            "queries": _written("distract", "parquet", "every query's AP with the fewest and the most distractors"),
         },
     ),
     "retrieve": Stage(
-        help="""List who comes first for every query, for the report to show.
+        help="""List the first ten results of every query, for the report.
 
-        And how similar images of the same and of other people are.""",
+        Also writes histograms of the similarities between images of the same and of different persons.""",
         brief="the first ten places",
         box=(3, 0),
         environment="numeric",
         reads={"index": INDEX, "embeddings": EMBEDDINGS},
         writes={
-            "out": _written("retrieve", "parquet", "the first places of every ranked list"),
+            "out": _written("retrieve", "parquet", "the first ten results of every query"),
             "similarities": _written("retrieve", "json", "histograms of the similarities"),
         },
     ),
     "tabulate": Stage(
-        help="""Write Tables 1-4, our values beside the printed ones, and judge the paper's claims.
+        help="""Write Tables 1-4 with our values and the paper's, and judge the paper's claims.
 
-        Each table is written as Markdown, HTML, LaTeX and CSV. README.md joins them; report.json holds everything they
-        print, metrics.json the baseline's headline.""",
+        Each table is written as Markdown, HTML, LaTeX and CSV. README.md combines them; report.json holds everything
+        they print, metrics.json the baseline's headline numbers.""",
         brief="Tables 1-4, findings",
         box=(4, 1),
         environment="report",
@@ -346,13 +347,13 @@ STAGES = {
     "illustrate": Stage(
         help="""Draw Figures 1, 4, 5 and 6.
 
-        Ranked lists, and the regions of images that dimensions and similarities come from.""",
+        These are ranked lists, and heat maps of the image regions behind dimensions and similarities.""",
         brief="Figures 1, 4, 5, 6",
         box=(4, 0),
         environment="torch",
         reads={
             "index": INDEX,
-            "embedder": replace(EMBED.reads["embedder"], help="The embedder to look into, written by `reid train`."),
+            "embedder": replace(EMBED.reads["embedder"], help="The embedder to visualise, written by `reid train`."),
             "places": Read(_result("retrieve", "parquet"), "Its ranked lists, written by `reid retrieve` (.parquet)."),
             "queries": Read(
                 _result("evaluate", "parquet"), "AP of its queries, written by `reid evaluate` (.parquet)."
@@ -364,7 +365,7 @@ STAGES = {
     "draw": Stage(
         help="""Draw Figure 7, the training curves and the similarities.
 
-        And the contact sheet of the rendered people, where there are any.""",
+        Also draws the contact sheet of rendered people, if the experiment has any.""",
         brief="Figure 7, curves",
         box=(5, 2),
         environment="report",
@@ -378,7 +379,7 @@ STAGES = {
             "scores": SCORES,
             "similarities": Read(
                 _result("retrieve", "json", "{each}"),
-                "Folder of the histograms of similarities, written by `reid retrieve`.",
+                "Folder of the similarity histograms, written by `reid retrieve`.",
                 _named("shown"),
             ),
             "paper": PAPER,
@@ -395,12 +396,14 @@ STAGES = {
     "publish": Stage(
         help="""Put tables, figures and every query's ranked list on one page.
 
-        The page needs no network and no server.""",
+        The page works offline and needs no server.""",
         brief="one page",
         box=(5, 0),
         environment="report",
         reads={
-            "report": Read("reports/{experiment}/report.json", "What `reid tabulate` wrote (report.json)."),
+            "report": Read(
+                "reports/{experiment}/report.json", "The report's numbers, written by `reid tabulate` (report.json)."
+            ),
             "figures": Read(
                 "reports/{experiment}/{each}",
                 "Folder of the figures, written by `reid draw` and `reid illustrate`.",
@@ -428,11 +431,11 @@ STAGES = {
 """Every stage, in an order in which they can run."""
 
 COMMANDS = tuple(name for name, stage in STAGES.items() if not stage.command)
-"""The stages that are a command and a function of their own."""
+"""The stages that have a command and a function of their own."""
 
 
 def is_written(write: Write, parameters: Parameters) -> bool:
-    """Tell whether a job with these parameters writes a file."""
+    """Return whether a job with these parameters writes the file."""
     value: Any = parameters
     for key in write.when.split(".") if write.when else ():
         value = value.get(key, None) if isinstance(value, Mapping) else None
@@ -440,7 +443,7 @@ def is_written(write: Write, parameters: Parameters) -> bool:
 
 
 def inputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> dict[str, str | list[str]]:
-    """Return the paths of a job's inputs by name; places are its experiment, its name and its fields."""
+    """Return the paths of a job's inputs by name. `places` are its experiment, its name and its fields."""
     return {
         name: (
             read.path.format(**places)
@@ -452,7 +455,7 @@ def inputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> d
 
 
 def outputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> dict[str, str]:
-    """Return the paths by name of what a job writes and engines know."""
+    """Return the paths, by name, of the job's outputs that engines track."""
     return {
         name: write.path.format(**places)
         for name, write in stage.writes.items()
@@ -461,7 +464,7 @@ def outputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> 
 
 
 def options(stage: Stage) -> dict[str, Option]:
-    """Return the command's options that name files, in their order."""
+    """Return the command's file and folder options, in order."""
     found: dict[str, Option] = {}
     for name, read in stage.reads.items():
         if read.each is None:
@@ -480,12 +483,12 @@ def _folder(path: str) -> str:
 
 
 def fields(text: str) -> list[str]:
-    """Return the names in braces of a path or a name of jobs, each once."""
+    """Return the distinct names in braces in a template."""
     return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
 
 
 def edges() -> list[tuple[str, str]]:
-    """Return which stage feeds which."""
+    """Return the edges (producer, consumer) of the graph."""
 
     def shape(path: str) -> str:
         return re.sub(r"\{\w+\}", "*", path)
@@ -500,7 +503,7 @@ def edges() -> list[tuple[str, str]]:
 
 
 def drawing(jobs: Mapping[str, int]) -> dict[str, Any]:
-    """Return what the picture of the pipeline shows, as JSON-able values; jobs is how many each stage has."""
+    """Return the picture of the pipeline as JSON-able values. `jobs` is the number of jobs of each stage."""
     boxes = [
         {"rule": name, "at": list(stage.box), "does": stage.brief, "jobs": jobs[name]} for name, stage in STAGES.items()
     ]

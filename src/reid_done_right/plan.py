@@ -279,7 +279,7 @@ def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
 
 
 def architecture(name: str, backbone: Backbone) -> str:
-    """Give torchvision's name of a published network. Raises InputError, naming the backbone, if it is none."""
+    """Return torchvision's name of a published network. Raises InputError, naming the backbone, if there is none."""
     if backbone.family is not None:
         return backbone.family
     shape = (backbone.block, tuple(backbone.blocks or ()), backbone.groups, backbone.width_per_group)

@@ -1,4 +1,4 @@
-"""The command `reid`: its commands in panels, and how mistakes are told. Importing it imports nothing heavy."""
+"""The command `reid`: help panels and error reporting. Importing it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from reid_done_right.cli import experiment, models, score, stages
 from reid_done_right.cli.options import Command
 
 HELP = """\
-Person re-identification done right: from photos to the paper's tables, one command a stage.
+Person re-identification done right: from photos to the paper's tables, one command per stage.
 
 Each stage reads its own settings (a file that `reid plan` writes from params.yaml) and the artifacts of earlier
-stages, and writes its own. A stage that has been computed before, with the same settings, inputs and code, is taken
-from the store (folder .store, or $REID_STORE; REID_STORE=none computes without one).
+stages, and writes its own. If it has run before with the same settings, inputs and code, its results come from the
+store (folder .store, or $REID_STORE; REID_STORE=none disables it).
 
-`snakemake --cores all` runs the whole experiment, and so does `dvc repro`.
+`snakemake --cores all` or `dvc repro` runs the whole experiment.
 """
 
-AGAIN = "nothing is lost: put it right, then run the same again"
+AGAIN = "no results were lost; fix the problem and run the same command again"
 CURES = {
-    errno.ENOSPC: "the disk is full: free some of it, then run the same again; nothing is lost",
-    errno.EDQUOT: "your quota of the disk is used up: free some of it, then run the same again; nothing is lost",
-    errno.EFBIG: "files may not be that large here (ulimit -f): allow it, then run the same again; nothing is lost",
-    errno.EIO: "the disk fails to read or write: look into the system's log, then run the same again",
-    errno.EROFS: "nothing can be written there: make it writable, or name another store in REID_STORE",
-    errno.EACCES: "you may not use it: change its permissions, or name another store in REID_STORE",
-    errno.EMFILE: "too many files are open: allow more (ulimit -n), then run the same again",
+    errno.ENOSPC: "the disk is full; free some space and run the same command again; no results were lost",
+    errno.EDQUOT: "disk quota exceeded; free some space and run the same command again; no results were lost",
+    errno.EFBIG: "file size limit exceeded; raise it (`ulimit -f`) and run the command again; no results were lost",
+    errno.EIO: "the disk cannot be read or written; check the system log, then run the same command again",
+    errno.EROFS: "the file system is read-only; make it writable, or set REID_STORE to another folder",
+    errno.EACCES: "permission denied; change the permissions, or set REID_STORE to another folder",
+    errno.EMFILE: "too many open files; raise the limit with `ulimit -n` and run the same command again",
 }
-"""What to do where the system refuses."""
+"""System error -> what to do about it."""
 
 PANELS = {
     "Experiment": (experiment.plan, experiment.check, experiment.fetch, experiment.verify, experiment.why),
@@ -47,10 +47,10 @@ PANELS = {
 
 
 class Panels(TyperGroup):
-    """A group whose help lists the commands panel by panel, each with the whole first sentence of its help."""
+    """A command group whose help lists commands by panel, each with its full first sentence."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for each panel."""
+        """Write one section per panel."""
         for panel, functions in PANELS.items():
             names = [function.__name__.replace("_", "-") for function in functions]
             with formatter.section(panel):
@@ -83,13 +83,13 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Accept the options before a command."""
 
 
 def main() -> None:
-    """Run the command line; a mistake in the input is one line on stderr and exit status 1."""
+    """Run the command line; an input error prints one line on stderr and exits with status 1."""
     numerics.choose()
-    if not sys.stderr.isatty():  # no moving bar, but a line now and then; tqdm reads it when a stage imports it
+    if not sys.stderr.isatty():  # log files get a line now and then; tqdm reads this when a stage imports it
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     if "REID_DEBUG" in os.environ:
         app()

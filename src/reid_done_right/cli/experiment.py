@@ -16,7 +16,7 @@ def plan(
     params: Annotated[
         Path, typer.Argument(help="The experiment's parameters, params.yaml; - reads JSON from standard input.")
     ],
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only how many jobs there are.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the number of jobs.")] = False,
     dvc: Annotated[
         bool, typer.Option("--dvc", help="Write dvc.yaml beside the parameters, and print as with --quiet.")
     ] = False,
@@ -24,10 +24,10 @@ def plan(
         bool, typer.Option("--fail-if-changed", help="With --dvc: exit with an error if dvc.yaml was out of date.")
     ] = False,
 ) -> None:
-    """Validate the parameters, write each job's settings where they changed, and print the rules and jobs as JSON.
+    """Validate the parameters, update the settings files of all jobs, and print rules and jobs as JSON.
 
-    With --dvc the same jobs are written as dvc.yaml, for `dvc repro`. DVC calls this command itself, with
-    --fail-if-changed, as it goes on with the old jobs otherwise; the same `dvc repro` again then has the new ones.
+    With --dvc, also write the jobs to dvc.yaml, for `dvc repro`. DVC itself calls this command with
+    --fail-if-changed, because it would otherwise continue with the old jobs; the next `dvc repro` runs the new ones.
     """
     from reid_done_right import dvc as pipelines
     from reid_done_right import params as parameters
@@ -56,22 +56,22 @@ def check(
         Path, typer.Argument(help="The experiment's parameters; - reads JSON from standard input.")
     ] = Path("params.yaml"),
     probe: Annotated[
-        bool, typer.Option(help="Measure a few updates of the real network, for the time estimate.")
+        bool, typer.Option(help="Time a few training updates, for the time estimate.")
     ] = True,
-    decode: Annotated[bool, typer.Option(help="Decode every image; else headers and ends of files are read.")] = False,
+    decode: Annotated[bool, typer.Option(help="Decode every image instead of reading only the headers and ends of files.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Look at folders, names and counts only, and print nothing but errors.")
+        bool, typer.Option("--quick", help="Check only folders, names and counts, and print only errors.")
     ] = False,
-    only: Annotated[str, typer.Option(help="With --quick: datasets to look at, separated by commas.")] = "",
-    json_file: Annotated[Path | None, written("Also write all that was found (.json).", "--json")] = None,
+    only: Annotated[str, typer.Option(help="With --quick: datasets to check, separated by commas.")] = "",
+    json_file: Annotated[Path | None, written("Also write the findings to this file (.json).", "--json")] = None,
 ) -> None:
-    """Say before anything runs what is there, missing or damaged, and how long the rest would take on this machine.
+    """Check data, weights and hardware before a run, and estimate how long it takes on this machine.
 
-    One page: each dataset (present, missing and how to get it, damaged files by name, counts against the published
-    ones), the first weights, disk and GPU memory needed and there, jobs done and to run with an estimate of their
-    time. Nothing is changed. Both engines run the quick part first.
+    Shows each dataset (present, or missing and how to get it; damaged files by name; counts against the published
+    ones), the initial weights, disk and GPU memory needed and available, and finished and remaining jobs with an
+    estimate of their time. Changes nothing. Both engines run the quick part first.
 
-    Exit status: 0 ready, 1 something is missing, wrong or damaged, or the parameters have a mistake.
+    Exit status: 0 if ready, 1 if something is missing, wrong or damaged, or if the parameters are invalid.
     """
     from reid_done_right import params as parameters
     from reid_done_right.artifacts import write_json
@@ -98,10 +98,10 @@ def fetch(
     params: Annotated[Path, typer.Argument(help="The experiment's parameters, params.yaml.")],
     offline: Offline = False,
 ) -> None:
-    """Fetch, verify and unpack all that an experiment needs from outside, ahead of its run.
+    """Download, verify and unpack everything an experiment needs, before it runs.
 
-    For machines without a network on the nodes that compute. Releases that are not free to fetch, and whatever else
-    is missing, are listed with what to obtain where and where to put it. A run fetches by itself what it lacks.
+    Useful if the compute nodes have no network; otherwise a run downloads what it lacks. Whatever is missing,
+    including releases that may not be downloaded, is listed with where to obtain it and where to put it.
     """
     from reid_done_right import params as parameters
     from reid_done_right import plan as planning
@@ -118,20 +118,20 @@ def fetch(
             except InputError as error:
                 missing.append(f"{name}: {error}")
     if missing:
-        raise InputError("not all is there", *missing)
+        raise InputError("some inputs are missing", *missing)
 
 
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, as in results/embedded.")],
-    images: Annotated[bool, typer.Option(help="Read every image of the datasets again.")] = True,
-    json_file: Annotated[Path | None, written("Also write all that was found (.json).", "--json")] = None,
+    folders: Annotated[list[Path], typer.Argument(help="Results of an experiment, such as results/embedded.")],
+    images: Annotated[bool, typer.Option(help="Read every image of the datasets.")] = True,
+    json_file: Annotated[Path | None, written("Also write the findings to this file (.json).", "--json")] = None,
 ) -> None:
-    """Check that every artifact is as it was made, from the inputs, settings and code that there are now.
+    """Check that every artifact is intact and up to date with its inputs, settings and code.
 
-    Of results/<experiment>, the tables and figures in reports/<experiment> are checked too. Names each file that
-    changed, is missing, is stale or that no stage wrote, and what to do.
+    For results/<experiment>, the tables and figures in reports/<experiment> are checked too. Lists each file that
+    was changed, is missing or stale, or was written by no stage, and what to do.
 
-    Exit status: 0 if all is whole, else 1.
+    Exit status: 0 if everything is intact, otherwise 1.
     """
     from tqdm import tqdm
 
@@ -154,10 +154,10 @@ def verify(
 
 def why(
     file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
-    every: Annotated[bool, typer.Option("--all", help="Follow every input, not just the first of many alike.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Follow every input, not only the first of many similar ones.")] = False,
     parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
 ) -> None:
-    """Print where an artifact came from: the jobs behind it, as a tree, down to the images and their digest."""
+    """Print the provenance of an artifact: the jobs behind it, as a tree, down to the digest of the images."""
     from reid_done_right.store.trace import show, trace
 
     show(trace(file), every=every, parameters=parameters)

@@ -1,4 +1,4 @@
-"""Commands for a trained model on photos: embed, search, export."""
+"""Commands that use a trained model: embed-photos, search, export."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from reid_done_right.cli.options import Numerics, Rerank, file, written
 
 
 def embed_photos(
-    photos: Annotated[Path, typer.Argument(help="A folder of photos, or a table of them (.csv).")],
-    model: Annotated[Path, file("The model that embeds them, written by `reid train`.")],
+    photos: Annotated[Path, typer.Argument(help="A folder of photos, or a table that lists them (.csv).")],
+    model: Annotated[Path, file("The model, written by `reid train`.")],
     out: Annotated[Path, written("Where to write the gallery (.safetensors).")],
     pattern: Annotated[
         str | None,
-        typer.Option(help="What their paths below the folder say of them, as in {person}/{camera}/{name}."),
+        typer.Option(help="Labels in the paths, relative to the folder, such as {person}/{camera}/{name}."),
     ] = None,
     allow_damaged: Annotated[
-        bool, typer.Option("--allow-damaged", help="Leave damaged photos out, and list them.")
+        bool, typer.Option("--allow-damaged", help="Skip damaged photos and list them.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
     numerics: Numerics = "portable",
 ) -> None:
-    """Turn photos of your own into a gallery of unit vectors.
+    """Embed your own photos as a gallery of unit vectors.
 
     \b
       reid embed-photos photos --model market-default-seed0.safetensors --out gallery.safetensors
       reid search anna.jpg --model market-default-seed0.safetensors --gallery gallery.safetensors
 
-    All images in the folder and below it are embedded, or those that a table names: column path (relative to the
-    table's folder) and, if you know them, person_id and camera_id. After a kill, the same command goes on where it was.
-    A damaged photo is an error that names it; --allow-damaged leaves it out.
+    Embeds all images in the folder and its subfolders, or those listed in a table with column path (relative to the
+    table's folder) and, optionally, person_id and camera_id. After a kill, the same command resumes. A damaged photo
+    is an error that names it; --allow-damaged skips it.
     """
     from reid_done_right.stages.embed_photos import embed_photos as embed_all
 
@@ -42,21 +42,21 @@ def embed_photos(
 
 def search(
     queries: Annotated[
-        list[Path], typer.Argument(help="Photos of whom to look for, one person each.", metavar="PHOTO")
+        list[Path], typer.Argument(help="Photos of the people to search for, one person each.", metavar="PHOTO")
     ],
-    gallery: Annotated[Path, file("Where to look: a gallery, written by `reid embed-photos`.")],
+    gallery: Annotated[Path, file("The gallery to search, written by `reid embed-photos`.")],
     model: Annotated[Path, file("The model that made the gallery.")],
-    top: Annotated[int, typer.Option(help="How many places to show.")] = 10,
+    top: Annotated[int, typer.Option(help="Number of results to show.")] = 10,
     rerank: Rerank = "none",
-    html: Annotated[Path | None, written("Also write a page with the pictures (.html).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
+    html: Annotated[Path | None, written("Also write a page with pictures (.html).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
     numerics: Numerics = "portable",
 ) -> None:
-    """Find the photos of a gallery that look most like the person on each of yours.
+    """Find the photos in a gallery most similar to the person in each query photo.
 
-    Exact: every photo of the gallery is compared.
-    Similarity is the cosine of two embeddings: 1 is the same, and what is high depends on the model and the photos.
-    A match is a likeness, not an identification.
+    The search is exact: every gallery photo is compared. Similarity is the cosine of two embeddings: 1 means
+    identical, and what counts as high depends on the model and the photos. A match is a likeness, not an
+    identification.
     """
     from reid_done_right.stages.search import search as search_gallery
 
@@ -68,7 +68,7 @@ def search(
 
 
 def _print_places(found: Any, reranked: bool) -> None:
-    """Print a table a query; where there is no terminal, with lines as long as they are."""
+    """Print one table per query; outside a terminal, lines are not wrapped."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -99,29 +99,29 @@ def _print_places(found: Any, reranked: bool) -> None:
 
 def export(
     model: Annotated[Path, file("The model, written by `reid train`.")],
-    out: Annotated[Path, written("Where to write it: .onnx, or .pt2 for torch-export. Its card is beside it, .md.")],
+    out: Annotated[Path, written("Output file: .onnx, or .pt2 for torch-export. Its model card (.md) is written beside it.")],
     form: Annotated[
-        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx runs anywhere, torch-export in PyTorch.")
+        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx for any runtime, torch-export for PyTorch.")
     ] = "onnx",
-    opset: Annotated[int, typer.Option(help="ONNX: version of its operators, 18 to 25.")] = 18,
+    opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 25.")] = 18,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="How far a value of an embedding may be from the module's.")
+        float, typer.Option(min=0, help="Largest allowed difference from the module, per embedding value.")
     ] = 1e-4,
     scores: Annotated[
         Path | None, file("Scores for the card, written by `reid evaluate`.  [default: those of the model's run]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="What the card says of the training data.  [default: from the run]")
+        str | None, typer.Option(help="Training data, for the card.  [default: from the run]")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="What the card says of the licence.  [default: from the run]")
+        str | None, typer.Option(help="Licence, for the card.  [default: from the run]")
     ] = None,
 ) -> None:
-    """Write a model for other programs, with its model card.
+    """Export a model for other programs, with a model card.
 
-    It takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of any one size, and gives unit vectors
-    (B, D); normalisation is inside, scaling to the largest side is yours (the card says how). The file is run on random
-    images of three shapes and compared with the module before it is written.
+    The exported model takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of one size, and returns
+    unit vectors (B, D). Normalisation is included; resizing to the largest side is not (the card says how). Before
+    the file is written, it is run on random images of three shapes and compared with the module.
     """
     from reid_done_right.stages.export import export as export_model
 

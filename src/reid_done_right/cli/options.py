@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def folder(text: str) -> Any:
 
 
 Offline = Annotated[
-    bool, typer.Option("--offline", envvar="REID_OFFLINE", help="Fetch nothing; say at once what is missing.")
+    bool, typer.Option("--offline", envvar="REID_OFFLINE", help="Download nothing; report at once what is missing.")
 ]
 Rerank = Annotated[
     Literal["none", "qe-dba", "k-reciprocal"],
-    typer.Option(help="qe-dba is the paper's re-ranking, k-reciprocal the one of Zhong et al."),
+    typer.Option(help="qe-dba: the paper's re-ranking; k-reciprocal: re-ranking of Zhong et al."),
 ]
 
 
 def compute_as(wanted: str) -> str:
-    """Choose the arithmetic before anything loads that computes; say so where it is not what was asked for."""
+    """Choose the arithmetic before any numeric library loads; warn if the request cannot be met."""
     if numerics.choose(wanted) != wanted:
         typer.echo(f"reid: warning: {numerics.WHY_NATIVE}", err=True)
     return wanted
@@ -79,6 +79,6 @@ Numerics = Annotated[
         "--numerics",
         envvar=numerics.VARIABLE,
         callback=compute_as,
-        help="portable: the same bits on every x86-64 processor with AVX2; native: all that this one has, for speed.",
+        help="portable: the same bits on every x86-64 processor with AVX2; native: fastest on this processor.",
     ),
 ]

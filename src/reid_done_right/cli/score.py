@@ -13,21 +13,21 @@ from reid_done_right.cli.options import Numerics, Rerank, file, folder, written
 
 def compare(
     ours: Annotated[
-        str, typer.Argument(help="A file or folder of queries, or a name such as embedded/market-default.")
+        str, typer.Argument(help="A file or folder of per-query scores, or a name such as embedded/market-default.")
     ],
-    theirs: Annotated[str, typer.Argument(help="What to compare it with, given likewise.")],
-    metrics: Annotated[str, typer.Option(help="What to compare: mAP and rank-k, separated by commas.")] = "mAP,rank-1",
-    results: Annotated[Path, folder("Where names are looked up.")] = Path("results"),
+    theirs: Annotated[str, typer.Argument(help="What to compare it with, in the same form.")],
+    metrics: Annotated[str, typer.Option(help="Metrics to compare: mAP and rank-k, separated by commas.")] = "mAP,rank-1",
+    results: Annotated[Path, folder("Folder in which names are looked up.")] = Path("results"),
     csv: Annotated[Path | None, written("Also write the numbers, as fractions (.csv).")] = None,
 ) -> None:
-    """Compare two variants, runs, experiments or checkouts query by query: OURS less THEIRS, its interval, its p-value.
+    """Compare two variants, runs, experiments or checkouts query by query: OURS minus THEIRS, interval and p-value.
 
     \b
       reid compare embedded/market-default embedded/market-flip      two variants, over the seeds that both have
       reid compare results/embedded ../other/results/embedded      two experiments: all runs of one name
       reid compare a.parquet b.parquet       two files of `reid score --per-query`
 
-    The interval (95 %) and p speak of other queries, not of other seeds; the seeds' own differences stand beside them.
+    The interval (95 %) and p generalise to other queries, not to other seeds; each seed's difference is shown as well.
     """
     from reid_done_right.artifacts import InputError
     from reid_done_right.stages.compare import compare as compare_sides
@@ -47,37 +47,37 @@ def score(
     per_query: Annotated[
         Path | None, written("Where to write AP by both rules and the rank of the first hit of every query (.parquet).")
     ] = None,
-    ranks: Annotated[str, typer.Option(help="CMC at these ranks too, besides 1, 5 and 10; as in 20,50.")] = "",
+    ranks: Annotated[str, typer.Option(help="More CMC ranks besides 1, 5 and 10, such as 20,50.")] = "",
     multi_query: Annotated[
-        Path | None, file("More images of the queries' people: each query is pooled from those of its camera.")
+        Path | None, file("More images of the query persons; each query is pooled from those of its person and camera.")
     ] = None,
-    pool: Annotated[Literal["mean", "max"], typer.Option(help="How those, or the frames of mars, are pooled.")] = (
+    pool: Annotated[Literal["mean", "max"], typer.Option(help="How to pool those, or the frames of mars.")] = (
         "mean"
     ),
     normalise_frames: Annotated[
         bool, typer.Option(help="Normalise the frames of mars before pooling; its official code does not.")
     ] = True,
-    distractors: Annotated[Path | None, file("Embeddings of images that show nobody of the benchmark.")] = None,
-    sizes: Annotated[str, typer.Option(help="How many of them to add, each scored; as in 0,100000,500000.")] = "",
-    draws: Annotated[int, typer.Option(help="How many times to choose them at random.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of these draws, and of the confidence interval of mAP.")] = 0,
+    distractors: Annotated[Path | None, file("Embeddings of distractor images, which show none of the benchmark's persons.")] = None,
+    sizes: Annotated[str, typer.Option(help="Numbers of distractors to add, each scored, such as 0,100000,500000.")] = "",
+    draws: Annotated[int, typer.Option(help="Number of random draws of distractors.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of these draws and of the confidence interval of mAP.")] = 0,
     rerank: Rerank = "none",
     query_neighbours: Annotated[
-        int | None, typer.Option(min=0, help="qe-dba: neighbours averaged into a query.  [default: 5]")
+        int | None, typer.Option(min=0, help="qe-dba: neighbours averaged with a query.  [default: 5]")
     ] = None,
     database_neighbours: Annotated[
-        int | None, typer.Option(min=0, help="qe-dba: neighbours averaged into a gallery item.  [default: 10]")
+        int | None, typer.Option(min=0, help="qe-dba: neighbours averaged with a gallery item.  [default: 10]")
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(min=0, help="qe-dba: power of the similarity that weighs a neighbour.  [default: 0: all alike]"),
+        typer.Option(min=0, help="qe-dba: power of the similarity as a weight.  [default: 0, equal weights]"),
     ] = None,
     self_counts: Annotated[
-        bool | None, typer.Option("--self-counts", help="qe-dba: the item itself is one of its neighbours.")
+        bool | None, typer.Option("--self-counts", help="qe-dba: count the item itself as one of its neighbours.")
     ] = None,
     order: Annotated[
         Literal["database-first", "query-first"] | None,
-        typer.Option(help="qe-dba: queries are averaged with augmented or with raw items.  [default: database-first]"),
+        typer.Option(help="qe-dba: average queries with augmented or with raw items.  [default: database-first]"),
     ] = None,
     k1: Annotated[
         int | None, typer.Option(min=1, help="k-reciprocal: size of the neighbourhoods.  [default: 20]")
@@ -89,40 +89,40 @@ def score(
     ] = None,
     variant: Annotated[
         Literal["matlab", "python", "squared-twice"] | None,
-        typer.Option(help="k-reciprocal: the authors' code or a port of it.  [default: matlab]"),
+        typer.Option(help="k-reciprocal: the authors' code or one of its ports.  [default: matlab]"),
     ] = None,
     same_camera_is_junk: Annotated[
         bool | None,
         typer.Option(
             "--same-camera-is-junk/--same-camera-counts",
-            help="Rule: delete what a query's own camera saw of its person. For one-camera data: --same-camera-counts.",
+            help="Rule: ignore images of a query's person from its own camera. For one-camera data: --same-camera-counts.",
         ),
     ] = None,
     junk_id: Annotated[
-        str | None, typer.Option(metavar="<int|none>", help="Rule: delete gallery items of this id.")
+        str | None, typer.Option(metavar="<int|none>", help="Rule: ignore gallery items with this id.")
     ] = None,
     distractor_id: Annotated[
-        str | None, typer.Option(metavar="<int|none>", help="Rule: gallery items of this id are nobody.")
+        str | None, typer.Option(metavar="<int|none>", help="Rule: gallery items with this id are distractors.")
     ] = None,
-    cut: Annotated[int | None, typer.Option(help="Rule: only so many places of the gallery are ranked.")] = None,
+    cut: Annotated[int | None, typer.Option(help="Rule: matches beyond this rank do not count.")] = None,
     ap_rule: Annotated[
-        Literal["trapezoid", "step"] | None, typer.Option(help="Rule: the AP behind mAP; both are always given.")
+        Literal["trapezoid", "step"] | None, typer.Option(help="Rule: definition of AP behind mAP; both are always reported.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="How many work at once.  [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Where PyTorch is to compute, such as cuda.  [default: compiled loops on the CPU]"),
+        typer.Option(help="PyTorch device, such as cuda.  [default: compiled loops on the CPU]"),
     ] = None,
     numerics: Numerics = "portable",
 ) -> None:
     """Score embeddings of any framework by a benchmark's official protocol, exactly and in bounded memory.
 
-    A file holds arrays, a row an image:
+    Each file holds arrays with one row per image:
 
     \b
-      embeddings   (N, D) floats, normalised if they are not
-      person_id    (N,) whole numbers; in the gallery -1 is junk, 0 a distractor
-      camera_id    (N,) whole numbers
+      embeddings   (N, D) floats, normalised if necessary
+      person_id    (N,) integers; in the gallery -1 is junk, 0 a distractor
+      camera_id    (N,) integers
       tracklet_id  (N,) mars: rows are frames, and the gallery holds the queries
       image_id     (N,) person-search: the photo of each box; in the query file
                    also lists and pointers, each query's gallery of photos
@@ -131,8 +131,8 @@ def score(
       np.savez("query.npz", embeddings=features, person_id=ids, camera_id=cams)
       reid score --query query.npz --gallery gallery.npz --out scores.json
 
-    docs/scoring.md has an example of every protocol, and the same as a function on arrays. Options that begin with
-    "Rule" change the protocol for a benchmark of your own.
+    docs/scoring.md has an example of every protocol, and a Python function that does the same on arrays. Options
+    whose help starts with "Rule" adapt the protocol to your own benchmark.
     """
     from reid_done_right.artifacts import read_json
     from reid_done_right.stages.score import score as score_files
@@ -181,11 +181,11 @@ def _id(name: str, text: str) -> int | None:
     try:
         return None if text == "none" else int(text)
     except ValueError:
-        raise InputError(f"--{name.replace('_', '-')} {text!r}: expected a whole number or none") from None
+        raise InputError(f"--{name.replace('_', '-')} {text!r}: expected an integer or none") from None
 
 
 def _chosen(options: Mapping[str, Mapping[str, Any]], rerank: str) -> dict[str, Any]:
-    """Give the options of the re-ranking that were given; refuse those of another one, which would change nothing."""
+    """Return the options given for this re-ranking; reject those of another one, which would have no effect."""
     from reid_done_right.artifacts import InputError
 
     for name, members in options.items():

@@ -1,4 +1,4 @@
-"""The commands of the stages, made from the graph: `reid dataset` to `reid publish`."""
+"""The stage commands, `reid dataset` to `reid publish`, built from the graph."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ LOADERS: Mapping[str, Callable[[], Function]] = {
     "draw": _draw,
     "publish": _publish,
 }
-"""Stage -> what imports its function, when it is to compute."""
+"""Stage -> loader of its function, called only when it runs, because the imports are slow."""
 
 
 def commands() -> tuple[Function, ...]:
-    """Return a function for each stage that takes its options, for typer to make a command of."""
+    """Return one function per stage, with its options as arguments, for typer to turn into commands."""
     return tuple(_command(name, dag.STAGES[name]) for name in dag.COMMANDS)
 
 
@@ -139,7 +139,7 @@ def _command(name: str, stage: dag.Stage) -> Function:
         kinds[key] = of_kind[option.kind](option.help)
     parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
     if stage.threads:
-        how = typer.Option(help="Threads or processes to work with.")
+        how = typer.Option(help="Number of threads or processes.")
         parameters.append(_parameter("threads", Annotated[int, how], 1))
     if stage.fetches:
         parameters.append(_parameter("offline", Offline, False))
@@ -150,7 +150,7 @@ def _command(name: str, stage: dag.Stage) -> Function:
 
 
 def _arithmetic(settings: Path) -> str:
-    """Return portable or native, as the settings say; what else is wrong with them is told when they are read."""
+    """Return the arithmetic in the settings; `run` reports invalid settings later."""
     if not settings.is_file():  # a pipe would be read here, and not be there for the stage
         return "portable"
     try:

@@ -66,7 +66,7 @@ def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int 
     if form == "onnx":
         return _onnx(program, about, opset)
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names the folders of this machine
+        node.meta.pop("stack_trace", None)  # contains paths of this machine
     written = BytesIO()
     with _quiet():
         torch.export.save(program, written, extra_files={"reid": json.dumps(dict(about))})
@@ -92,8 +92,8 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
     if (found := [each.version for each in model.opset_import if not each.domain]) != [opset]:
         raise InputError(f"opset {opset} cannot be written for this network (it needs {found[0]}); give another")
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]  # names the folders of this machine
-    del model.graph.value_info[:]  # of sizes by the names that PyTorch gave them
+        del part.metadata_props[:]  # contains paths of this machine
+    del model.graph.value_info[:]  # sizes under PyTorch's internal names
     (pixels,), (embeddings,) = model.graph.input, model.graph.output
     for value, axis, name in (
         (pixels, 0, "batch"),

@@ -42,7 +42,7 @@ TIMES = 3
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds an image, measured: classification and ranking updates (forward and backward), and embedding."""
+    """Measured seconds per image: classification and ranking updates (forward and backward), and embedding."""
 
     classify: float
     rank: float
@@ -111,7 +111,7 @@ def sides(layers: Backbone, largest: int) -> tuple[int, int]:
 
 
 def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> Speed:
-    """Measure updates and embeddings of a network on random images on the device at hand, in seconds an image.
+    """Measure updates and embeddings of a network on random images on this device, in seconds per image.
 
     On a GPU at their real size, `at_once` images together. On a CPU with as many images as `BUDGET` pays, and, where
     that is less than the smallest update, smaller ones: their seconds are scaled by the arithmetic.

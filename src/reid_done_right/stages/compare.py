@@ -1,4 +1,4 @@
-"""Two runs, variants or experiments against each other, query by query."""
+"""Compare two runs, variants or experiments query by query."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from reid_done_right.reporting.comparisons import check_queries, values
 from reid_done_right.reporting.tables import interval_text, signed
 
 Files = Mapping[str, Mapping[str, Path]]
-"""Run without its seed -> seed -> file of queries."""
+"""Run name without its seed -> seed -> file of per-query scores."""
 
 
 def compare(
     ours: str, theirs: str, *, metrics: Sequence[str] = ("mAP", "rank-1"), results: Path, csv: Path | None = None
 ) -> str:
-    """Compare what two sides scored on the same queries; give a table for the terminal.
+    """Return a table that compares the scores of two sides on the same queries.
 
-    A side is a file of queries (.parquet, of `evaluate` or `score`), a folder of them (of an experiment, of another
-    checkout's experiment), or a name: `dataset-variant` or `experiment/dataset-variant`, looked up in the folder
-    `results`. Seeds that both have are paired; collapsed runs are left out.
+    A side is a file of per-query scores (.parquet, from `evaluate` or `score`), a folder of them (an experiment,
+    possibly of another checkout), or a name: `dataset-variant` or `experiment/dataset-variant`, looked up in the
+    folder `results`. Seeds that both sides have are paired; collapsed runs are left out.
 
-    csv: where to write the numbers as well, fractions: a row for each run, protocol, re-ranking and metric.
-    Raises InputError if a side is not there, if the sides have no run in common, or were scored on other queries.
+    csv: also write the numbers to this file, as fractions, one row per run, protocol, re-ranking and metric.
+    Raises InputError if a side does not exist, if the sides have no run in common, or if their queries differ.
     """
     sides = [_find(side, results) for side in (ours, theirs)]
-    if len(sides[0]) == len(sides[1]) == 1:  # two things of any name
+    if len(sides[0]) == len(sides[1]) == 1:  # their names may differ
         (left,), (right,) = sides
         pairs = [(left if left == right else f"{left} less {right}", sides[0][left], sides[1][right])]
     else:
@@ -60,7 +60,7 @@ def compare(
 
 
 def _printed(row: Mapping[str, Any]) -> dict[str, str]:
-    """Print a row in percent and points."""
+    """Format a row in percent and points."""
     return {
         "run": row["run"],
         "protocol": row["protocol"],
@@ -82,7 +82,7 @@ def _find(side: str, results: Path) -> Files:
         return _by_run(sorted(folder.glob("*.parquet")), side)
     if path.suffix == ".parquet":
         if not path.is_file():
-            raise InputError(f"{path}: no such file; give one that `reid evaluate` or `reid score` wrote")
+            raise InputError(f"{path}: no such file; give one written by `reid evaluate` or `reid score`")
         return {path.stem: {"": path}}
     experiment, _, name = side.rpartition("/")
     found = sorted(results.glob(f"{experiment or '*'}/evaluate/{name}-seed*.parquet"))
@@ -143,7 +143,7 @@ def _rows(
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Read a file of queries; those of `reid score` are of one protocol and re-ranking, which they do not name."""
+    """Read per-query scores. Files of `reid score` have one protocol and re-ranking, and do not name them."""
     rows = pd.read_parquet(regular(path))
     if "protocol" not in rows:
         rows = rows.assign(protocol="", rerank="")
@@ -151,16 +151,16 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _scores(queries: Path) -> dict[str, Any]:
-    """Read the scores beside a file of queries; nothing where there are none."""
+    """Return the scores beside a file of queries, or {} if there are none."""
     scores = queries.with_suffix(".json")
     return read_json(scores) if scores.is_file() else {}
 
 
 def _collapsed(*queries: Path) -> bool:
-    """Tell whether any of some runs collapsed in training."""
+    """Return whether any of these runs collapsed in training."""
     return any(_scores(file).get("collapsed", False) for file in queries)
 
 
 def _ap_rule(queries: Path) -> dict[str, str]:
-    """Give each protocol's AP rule."""
+    """Return protocol -> AP rule."""
     return {result["protocol"]: result["ap_rule"] for result in _scores(queries).get("results", [])}

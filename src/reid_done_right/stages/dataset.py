@@ -1,4 +1,4 @@
-"""Dataset: a benchmark's folder, rendered here or the user's own, and its manifest."""
+"""Dataset: render a benchmark's folder or check the user's own, and write its manifest."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def dataset(
     """Render a release in its official folder structure, or check the user's own copy, and write its manifest.
 
     settings   name; format: a key of `READERS`; source: {"render": arguments of the format's writer} or
-               {"folder": path}; read (optional): further arguments of its reader; root (optional): the folder
-               that the manifest is to name, if `images` is a passing one
-    images     folder to render into, whole or not at all; untouched if the source is a folder
+               {"folder": path}; read (optional): more arguments of the reader; root (optional): folder to record
+               in the manifest, if `images` is temporary
+    images     folder to render into, atomically; unused if the source is a folder
     out        manifest (JSON)
-    receipt    of a folder that `reid_done_right.stages.fetch` unpacked: what it was made from
-    Nothing is downloaded or copied here. Raises InputError if the user's folder is not what its reader expects.
+    receipt    of a folder unpacked by `reid_done_right.stages.fetch`: what it was made from
+    Downloads and copies nothing. Raises InputError if the reader cannot read the user's folder.
     """
     name, layout, source = settings["name"], settings["format"], settings["source"]
     if "render" in source:
@@ -63,7 +63,7 @@ def _render(name: str, layout: str, root: Path, arguments: Mapping[str, Any]) ->
 
 @contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`; when the block ends well, put it in the place of `path`."""
+    """Yield an empty temporary folder beside `path`; replace `path` by it if the block succeeds."""
     temporary = beside(path)
     sweep(path)
     shutil.rmtree(temporary, ignore_errors=True)

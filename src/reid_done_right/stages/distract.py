@@ -1,4 +1,4 @@
-"""Figure 7: retrieval among more and more distractors, every size and draw from one pass over them."""
+"""Figure 7: retrieval in galleries with growing numbers of distractors, all sizes and draws in one pass."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from reid_done_right.evaluation.ranking import rank_gallery
 def distract(
     *, settings: Mapping[str, Any], index: Path, embeddings: Path, shards: list[Path], out: Path, queries: Path
 ) -> None:
-    """Write mAP and rank-1 of single queries for every number of added distractors and every random draw.
+    """Write mAP and rank-1 of single queries for every number of distractors and every random draw.
 
-    And into `queries` the AP of each query with the fewest and with the most distractors.
+    Writes the AP of each query with the fewest and with the most distractors to `queries`.
 
     settings: {"run", "format": market1501-500k, "sizes": numbers of distractors, ascending, "draws", "seed" of the
     draws, "shards", "threads"}
-    shards: embeddings of every n-th distractor each, in order; each is read, counted and let go.
+    shards: embeddings of every n-th distractor each, in order; only one is in memory at a time.
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)

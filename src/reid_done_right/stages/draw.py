@@ -1,14 +1,14 @@
-"""Distractor curves and training logs in, Figure 7 and the curves of every training run out.
+"""Draw Figure 7, the curves of every training run and the histograms of similarities.
 
 The settings (as YAML):
 
     experiment: embedded            # named in the subtitles
-    synthetic: true                 # true: say that it is rendered; false: draw the paper's [17] in Figure 7
+    synthetic: true                 # true: label as rendered; false: draw the paper's [17] in Figure 7
     margin: 0.1                     # of the triplet loss
-    runs: [market-default-seed0]    # every run of the design, in the order of the panels
-    curves: [market-default-seed0]  # the runs that Figure 7 is about, in the order of its lines
+    runs: [market-default-seed0]    # every planned run, in the order of the panels
+    curves: [market-default-seed0]  # the runs of Figure 7, in the order of its lines
     shown: [market-default-seed0]   # the runs whose similarities are drawn
-    allow_missing: false            # true: name what was not run yet in the figures instead of stopping
+    allow_missing: false            # true: name missing runs in the figures instead of failing
     contact_sheet:                  # optional: draw the rendered people of the market dataset
       {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
 """
@@ -46,21 +46,21 @@ def draw(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write training_curves, figure7 and similarities as .svg and .png into `out`; give their paths.
+    """Write training_curves, figure7 and similarities as .svg and .png into `out`; return their paths.
 
-    And figure7.csv, training_curves.csv, and contact_sheet.png, where the settings ask for it. Without curves there is
-    no Figure 7, without runs shown there are no similarities.
+    Also writes figure7.csv, training_curves.csv and, if the settings have it, contact_sheet.png. Without curves there
+    is no Figure 7; without shown runs there are no similarities.
 
-    curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run, named as the run. scores: JSON of
-    `evaluate`, which tell the collapsed runs. similarities: JSON of `retrieve`, one per run shown.
-    paper: reports/paper.csv. settings: see the head of this module.
+    curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run and named after it. scores: JSON of
+    `evaluate`, which mark collapsed runs. similarities: JSON of `retrieve`, one per shown run.
+    paper: reports/paper.csv. settings: see the module docstring.
     Raises InputError naming the planned run whose scores, curve or log is missing, unless `allow_missing`.
     """
     runs = index_runs((path, read_json(path)) for path in scores)
     where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
 
     def absent(files: list[Path], wanted: list[str]) -> list[str]:
-        """Name the runs that may be missing, and are."""
+        """Return the runs that are missing, if that is allowed."""
         given = {path.stem for path in files}
         return [name for name in wanted if name not in given] if settings["allow_missing"] else []
 
@@ -111,7 +111,7 @@ def _contact_sheet(people: Mapping[str, Any]) -> bytes:
 
 
 def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
-    """Say what lines and bands are."""
+    """Return the explanation of lines and bands."""
     text = "no line: no run can be shown"
     if not lines.empty:
         runs, values = lines["runs"].max(), lines["values"].max()
@@ -135,7 +135,7 @@ def _rival(paper: Paper) -> dict[str, float]:
 
 
 def _trainings(logs: list[Path], runs: Runs, planned: list[str]) -> list[Training]:
-    """Read the logs of the planned runs, in their order."""
+    """Read the logs of the planned runs, in order."""
     files = {path.stem: path for path in logs}
     named = {run.name: run for run in runs.values()}
     trainings = []

@@ -1,4 +1,4 @@
-"""Embedding extraction: every query, gallery and multi-query image, or a shard of distractors, to a unit vector."""
+"""Embedding: turn every query, gallery and multi-query image, or a shard of distractors, into a unit vector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reid_done_right.numerics import computed_on, weakest
 
 
 def embed(*, settings: Mapping[str, Any], index: Path, embedder: Path, out: Path) -> None:
-    """Embed the test images of `index`, or shard k of n of them, at the size that the embedder was trained for.
+    """Embed the test images of `index`, or shard k of n of them, at the size the embedder was trained for.
 
     settings: {"threads"} and, for distractors, {"shard": k, "shards": n}: rows k, k + n, k + 2n, ...
     """

@@ -1,8 +1,8 @@
-"""Embedding of photos of one's own: a folder or a table in, a gallery that can be searched out.
+"""Embed the user's photos, from a folder or a table, as a searchable gallery.
 
-Not part of the graph. Photos are embedded shard by shard; a finished shard is kept in a folder beside the gallery, from
-which the same command goes on after a kill. A shard is known by the model and by path, size and time of change of each
-of its photos. Memory holds two parts of a shard (`reid_done_right.images.photos`) and the list of paths.
+Not part of the graph. Photos are embedded in shards. Finished shards are kept in a folder beside the gallery, so that
+the same command resumes after a kill. A shard is identified by the model and by the path, size and modification time
+of each photo. Memory holds two parts of a shard (`reid_done_right.images.photos`) and the list of paths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reid_done_right.models.device import set_up
 from reid_done_right.photos import PhotoEmbedder, load_embedder
 
 SHARD = 4096
-"""Photos that a kill costs at most."""
+"""Photos in a shard: a kill loses at most this many."""
 
 
 def embed_photos(
@@ -41,14 +41,14 @@ def embed_photos(
     threads: int | None = None,
     shard: int = SHARD,
 ) -> int:
-    """Embed every photo that `source` names and write a gallery; give how many photos it has.
+    """Embed every photo in `source`, write a gallery, and return the number of photos in it.
 
     source         folder, or CSV table (`reid_done_right.data.listing.list_photos`)
-    model          what `reid train` wrote
-    out            gallery (.safetensors, `reid_done_right.data.gallery`); not computed again if nothing changed
-    allow_damaged  leave damaged photos out, listed on stderr and in the gallery; else they are an error
-    shard          photos in a shard
-    Raises InputError naming all damaged photos; what was embedded is kept for the next run.
+    model          written by `reid train`
+    out            gallery (.safetensors, `reid_done_right.data.gallery`); not recomputed if nothing changed
+    allow_damaged  skip damaged photos and list them on stderr and in the gallery; otherwise they are an error
+    shard          photos per shard
+    Raises InputError naming all damaged photos; finished shards are kept for the next run.
     """
     if out.suffix != ".safetensors" or out.is_dir():
         raise InputError(f"{out}: expected the name of a file that ends in .safetensors")
@@ -92,13 +92,13 @@ def embed_photos(
                 about,
             )
     except Timeout:
-        raise InputError(f"{folder}: another run is writing this gallery; wait for it, or end it") from None
+        raise InputError(f"{folder}: another process is writing this gallery; wait for it, or stop it") from None
     shutil.rmtree(folder)
     return len(kept)
 
 
 def _key(listing: Listing, span: range, embedder: PhotoEmbedder) -> str:
-    """Give the digest of what a shard is made from; a photo that is not there has no size and no time."""
+    """Return the digest of a shard's inputs; a missing photo has no size and no time."""
     found = []
     for row in span:
         try:
@@ -114,7 +114,7 @@ def _digest(content: Any) -> str:
 
 
 def _is_there(out: Path, key: str, allow_damaged: bool) -> bool:
-    """Tell whether the gallery is up to date, damaged photos included."""
+    """Return whether the gallery is up to date, including damaged photos."""
     try:
         about = read_gallery(out).about
     except InputError:
@@ -123,7 +123,7 @@ def _is_there(out: Path, key: str, allow_damaged: bool) -> bool:
 
 
 def _holds(file: Path, key: str) -> bool:
-    """Tell whether a shard was finished and is of these photos."""
+    """Return whether a shard is finished and holds these photos."""
     try:
         about = read_embeddings(file).about
         return about.get("key") == key and isinstance(about.get("damaged"), dict)
@@ -152,7 +152,7 @@ def _embed_shard(
 
 
 def _found(files: Sequence[Path]) -> tuple[list[int], dict[str, str]]:
-    """Give the rows that were embedded, and the reason of every damaged photo by its path."""
+    """Return the embedded rows, and path -> reason for every damaged photo."""
     kept: list[int] = []
     damaged: dict[str, str] = {}
     for file in files:
@@ -163,11 +163,11 @@ def _found(files: Sequence[Path]) -> tuple[list[int], dict[str, str]]:
 
 
 def _tell(damaged: Mapping[str, str], listing: Listing, allow_damaged: bool) -> None:
-    """List the damaged photos on stderr. Raises InputError listing them, unless they may be left out."""
+    """List skipped photos on stderr. Raises InputError listing them, unless damaged photos are allowed."""
     lines = [f"{listing.root / path}: {reason}" for path, reason in damaged.items()]
     if damaged and (not allow_damaged or len(damaged) == len(listing.path)):
         told = f"{listing.root}: {len(damaged)} of {len(listing.path)} photos cannot be embedded"
         advice = "restore them" if allow_damaged else "restore them, or leave them out with --allow-damaged"
-        raise InputError(f"{told}; {advice}, and run the same again:", *(f"  {line}" for line in lines))
+        raise InputError(f"{told}; {advice}, and run the same command again:", *(f"  {line}" for line in lines))
     for line in lines:
         print(printable(f"left out {line}"), file=sys.stderr)

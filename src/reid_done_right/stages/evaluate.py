@@ -1,4 +1,4 @@
-"""Evaluation: each benchmark's own protocols, plain and re-ranked, from one set of embeddings."""
+"""Evaluation: score embeddings by each benchmark's own protocols, with and without re-ranking."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reid_done_right.numerics import in_force, weakest
 
 
 def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, queries: Path) -> None:
-    """Score every protocol of the dataset; write the scores and a row for every query.
+    """Score every protocol of the dataset; write the scores and one row per query.
 
-    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (of one's own data only), "multi_query",
+    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (own data only), "multi_query",
     "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal"} as in the parameters, and "threads"
     """
     rows = read_index(index)
@@ -37,9 +37,9 @@ def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
 
 
 def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ranking]]:
-    """Rank plainly, with QE + DBA (the paper's re-ranking) and with k-reciprocal re-ranking.
+    """Rank without re-ranking, with QE + DBA (the paper's re-ranking) and with k-reciprocal re-ranking.
 
-    Person Search is only ranked plainly: expansion would mix the images of other queries' galleries.
+    Person Search is not re-ranked: expansion would mix the galleries of different queries.
     """
     options = {"none": {}, "qe-dba": settings["qe_dba"], "k-reciprocal": settings["k_reciprocal"]}
     for rerank in get_args(Rerank) if task.lists is None else ("none",):
@@ -47,7 +47,7 @@ def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ran
 
 
 def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:
-    """Write AP by both rules, rank of the first hit (0 = none) and number of relevant items of every query."""
+    """Write AP by both rules, rank of the first hit (0 = none) and number of relevant items for every query."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Export: a trained model for other programs, checked against itself, with its card beside it."""
+"""Export a trained model for other programs, verified against the original, with a model card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reid_done_right.reporting.card import Card, write_card
 
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 TOLERANCE = 1e-4
-"""Of a value of an embedding: far below what changes a rank, far above what rounding does."""
+"""Per value of an embedding: far below what changes a rank, far above rounding errors."""
 
 
 def export(
@@ -37,19 +37,19 @@ def export(
     data: str | None = None,
     licence: str | None = None,
 ) -> float:
-    """Write a model for other programs and its card; give how far its values are from the module's, at most.
+    """Export a model and its card; return the largest difference from the module.
 
-    model      what `reid train` wrote
-    out        .onnx or .pt2; its card is beside it, .md after its name
-    opset      of ONNX
+    model      written by `reid train`
+    out        .onnx or .pt2; the card is written beside it, with .md appended to the name
+    opset      ONNX operator set
     tolerance  a larger difference on random images of three shapes is an error
-    scores     what `reid evaluate` wrote (.json), its queries (.parquet) beside it; those of the model's run if None
-    data, licence  of a model whose run is not beside it
+    scores     written by `reid evaluate` (.json, with the .parquet beside it); None for those of the model's run
+    data, licence  for a model without its run beside it
     Raises InputError, and writes nothing, if the model is of another kind, if the opset is not supported, or if the
-    exported network computes anything else.
+    exported network computes something else.
     """
     if out.suffix != SUFFIXES[form] or out.is_dir():
-        raise InputError(f"{out}: expected the name of a file that ends in {SUFFIXES[form]} for --format {form}")
+        raise InputError(f"{out}: expected a file name ending in {SUFFIXES[form]} for --format {form}")
     embedder = load_embedder(model, device="cpu")
     found = scores or _beside(model, "evaluate")
     results = scores_of(found, model) if found else []
@@ -91,7 +91,7 @@ def export(
 
 
 def _beside(model: Path, stage: str) -> Path | None:
-    """Find the scores of a model's run where the pipeline puts them."""
+    """Return the scores of a model's run where the pipeline writes them, or None."""
     path = model.parent.parent / stage / f"{model.stem}.json"
     return path if model.parent.name == "train" and path.is_file() else None
 
@@ -162,7 +162,7 @@ def _interval(values: NDArray[Any]) -> tuple[float, float, float]:
 
 
 def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Tell what a model of the pipeline was trained on, and on what terms, from the files beside it."""
+    """Return training data and licence terms of a pipeline model, from the files beside it."""
     if not results or model.parent.name != "train":
         return [], []
     results_of, run = model.parent.parent, results[0]["run"]

@@ -1,4 +1,4 @@
-"""Fetch: what a job needs from outside, found, fetched or unpacked, and verified."""
+"""Fetch: find, download or unpack a job's external inputs, and verify them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from reid_done_right.data.fetch import obtain
 
 
 def fetch(*, settings: Mapping[str, Any], offline: bool = False) -> Path | None:
-    """Make sure that what a job of `dataset` or `initialise` comes from is there (`reid_done_right.data.fetch.obtain`).
+    """Make sure that a job's external inputs exist (`reid_done_right.data.fetch.obtain`).
 
-    Returns the file that the job's result depends on, None if there is none. Raises InputError that says what to obtain
-    where and where to put it, at once if `offline` or if there is no network.
+    Returns the file on which the job's result depends, or None. Raises InputError that says what to obtain, from where,
+    and where to put it, immediately if `offline` or without a network.
     """
     return obtain(settings, offline)

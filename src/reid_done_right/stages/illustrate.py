@@ -1,4 +1,4 @@
-"""Figures 1, 4, 5 and 6 from one trained run: its ranked lists, and what of an image its embedding comes from.
+"""Draw Figures 1, 4, 5 and 6 for one run: ranked lists, and heat maps of the regions behind its embeddings.
 
 The settings (as YAML):
 
@@ -43,10 +43,10 @@ DPI = 100  # of the PNG: the pictures in it have fewer pixels
 def illustrate(
     *, settings: Mapping[str, Any], index: Path, embedder: Path, places: Path, queries: Path, out: Path
 ) -> list[Path]:
-    """Write figure1, figure4, figure5 and figure6 as .svg and .png into the folder `out`; give their paths.
+    """Write figure1, figure4, figure5 and figure6 as .svg and .png into the folder `out`; return their paths.
 
-    places: Parquet of `retrieve`; queries: Parquet of `evaluate`, both of the run that trained `embedder`.
-    Which queries, pairs and people are shown: rules that the subtitles state (`reid_done_right.reporting.showing`).
+    places: Parquet of `retrieve`; queries: Parquet of `evaluate`, both from the run that trained `embedder`.
+    `reid_done_right.reporting.showing` selects queries, pairs and people by rules, which the subtitles state.
     """
     device = set_up(settings["threads"])
     rows = read_index(index)
@@ -129,7 +129,7 @@ def illustrate(
 
 @dataclass(frozen=True)
 class Seen:
-    """The images of an index as a network sees them."""
+    """The images of an index, as seen by a network."""
 
     index: Index
     network: Embedder
@@ -161,7 +161,7 @@ class Seen:
         )
 
     def _prepared(self, row: int) -> tuple[NDArray[np.uint8], Tensor]:
-        """Give an image as it is, and resized and normalised for the network (1, 3, H, W)."""
+        """Return an image as stored, and resized and normalised for the network (1, 3, H, W)."""
         (images,) = ahead(self.index, np.array([row]), self.device)
         image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side))
         return load(self.index, [row])[0], image
@@ -179,7 +179,7 @@ class Seen:
             return maps_and_embeddings(self.network, image)[1]
 
     def dimensions(self, rows: Sequence[int]) -> list[Row]:
-        """Give each image with the heat of its strongest dimensions, one by one."""
+        """Return each image with the heat maps of its strongest dimensions, one by one."""
         found: list[Row] = []
         for row in rows:
             picture, image = self._prepared(row)
@@ -188,7 +188,7 @@ class Seen:
         return found
 
     def matches(self, pairs: Sequence[tuple[int, int]]) -> list[Row]:
-        """Give both images of each pair with the heat of the dimensions that make them similar."""
+        """Return both images of each pair with the heat maps of the dimensions that make them similar."""
         found: list[list[Row]] = []
         for pair in pairs:
             (left, a), (right, b) = (self._prepared(row) for row in pair)
@@ -196,14 +196,14 @@ class Seen:
             which = shared(one, other, DIMENSIONS)
             name = f"similarity {float((one * other).sum()):.2f}"
             found.append([(name, self._beside(left, a, which)), ("", self._beside(right, b, which))])
-        columns: list[Row] = []  # two pairs side by side, one image of each below the other
+        columns: list[Row] = []  # two pairs side by side, the images of a pair stacked
         for i in range(0, len(found), 2):
             both = found[i : i + 2]
             columns += [pair[0] for pair in both] + [pair[1] for pair in both]
         return columns
 
     def attention(self, people: Sequence[Sequence[int]]) -> list[Row]:
-        """Give images of each person, each beside the heat of all its strongest dimensions."""
+        """Return images of each person, each with the joint heat map of its strongest dimensions."""
         found: list[Row] = []
         for rows in people:
             pictures: list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]] = []

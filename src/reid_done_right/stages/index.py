@@ -1,4 +1,4 @@
-"""Index: one row for every image or box of a dataset, its counts checked, every image decoded once."""
+"""Index: one row per image or box of a dataset; checks the counts and decodes every image once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from reid_done_right.data.readers import READERS, check_counts, report
 
 
 def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: int = 1) -> None:
-    """Read the dataset that a manifest describes, decode all its images once, and write its index.
+    """Read the dataset described by a manifest, decode all its images once, and write its index.
 
     settings   format: a key of `READERS`; counts: None, or some of the names of `reid_done_right.data.readers.count`
-               and the numbers expected; read (optional): further arguments of the reader; allow_damaged (optional):
+               and the expected numbers; read (optional): more arguments of the reader; allow_damaged (optional):
                files to leave out
     manifest   written by stage `dataset`
     out        index (Parquet)
-    Prints the counts, found beside expected. Raises InputError if the folder changed since its manifest, is not what
-    its reader expects, or counts differ; and naming all damaged images that are not allowed.
+    Prints actual and expected counts. Raises InputError if the folder changed since its manifest was written, if the
+    reader cannot read it, if counts differ, or if images are damaged and not allowed, naming all of them.
     """
     described = read_manifest(manifest)
     check_unchanged(described)
@@ -37,7 +37,7 @@ def index(*, settings: Mapping[str, Any], manifest: Path, out: Path, workers: in
     whole = leave_out(rows, settings.get("allow_damaged", []), workers, progress)
     if whole.left_out:
         print(
-            f"{described['dataset']}: {len(whole.left_out)} damaged files left out as allow_damaged says, "
+            f"{described['dataset']}: {len(whole.left_out)} damaged files left out according to allow_damaged, "
             f"with {len(rows) - len(whole)} of {len(rows)} rows: {', '.join(whole.left_out)}",
             file=sys.stderr,
         )

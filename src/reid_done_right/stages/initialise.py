@@ -1,4 +1,4 @@
-"""First weights of a backbone: procedural object classification, torchvision's ImageNet files, or your own."""
+"""Initial weights of a backbone: procedural object classification, torchvision's ImageNet files, or your own."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from reid_done_right.training.watching import watching
 def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None = None) -> None:
     """Write initial backbone weights.
 
-    settings   {"backbone": its description, "seed", "threads"} and, without a file, {"objects": ...}: learn procedural
-               object classes, which share nothing with people
-    weights    file to take them from: torchvision's, or the user's own (`reid_done_right.artifacts.read_state`)
-    Raises InputError that lists every tensor that is missing, misshapen or of no use.
+    settings   {"backbone": its description, "seed", "threads"} and, without a file, {"objects": ...}: train on
+               procedural object classes, which share nothing with people
+    weights    file to load: torchvision's, or the user's own (`reid_done_right.artifacts.read_state`)
+    Raises InputError listing every tensor that is missing, unexpected or of the wrong shape.
     """
     device = set_up(settings["threads"])
     torch.manual_seed(settings["seed"])

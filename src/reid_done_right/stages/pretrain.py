@@ -1,4 +1,4 @@
-"""ID classification: the backbone learns to tell the training identities apart (sections 3.3 and 4.1)."""
+"""ID classification: train the backbone to classify the training identities (sections 3.3 and 4.1)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from reid_done_right.training.watching import naming_images, watching
 
 
 def pretrain(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
-    """Classify the training identities of `index`, starting from `weights`; write backbone weights and the log.
+    """Train `weights` to classify the training identities of `index`; write backbone weights and the log.
 
-    settings: {"pretrain": the section of the parameters, "seed", "threads"}. State is kept beside `out` in
-    `checkpoint.safetensors` and taken up from there.
+    settings: {"pretrain": the section of the parameters, "seed", "threads"}. Checkpoints are written beside `out`, to
+    `checkpoint.safetensors`, from which a killed training resumes.
     """
     chosen = Pretrain.model_validate(settings["pretrain"])
     device = set_up(settings["threads"], chosen.precision)

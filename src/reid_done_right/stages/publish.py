@@ -1,15 +1,15 @@
-"""Everything of a report on one page that needs nothing but itself: tables, figures, every query's ranked list.
+"""Publish a report as one self-contained page: tables, figures and ranked lists of queries.
 
 The settings (as YAML):
 
-    images: true                    # thumbnails of people, as their licence allows; else file names only
-    queries: 150                    # of each run to browse, evenly from the lowest AP to the highest
-    shown:                          # the runs to browse, if any, and for each the runs to compare its queries with
+    images: true                    # thumbnails of people, if their licence allows; else only file names
+    queries: 150                    # of each browsable run, spread evenly from the lowest AP to the highest
+    shown:                          # browsable runs and, for each, the runs to compare its queries with
       market-default-seed0: {dataset: market, format: market1501, variants: {flip: market-flip-seed0}}
-    contact_sheet: true             # is there one?
+    contact_sheet: true             # whether there is one
     curves: [market-default-seed0]  # the runs of Figure 7; without any it is left out
-    allow_missing: false            # true: say what was not run or drawn yet instead of stopping
-    pipeline:                       # its picture: each rule with its column and row, and which feeds which
+    allow_missing: false            # true: report what was not run or drawn yet instead of failing
+    pipeline:                       # picture of the graph: each rule with its column and row, and the edges
       boxes: [{rule: train, at: [2, 2], does: triplet loss, jobs: 48}]
       arrows: [[pretrain, train]]
 """
@@ -46,8 +46,8 @@ def publish(
 ) -> None:
     """Write the page.
 
-    report: report.json of `tabulate`. figures: SVG of `draw` and `illustrate`, and the contact sheet. indexes: of the
-    datasets, named as they are. places: Parquet of `retrieve`, named as the runs. queries: of `evaluate`, likewise.
+    report: report.json of `tabulate`. figures: SVG of `draw` and `illustrate`, and the contact sheet. indexes: one per
+    dataset, named after it. places: Parquet of `retrieve`, named after the runs. queries: of `evaluate`, likewise.
     Raises InputError naming the file that is missing, unless `allow_missing`.
     """
     content = read_json(report)
@@ -95,7 +95,7 @@ def _browse(
     tiles = np.unique(np.concatenate([some["row"], lists["gallery_row"]])).tolist()
     told = {
         row: (str(index.path[row]), int(index.person_id[row]), int(index.camera_id[row])) for row in tiles
-    }  # what a reader may know of an image without seeing it
+    }  # what the page may show of an image without its pixels
     return Browsed(
         run,
         some,
@@ -112,7 +112,7 @@ def _browse(
 
 
 def _scored(path: Path, rule: ApRule) -> pd.DataFrame:
-    """Read AP, relevant items and first hit of every query of the first protocol, plainly ranked."""
+    """Read AP, relevant items and first hit of every query for the first protocol, without re-ranking."""
     rows = pd.read_parquet(path)
     rows = rows[(rows["protocol"] == rows["protocol"].iloc[0]) & (rows["rerank"] == "none")].sort_values("query")
     ap = rows["ap" if rule == "trapezoid" else "ap_step"]

@@ -1,4 +1,4 @@
-"""Retrieval: the first ten ranks of every list of one run, to be looked at, and its similarities."""
+"""Retrieval: the first ten results of every query of one run, for display, and its similarities."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from reid_done_right.evaluation.topk import retrieve as first_ranks
 
 
 def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, similarities: Path) -> None:
-    """Write who came first for each query, a row a rank, and histograms of the similarities.
+    """Write the first results of each query, one row per rank, and histograms of the similarities.
 
-    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (of one's own data only),
+    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (own data only),
     "person_search_gallery"} as in the parameters.
-    Plain ranking of single images: not of tracklets, which no one picture shows.
+    Ranks single images without re-ranking; no single picture shows a tracklet.
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
@@ -31,7 +31,7 @@ def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
 
 
 def _write_ranks(path: Path, index: Index, found: Retrieved) -> None:
-    """Write a row for each query and rank; ranks that a short gallery does not fill are left out."""
+    """Write one row per query and rank; ranks beyond the end of a short gallery are left out."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

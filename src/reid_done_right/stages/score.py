@@ -1,4 +1,4 @@
-"""Official scores for anybody's embeddings, from files that any framework can write."""
+"""Official scores for embeddings of any framework, read from files."""
 
 from __future__ import annotations
 
@@ -56,45 +56,45 @@ def score(
     threads: int | None = None,
     device: str | None = None,
 ) -> None:
-    """Score the embeddings of one file against those of another by a benchmark's own protocol.
+    """Score query embeddings against gallery embeddings by a benchmark's own protocol.
 
-    Files are `.npz` or `.safetensors` (mapped, not read, so larger than memory) with these arrays, one row an image:
+    Files are `.npz` or `.safetensors` (memory-mapped, so they may exceed memory) with these arrays, one row per image:
 
-        embeddings    (N, D) float; rows whose norm is not 1 are normalised, and compared by dot product
-        person_id     (N,) whole numbers
-        camera_id     (N,) whole numbers; not needed where the same camera is no junk
-        tracklet_id   (N,) whole numbers, MARS: rows are frames, pooled by tracklet
-        image_id      (N,) whole numbers, Person Search: the photo that a box is from, in the gallery file; in the query
-                      file too, each query's own photo is no part of its gallery
-        lists         (L,) Person Search, query file: image ids of all queries' galleries, one after another
-        pointers      (Q + 1,) where each query's begin and end in `lists`; without the two, all photos but its own
+        embeddings    (N, D) float; normalised if necessary, and compared by dot product
+        person_id     (N,) integers
+        camera_id     (N,) integers; not needed if the same camera is not junk
+        tracklet_id   (N,) integers, MARS: rows are frames, pooled by tracklet
+        image_id      (N,) integers, Person Search: in the gallery file, the photo of each box; in the query file, the
+                      query's own photo, which is excluded from its gallery
+        lists         (L,) Person Search, query file: image ids of all queries' galleries, concatenated
+        pointers      (Q + 1,) bounds of each query's gallery in `lists`; without both, all photos but the query's own
         box           (N, 4) x y w h, Person Search with detections, gallery file: its rows need no person_id
-        truth_box, truth_image, truth_pointers    (P, 4), (P,), (Q + 1,) then say, in the query file, where the
-                      person of each query is; that they are there says that the gallery holds detections
+        truth_box, truth_image, truth_pointers    (P, 4), (P,), (Q + 1,) true boxes of each query's person, in the
+                      query file; if present, the gallery holds detections
 
     Args:
         query: file of the queries.
-        gallery: file of the gallery, junk and distractors included.
-        out: JSON file of the scores, fractions in [0, 1].
+        gallery: file of the gallery, including junk and distractors.
+        out: JSON file for the scores, fractions in [0, 1].
         protocol: a key of `rules.RULES`.
-        changes: fields of `rules.Rule` that differ from that protocol's, for a benchmark of your own.
-        multi_query: file of further images of the queries' people, pooled by person and camera (Market-1501's gt_bbox).
-        pool: how those, or the frames of a tracklet, are pooled.
-        normalise_frames: whether frames are normalised before they are pooled; the official MARS code does not.
+        changes: fields of `rules.Rule` that differ from the protocol's, for your own benchmark.
+        multi_query: file of more images of the query persons, pooled by person and camera (Market-1501's gt_bbox).
+        pool: how to pool those, or the frames of a tracklet.
+        normalise_frames: whether to normalise frames before pooling; the official MARS code does not.
         rerank: ``none``, ``qe-dba`` or ``k-reciprocal``.
         options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal` that differ from the defaults.
-        distractors: file of images that are nobody, of which it needs the embeddings only.
-        sizes: how many of them to add, ascending; each size is scored in each draw.
-        draws: random orders of the distractors.
-        ranks: at which CMC is given besides 1, 5 and 10.
-        seed: of these orders, and of the resamples for the interval of mAP.
-        per_query: Parquet file of AP by the protocol's rule and by both, and rank of the first hit (0 = none), a row
-            a query, in the order of the queries; MARS: of their tracklet_id, ascending.
-        threads: how many work at once, besides the matrix products.
-        device: where PyTorch is to compute instead, such as ``cuda``.
+        distractors: file of distractor images; only their embeddings are used.
+        sizes: numbers of distractors to add, ascending; each is scored in each draw.
+        draws: number of random orders of the distractors.
+        ranks: CMC ranks besides 1, 5 and 10.
+        seed: for these orders and for the resamples of mAP's interval.
+        per_query: Parquet file for AP by the protocol's rule and by both, and rank of the first hit (0 = none), one
+            row per query in the order of the queries (MARS: by ascending tracklet_id).
+        threads: number of threads, not counting matrix products.
+        device: PyTorch device to use instead of compiled loops, such as ``cuda``.
 
     Raises:
-        InputError: naming the file, and the row where there is one. Nothing is written then.
+        InputError: naming the file and, if possible, the row. Nothing is written in this case.
     """
     rule = _rule(protocol, changes or {})
     _check_request(protocol, rule, multi_query, rerank, distractors, sizes, draws, ranks)
@@ -161,11 +161,13 @@ def _check_request(
     draws: int,
     ranks: Sequence[int],
 ) -> None:
-    """Refuse what does not go together, before any file is read."""
+    """Reject incompatible options, before any file is read."""
     if bool(distractors) != bool(sizes):
-        raise InputError("distractors and sizes belong together: give a file of embeddings and how many of them to add")
+        raise InputError("distractors and sizes belong together; give both the file and the numbers to add")
     if list(sizes) != sorted(set(sizes)) or min(sizes, default=0) < 0:
-        raise InputError(f"sizes are {', '.join(map(str, sizes))}: expected ascending numbers of distractors from 0 on")
+        raise InputError(
+            f"sizes are {', '.join(map(str, sizes))}: expected ascending numbers of distractors, at least 0"
+        )
     if not 1 <= draws * (len(sizes) + 1) < 2**16:
         raise InputError(f"{draws} draws of {len(sizes)} sizes: expected 1 draw or more, and at most 65,535 of both")
     if distractors and (rerank != "none" or rule.cut is not None or protocol in ("mars", "person-search")):
@@ -178,30 +180,30 @@ def _check_request(
     if rerank != "none" and protocol == "person-search":
         raise InputError(f"{rerank} would mix the galleries of different queries; rank person-search plainly")
     if min(ranks, default=1) < 1:
-        raise InputError(f"ranks are {', '.join(map(str, ranks))}: expected whole numbers from 1 on")
+        raise InputError(f"ranks are {', '.join(map(str, ranks))}: expected integers from 1")
 
 
 def _check_output(path: Path | None, suffix: str) -> None:
-    """Refuse a name that could not be written to, before the long computation."""
+    """Reject an output path that cannot be written, before the long computation."""
     if path is None:
         return
     if path.suffix != suffix:
-        raise InputError(f"{path}: expected a name that ends in {suffix}")
+        raise InputError(f"{path}: expected a file name ending in {suffix}")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give the name of a file")
+        raise InputError(f"{path}: is a folder; give a file name")
     folder = next(each for each in path.absolute().parents if each.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"{path}: {folder} is no folder that can be written to")
+        raise InputError(f"{path}: {folder} is not a writable folder")
 
 
 def _unlabelled(file: Arrays) -> NDArray[np.floating]:
-    """Return the embeddings of a file whose rows need no labels, of unit norm."""
+    """Return the unit-norm embeddings of a file whose rows need no labels."""
     with naming():
         return unit(file.column("embeddings"), str(file.path), normalise=True)
 
 
 def _rank_detections(q: Arrays, g: Arrays) -> Ranking:
-    """Ranking of Person Search with detections."""
+    """Rank Person Search with detections."""
     query, detections = _unlabelled(q), _unlabelled(g)
     with naming():
         check_dimensions(query, detections, (str(q.path), str(g.path)))
@@ -258,7 +260,7 @@ def _sweep(
     seed: int,
     how: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return scores among more and more distractors, (sizes, draws) each."""
+    """Return scores for each number of distractors and draw, (sizes, draws) each."""
     positions = draw_positions(len(extra), draws, np.random.default_rng(seed))
 
     def count(shard: Embedded) -> NDArray[np.int32]:
@@ -279,7 +281,7 @@ def _sweep(
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
-    """Confidence interval of mAP over queries; null for one query, which says nothing about others."""
+    """Return the confidence interval of mAP over queries; null for a single query."""
     found = mean_interval(values, np.random.default_rng(seed), level=LEVEL, resamples=RESAMPLES)
     known = len(values) > 1
     ends = {"low": found.low if known else None, "high": found.high if known else None}
@@ -287,7 +289,7 @@ def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
 
 
 def _write(out: Path, scores: Mapping[str, Any], per_query: Path | None, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write both files or none."""
+    """Write both files or neither."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Search: who in a gallery of one's own photos looks most like the people of some others."""
+"""Search a gallery of photos for the people in query photos."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def search(
     html: Path | None = None,
     threads: int | None = None,
 ) -> list[Searched]:
-    """Embed the queries and return the most similar photos of the gallery for each, best first.
+    """Return the most similar gallery photos for each query, best first.
 
-    queries  images of one person each
-    gallery  what `reid embed PHOTOS --model MODEL` wrote
-    model    the very model that made it
-    top      photos of each query; the whole gallery if it is smaller
+    queries  photos of one person each
+    gallery  written by `reid embed-photos`
+    model    the model that made the gallery
+    top      number of results per query, at most the whole gallery
     rerank   none, qe-dba or k-reciprocal
-    html     where to write a page with the pictures, that needs nothing else
-    Raises InputError, and writes nothing, if a query is no image, if the gallery is another model's, or if there are
-    fewer photos than the re-ranking needs.
+    html     also write a self-contained page with pictures
+    Raises InputError, and writes nothing, if a query is not an image, if another model made the gallery, or if there
+    are fewer photos than the re-ranking needs.
     """
     if html is not None and (html.suffix.lower() not in (".html", ".htm") or html.is_dir()):
-        raise InputError(f"{html}: expected the name of a page, ending in .html")
+        raise InputError(f"{html}: expected a file name ending in .html")
     if top < 1:
-        raise InputError(f"--top {top}: expected how many photos to show, from 1 on")
+        raise InputError(f"--top {top}: expected a number of results, at least 1")
     there = read_gallery(gallery)
     embedder = load_embedder(model)
     check_model(there, embedder.digest, model)
@@ -75,8 +75,8 @@ def check_model(gallery: Gallery, digest: str, model: Path) -> None:
     if digest != gallery.about["model"]:
         made = f"{gallery.about['model_name']} (SHA-256 {gallery.about['model'][:DIGITS]}...)"
         raise InputError(
-            f"{gallery.file}: made by another model, {made}, than {model} ({digest[:DIGITS]}...), so that nothing "
-            "compares; give that model, or embed the photos again with this one"
+            f"{gallery.file}: made by another model, {made}, than {model} ({digest[:DIGITS]}...), so embeddings "
+            "cannot be compared; give that model, or embed the photos again with this one"
         )
 
 
@@ -88,7 +88,7 @@ def _hit(gallery: Gallery, ranked: TopK, row: int, rank: int) -> Hit:
 
 
 def _thumbnails(queries: Sequence[Path], gallery: Gallery, found: Sequence[Searched]) -> dict[str, bytes | None]:
-    """Give every picture of the page in small, by its path; None for one that is no longer there or cannot be read."""
+    """Return path -> thumbnail of every picture on the page; None if a file is missing or unreadable."""
     wanted: dict[str, Any] = {query.as_posix(): query for query in queries}
     wanted |= {hit.path: Path(hit.path) for each in found for hit in each.hits}
     images = {path: decode_photo(file) for path, file in wanted.items()}

@@ -1,25 +1,25 @@
-"""Scores in, the paper's Tables 1-4 out: our numbers in its rows and columns, its printed values beside them.
+"""Write the paper's Tables 1-4 from the scores: our numbers in its rows and columns, beside its printed values.
 
-The settings (as YAML); captions, headers, columns of the tables are the paper's (`reid_done_right.reporting.shapes`):
+The settings (as YAML); captions, headers and columns are the paper's (`reid_done_right.reporting.shapes`):
 
     experiment: embedded            # named in every note
     title: Results of the embedded experiment
-    command: snakemake --cores all  # what makes the report again
-    synthetic: true                 # say under every heading that values do not compare with the paper's
+    command: snakemake --cores all  # regenerates the report
+    synthetic: true                 # state that values are not comparable with the paper's
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     seeds: [0, 1]                   # a cell is the mean over these
-    runs: [market-default-seed0]    # every run planned; other cells print "-", a benchmark without any has no columns
-    curves: [market-default-seed0]  # the runs of Figure 7, for what they tell of its claim; without any it is left out
-    shown: [market-default-seed0]   # the runs whose ranked lists are shown; likewise
-    allow_missing: false            # true: a planned run without scores prints an em dash instead of stopping
+    runs: [market-default-seed0]    # every planned run; other cells print "-", a benchmark without runs has no columns
+    curves: [market-default-seed0]  # the runs of Figure 7, for its claim; optional
+    shown: [market-default-seed0]   # the runs whose ranked lists are shown; optional
+    allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
     baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by seed
-    table1:                         # rows: variant of the runs, label printed here, row of the paper beside it
+    table1:                         # rows: variant, printed label, row of the paper
       - {variant: default, label: "- - ✓", paper: "- - ✓"}      # flip, crop, cut-out
     table2:
       - {variant: default, label: "64 pixels (paper: 416)", paper: 416 pixels}
     table3:                         # group: printed once; differences are to the baseline's row of the same group
       - {group: a) pooling strategy, variant: default, label: max, paper: max}
-    table4:                         # one row a re-ranking, below all that the paper prints
+    table4:                         # one row per re-ranking, below the paper's rows
       - {variant: default, label: Default, paper: Ours}
     readings: {other: "loss: sum"}  # what variants change, in words: a table of README.md and report.json, if any
 """
@@ -56,12 +56,12 @@ def tabulate(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write tables and findings, README.md, metrics.json and report.json; give their paths.
+    """Write tables and findings, README.md, metrics.json and report.json; return their paths.
 
     Tables are .md, .html, .tex and .csv, findings .md and .html.
-    scores and queries: JSON and Parquet of `evaluate`, one each a run, named as the run; those of runs not planned are
-    passed over. curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see
-    the head of this module. metrics.json holds the baseline's headline, report.json all that the other files print.
+    scores and queries: JSON and Parquet of `evaluate`, one per run and named after it; unplanned runs are ignored.
+    curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see the module
+    docstring. metrics.json holds the baseline's headline numbers, report.json everything the other files print.
     Raises InputError naming the planned run and its file if its scores are missing, unless `allow_missing`.
     """
     given = index_runs((path, read_json(path)) for path in scores)
@@ -107,7 +107,7 @@ def tabulate(
 
 
 def _read_queries(runs: Runs, files: list[Path]) -> Queries:
-    """Read what was measured of every query of the runs. Raises InputError naming the file that is missing."""
+    """Read the per-query scores of the runs. Raises InputError naming a missing file."""
     by_name = {path.stem: path for path in files}
     found = {}
     for key, run in runs.items():
@@ -117,7 +117,7 @@ def _read_queries(runs: Runs, files: list[Path]) -> Queries:
 
 
 def _read_decays(settings: Mapping[str, Any], curves: list[Path], decays: list[Path]) -> Iterator[dict[str, Any]]:
-    """Read the AP of every query at both ends of the planned distractor curves; say why of a run there is none."""
+    """Yield the AP of every query at both ends of each planned distractor curve, or why a run has none."""
     rows_of = {path.stem: path for path in decays}
     files = {path.stem: path for path in curves}
     for name in settings["curves"]:

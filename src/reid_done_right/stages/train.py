@@ -1,4 +1,4 @@
-"""Triplet training: from a classifier's backbone to an embedder (sections 3.2, 3.3 and 4.1)."""
+"""Triplet training: turn a classifier's backbone into an embedder (sections 3.2, 3.3 and 4.1)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from reid_done_right.training.workers import Workers
 
 
 def train(*, settings: Mapping[str, Any], index: Path, weights: Path, out: Path, log: Path) -> None:
-    """Train an embedder on the training images of `index`, its backbone from `weights`; write it and the log.
+    """Train an embedder on the training images of `index`, starting from `weights`; write it and the log.
 
     settings: {"train": the resolved variant, "seed", "threads"} and "workers", the number of processes that share each
-    batch. State is kept beside `out` in `checkpoint.safetensors` and taken up from there.
+    batch. Checkpoints are written beside `out`, to `checkpoint.safetensors`, from which a killed training resumes.
     """
     workers = Workers()
     chosen = RankingStage.model_validate(settings["train"])
