@@ -205,7 +205,7 @@ def test_rendered_people_and_a_collapsed_training_are_said_to_be(run: Path, tmp_
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--out", "m.onnx", "--opset", "17"], "opset 17 is not supported: give one from 18 to 25"),
+        (["--out", "m.onnx", "--opset", "17"], "opset 17 is not supported; use one from 18 to 25"),
         (["--out", "m.onnx", "--opset", "99"], "opset 99 is not supported"),
         (["--out", "m.onnx", "--tolerance", "0"], "m.onnx: not written, as the exported network differs from the module by"),
         (["--out", "m.pt2"], "m.pt2: expected the name of a file that ends in .onnx for --format onnx"),
@@ -248,7 +248,7 @@ def test_what_is_not_installed_is_named(run: Path, monkeypatch: pytest.MonkeyPat
 def test_a_network_that_cannot_have_an_opset_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below 18, PyTorch keeps to 18 and only warns."""
     monkeypatch.setattr(exporting, "OPSETS", range(7, 26))
-    with pytest.raises(InputError, match=r"opset 17 cannot be written for this network \(it needs 18\)"):
+    with pytest.raises(InputError, match=r"opset 17 cannot express this network \(it needs 18\)"):
         export(reid_done_right.load_embedder(run).module, "onnx", {}, 17)
 
 

@@ -117,7 +117,7 @@ def test_a_file_of_another_network_is_told_key_by_key() -> None:
     assert str(raised.value) == (
         "resnet18.pth: weights do not fit the network: missing layer2.0.bn1.bias; unexpected layer4.5.weight"
     )
-    with pytest.raises(InputError, match=r"resnet18.pth: no tensor in it is called features\.conv0\.weight"):
+    with pytest.raises(InputError, match=r"resnet18.pth: has no tensor named features\.conv0\.weight"):
         build({"family": "densenet121"}).adopt(published("resnet18"), "resnet18.pth")
 
 

@@ -159,7 +159,7 @@ def test_two_runs_of_one_name_are_told() -> None:
     both = changed({"variants/hard-flip": {"margin": 0.2}})
     both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}
     with pytest.raises(
-        InputError, match="train market-hard-flip-seed0: two jobs of this name; rename a dataset, a backbone or"
+        InputError, match="train market-hard-flip-seed0: two jobs have this name; rename a dataset, a backbone or"
     ):
         plan(Params.model_validate(both))
 

@@ -1,10 +1,10 @@
-"""A reproduction of "Re-ID done right": photos in, the paper's tables and figures out.
+"""A reproduction of "Re-ID done right", from photos to the paper's tables and figures.
 
-What a program of one's own needs is imported from here, and loaded when it is first used:
+The public interface, loaded on first use:
 
-load_embedder  a trained model, which embeds files, arrays and Pillow images
+load_embedder  a trained model that embeds files, arrays and Pillow images
 rank           the most similar gallery items of each query
-score          mAP and CMC by a benchmark's rule; Labels, Rule and RULES say who counts for whom
+score          mAP and CMC by a benchmark's rule; Labels, Rule and RULES define which items count for a query
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: PyTorch takes seconds, and who ranks or scores needs none."""
+    """Import a public name on first use: PyTorch takes seconds to load, and ranking and scoring do not need it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from reid_done_right import numerics
 
-    numerics.choose()  # before the libraries load, unless the program has loaded them
+    numerics.choose()  # before the libraries load, unless the program has loaded them already
     module, _, found = _HOMES[name].rpartition(".")
     globals()[name] = getattr(importlib.import_module(f"reid_done_right.{module}"), found)
     return globals()[name]
 
 
 def __dir__() -> list[str]:
-    """List what there is, imported or not."""
+    """List all public names, imported or not."""
     return sorted({*globals(), *__all__})

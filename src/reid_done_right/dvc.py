@@ -1,4 +1,4 @@
-"""`dvc.yaml`, written from the plan: the same jobs and commands for DVC as Snakemake has."""
+"""Write `dvc.yaml` from the plan: the same jobs and commands as Snakemake's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = """\
 # Written by `reid plan {params} --dvc`; do not edit. The same jobs and commands as Snakemake's:  dvc repro{file}
 # If the parameters ask for other jobs, stage `plan` writes this file anew and stops; run the same again.
 """
-PLOTS = {  # file of the report -> how it is drawn, and each column's title and axis
+PLOTS = {  # report file -> plot template, title and axis of each column
     "figure7.csv": ({"template": "variants", "x": "distractors", "x_label": "distractors added to the gallery"}, {
         "mAP": ("mAP among distractors", "mAP"),
         "rank1": ("rank-1 among distractors", "rank-1"),
@@ -34,7 +34,7 @@ METRICS = "metrics.json"
 
 
 class _Line(dict[str, Any]):
-    """A mapping that is written on one line."""
+    """A mapping written on one line."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -45,9 +45,9 @@ _Dumper.add_representer(_Line, lambda dumper, line: dumper.represent_mapping("ta
 
 
 def pipeline(params: Params, jobs: Mapping[str, Jobs], file: Path) -> str:
-    """Return the text of dvc.yaml for an experiment whose parameters lie beside it; paths are of the project's folder.
+    """Return the text of dvc.yaml for an experiment with its parameters beside it; paths are relative to the project.
 
-    file: where params.yaml is
+    file: path of params.yaml
     """
     folder = file.parent.as_posix()
     up = os.path.relpath(".", folder)
@@ -78,10 +78,10 @@ def _plots(experiment: str, drawn: list[str], up: PurePosixPath) -> Any:
 
 
 def _stage(params: Params, name: str, where: Mapping[str, str], jobs: Jobs) -> dict[str, Any]:
-    """Return a stage, or one for each job: what differs between jobs is in `key` and in the fields of `item`."""
+    """Return a stage, or one per job: jobs differ in `key` and in the fields of `item`."""
     stage, first = STAGES[name], next(iter(jobs.values()))
     literal = {"experiment": params.experiment}
-    if not dag.fields(stage.job):  # there is one job, and its paths are known
+    if not dag.fields(stage.job):  # a single job with fixed paths
         return {**where, **_described(params, name, first.places, first.inputs, first.outputs)}
     paths = [*(read.path for read in stage.reads.values()), *(write.path for write in stage.writes.values())]
     used = {key for path in paths for key in dag.fields(path)}
@@ -100,7 +100,7 @@ def _described(
     inputs: Mapping[str, str | list[str]],
     outputs: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return command, dependencies and outputs; a folder of results stands for the files that are read from it."""
+    """Return command, dependencies and outputs; a folder of results stands for the files read from it."""
     stage = STAGES[name]
     settings = dag.SETTINGS.format(stage=name, **places)
     words = ["reid", stage.command or name, "--settings", settings]

@@ -1,4 +1,4 @@
-"""A trained embedder for photos of one's own: files, arrays or images of Pillow in, unit vectors out."""
+"""A trained embedder for your own photos: files, arrays or Pillow images in, unit vectors out."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 PATIENCE = 2
-"""Seconds after which a progress bar appears."""
+"""Seconds before a progress bar appears."""
 
 
 class PhotoEmbedder:
-    """A trained network and what its photos need: `load_embedder` makes one.
+    """A trained network and its preprocessing, made by `load_embedder`.
 
     module        the network (torch.nn.Module): normalised images (B, 3, H, W) to unit vectors (B, D)
     dimension     D
-    largest_side  M, to which the longer side of every photo is scaled, up or down, the other following
-    digest        SHA-256 of the model's file, by which galleries know it
-    about         what the file says of itself: backbone, embedding, pooling, largest_side, collapsed
-    device        where it computes
+    largest_side  M: the longer side of every photo is resized to it, keeping the aspect ratio
+    digest        SHA-256 of the model file, which galleries record
+    about         metadata of the file: backbone, embedding, pooling, largest_side, collapsed
+    device        the device it computes on
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class PhotoEmbedder:
         threads: int | None = None,
         progress: bool = True,
     ) -> NDArray[np.float32]:
-        """Embed photos of one person each, of any sizes: (N, D) float32 of unit norm, a row a photo, in their order.
+        """Embed photos of one person each, of any sizes: (N, D) float32 of unit norm, one row per photo.
 
-        Compare embeddings by their dot product, the cosine of their angle. What a photo gets does not depend on the
-        others but for rounding: about 1e-7 in each dimension on a CPU.
+        Compare embeddings by dot product, the cosine of their angle. An embedding does not depend on the other photos,
+        except for rounding: about 1e-7 in each dimension on a CPU.
 
         >>> embedder = load_embedder("market-default-seed0.safetensors")
         >>> import numpy as np
@@ -74,10 +74,10 @@ class PhotoEmbedder:
         True
 
         Args:
-            photos: paths, arrays (h, w, 3) of uint8 in RGB order (grey: (h, w)), or images of Pillow, mixed at will.
-                Files and images of Pillow are turned upright as their EXIF orientation says.
-            threads: how many decode at once; all cores if None.
-            progress: show a bar on stderr once it takes longer than `PATIENCE` seconds.
+            photos: paths, uint8 arrays (h, w, 3) in RGB order (grey: (h, w)), or Pillow images, in any mixture.
+                The EXIF orientation of files and Pillow images is applied.
+            threads: threads for decoding; all cores if None.
+            progress: show a progress bar on stderr after `PATIENCE` seconds.
 
         Raises:
             InputError: naming the first photo that cannot be read or is too small for the network.
@@ -106,7 +106,7 @@ class PhotoEmbedder:
             yield faults, self.embed_images(whole)  # type: ignore[arg-type]
 
     def embed_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Embed decoded images (h, w, 3) uint8 that are all held in memory: (N, D)."""
+        """Embed decoded images (h, w, 3) uint8, all held in memory: (N, D)."""
         if not images:
             return np.empty((0, self.dimension), np.float32)
         rows = run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
@@ -126,7 +126,7 @@ class PhotoEmbedder:
 def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -> PhotoEmbedder:
     """Load a trained embedder, such as `results/embedded/train/market-default-seed0.safetensors`.
 
-    The file carries all that it needs: backbone, pooling, largest side. Normalisation is the same for all
+    The file holds everything needed: backbone, pooling, largest side. Normalisation is always the same
     (`reid_done_right.images.transforms.MEAN` and `STD`). No code in the file is executed.
 
     >>> embedder = load_embedder("market-default-seed0.safetensors")
@@ -134,11 +134,11 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
     64
 
     Args:
-        model: what `reid train` wrote.
-        device: where to compute, such as ``cuda``; a GPU if there is one, if None.
+        model: file written by `reid train`.
+        device: such as ``cuda``; None for a GPU if there is one.
 
     Raises:
-        InputError: if the file is missing, damaged, or no embedder's.
+        InputError: if the file is missing, damaged, or not an embedder.
     """
     path = Path(model)
     weights = read_weights(path)
@@ -154,7 +154,7 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
 def _listed(photos: Any) -> list[Any]:
     single = isinstance(photos, str | os.PathLike) or hasattr(photos, "getexif")
     if single or (isinstance(photos, np.ndarray) and photos.ndim < 4 and photos.dtype == np.uint8):
-        raise InputError("photos are given as a list: write embed([photo]) for a single one")
+        raise InputError("photos must be a list: write embed([photo]) for a single one")
     return [Path(photo) if isinstance(photo, os.PathLike) else photo for photo in photos]
 
 

@@ -1,9 +1,9 @@
-"""From parameters to jobs: every job of the graph, its own resolved settings, and the files it reads and writes.
+"""Turn parameters into jobs: every job of the graph, its resolved settings, and the files it reads and writes.
 
-Both engines draw the same graph from `plan`: Snakemake reads it as JSON when it parses the Snakefile, DVC in the
-`dvc.yaml` that is written from it (`reid_done_right.dvc`). Each job's settings are a file that holds all its outputs
-depend on beside its inputs: its own parameters and a digest of its stage's code. So a changed setting or function
-re-runs what depends on it, and a comment or an unrelated setting nothing.
+Both engines get the same graph from `plan`: Snakemake as JSON when it parses the Snakefile, DVC as the `dvc.yaml`
+written by `reid_done_right.dvc`. A job's settings file holds everything its outputs depend on apart from its inputs:
+its own parameters and a digest of its stage's code. A changed setting or function therefore re-runs what depends on
+it, and a comment or an unrelated setting re-runs nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from reid_done_right.store.keys import code_key, digest
 class Job:
     """One run of a stage.
 
-    parameters  all that its outputs depend on beside its inputs
-    places      what its paths are made of: its experiment, its name (job), its dataset and so on
+    parameters  everything its outputs depend on apart from its inputs
+    places      fields of its paths: experiment, name (job), dataset and so on
     """
 
     stage: str
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def inputs(self) -> dict[str, str | list[str]]:
-        """The paths that it reads, by name, beside its settings."""
+        """The paths that it reads, by name, apart from its settings."""
         return dag.inputs(STAGES[self.stage], self.places, self.parameters)
 
     @property
@@ -80,8 +80,8 @@ MOST_JOBS = 20_000
 def plan(params: Params) -> dict[str, Jobs]:
     """Return every job: stage -> name -> job.
 
-    Names say what a job depends on: dataset, variant (or backbone) and seed. Raises InputError for resources of a stage
-    that there is not, and for what contradicts itself.
+    Names state what a job depends on: dataset, variant (or backbone) and seed. Raises InputError for resources of an
+    unknown stage, and for contradictory parameters.
     """
     try:
         check_known("resources", params.resources, dag.COMMANDS)
@@ -120,18 +120,18 @@ class _Plan:
         self.jobs: dict[str, Jobs] = {stage: {} for stage in STAGES}
 
     def add(self, stage: str, name: str, parameters: dict[str, Any], **fields: str) -> None:
-        """Add a job; names join their parts with dashes, which the parts may hold too."""
+        """Add a job. Its name joins parts by dashes, which the parts may contain too, so names may collide."""
         parameters = {**parameters, "numerics": self.params.numerics}
         job = Job(stage, parameters, {"experiment": self.params.experiment, "job": name, **fields})
         if self.jobs[stage].setdefault(name, job) != job:
-            raise InputError(f"{stage} {name}: two jobs of this name; rename a dataset, a backbone or a variant")
+            raise InputError(f"{stage} {name}: two jobs have this name; rename a dataset, a backbone or a variant")
 
     def threads(self, stage: str) -> dict[str, int]:
         return {"threads": self.params.resources_of(stage).threads}
 
 
 def _add_run(planned: _Plan, dataset: str, variant: str, seed: int) -> None:
-    """Add one training run, its evaluation and what it starts from."""
+    """Add one training run, its evaluation and its initial weights."""
     params, threads = planned.params, planned.threads
     train = params.variant(variant)
     backbone = train.backbone
@@ -153,7 +153,7 @@ def _add_run(planned: _Plan, dataset: str, variant: str, seed: int) -> None:
 
 
 def _add_curves(planned: _Plan, distract: Distract) -> None:
-    """Add the curves of Figure 7 and the embeddings of the distractors, shard by shard."""
+    """Add the curves of Figure 7 and the embeddings of the distractors, one job per shard."""
     params, threads = planned.params, planned.threads
     for variant in distract.variants:
         for seed in params.seeds:
@@ -173,7 +173,7 @@ def _add_curves(planned: _Plan, distract: Distract) -> None:
 
 
 def _add_report(planned: _Plan) -> None:
-    """Add what makes the report of the runs: ranked lists, tables, figures, the page."""
+    """Add the jobs of the report: ranked lists, tables, figures, the page."""
     params, jobs = planned.params, planned.jobs
     shown = params.report.shown
     browsed = {} if shown is None else _add_shown(planned, shown)
@@ -198,9 +198,9 @@ def _add_report(planned: _Plan) -> None:
 
 
 def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
-    """Add the ranked lists of the runs that the report shows, and the pictures of the first of them.
+    """Add the ranked lists of the runs shown in the report, and the figures of the first of them.
 
-    Returns run -> its dataset, what decides over its lists, and the runs that its queries are compared with.
+    Returns run -> its dataset, the rule of its lists, and the runs that its queries are compared with.
     """
     params, browsed = planned.params, {}
     for name in params.shown:
@@ -220,7 +220,7 @@ def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
 
 
 def _rule(params: Params, dataset: str) -> dict[str, Any]:
-    """Say what decides over a dataset's ranked lists: its format, and the protocol of one's own."""
+    """Return what determines a dataset's rule: its format and, for own data, its protocol."""
     tested = params.datasets[dataset]
     own = {"protocol": tested.rule.model_dump()} if tested.format in OWN else {}
     return {"format": tested.format, **own}
@@ -234,9 +234,9 @@ def _check_pattern(name: str, pattern: str) -> None:
 
 
 def _source(name: str, dataset: Dataset) -> dict[str, Any]:
-    """Describe where a dataset comes from: what renders it, or its folder, and the archives to make that from.
+    """Describe where a dataset comes from: how it is rendered, or its folder and the archives to unpack into it.
 
-    A folder of the user's own is known by its fingerprint; one that is unpacked here, by the receipt in it.
+    A user's folder is identified by its fingerprint; an unpacked one by its receipt.
     """
     source = dataset.source.model_dump(exclude_none=True)
     if dataset.source.folder is None:
@@ -261,7 +261,7 @@ def _source(name: str, dataset: Dataset) -> dict[str, Any]:
 
 
 def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
-    """Describe where a backbone's first weights come from."""
+    """Describe where a backbone's initial weights come from."""
     initial, layers = params.initialise, params.backbones[backbone]
     if initial.checkpoints is not None:
         if backbone not in initial.checkpoints:
@@ -293,7 +293,7 @@ def _about(dataset: str, variant: str, backbone: str, seed: int) -> dict[str, An
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest the names, sizes and modification times of all files under a folder, or of a file; "absent" if none."""
+    """Return a digest of names, sizes and times of all files in a folder, or of a file; "absent" if there is none."""
     if folder.is_file():
         return digest([folder.stat().st_size, folder.stat().st_mtime_ns])
     if not folder.is_dir():
@@ -302,7 +302,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _listed(folder: str, prefix: str = "") -> Iterator[tuple[str, int, int]]:
-    """Give path, size and modification time of all files under a folder; a million take seconds."""
+    """Yield path, size and modification time of all files under a folder; a million take seconds."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
@@ -313,7 +313,7 @@ def _listed(folder: str, prefix: str = "") -> Iterator[tuple[str, int, int]]:
 
 
 def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
-    """Write each job's settings to `folder/<stage>/<job>.json` where they changed; return the files written.
+    """Write changed settings of jobs to `folder/<stage>/<job>.json`; return the files written.
 
     Files of jobs that no longer exist are removed.
     """
@@ -337,13 +337,13 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
 
 
 def rules(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
-    """Return what Snakemake makes its rules of, as JSON-able values, for each stage that has jobs.
+    """Return the rules for Snakemake as JSON-able values, for each stage that has jobs.
 
-    Beside the rules: the experiment's name, and targets, all files that its jobs write. Of a rule:
+    Also returns the experiment's name, and targets: all files that its jobs write. A rule has
     command      its words; options -> the values that fill them: input.<name>, output.<name>, params.<option>, threads
-    folders      option -> the folder that it names
+    folders      option -> folder
     outputs      paths, by name
-    job          the name of its jobs, with a wildcard a field
+    job          the name of its jobs, with one wildcard per field
     wildcards    field -> its values
     jobs         name of the job -> its inputs
     """

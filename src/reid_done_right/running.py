@@ -1,4 +1,4 @@
-"""One job: a stage's function on a command's files, through the store, in the memory and processes that it may use."""
+"""Run one job: a stage's function on a command's files, through the store, within its memory and process limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reid_done_right.dag import STAGES, Parameters, Stage, is_written
 MEMORY = "REID_MEMORY_MB"
 M_ARENA_MAX = -8  # of malloc.h
 SHORT = ("allocate memory", "failed to map segment", "launch worker thread", "start new thread", "bad_alloc")
-"""How libraries say that memory is short where they do not raise MemoryError."""
+"""Out-of-memory messages of libraries that do not raise MemoryError."""
 
 Function = Callable[..., object]
 Inputs = dict[str, Path | list[Path]]
@@ -35,14 +35,14 @@ def run(
     threads: int | None = None,
     offline: bool = False,
 ) -> str | None:
-    """Run a stage through the store; return a line that says how, None in a process that only helped another.
+    """Run a stage through the store; return a one-line summary, or None in a helper process of torchrun.
 
-    load      imports the stage's function; only called if there is something to compute
+    load      imports the stage's function; called only if there is something to compute
     settings  the job's settings file
-    places    the files and folders that the command was given, by option
-    threads   how many the stage may use, where no result depends on it
-    offline   whether to fetch nothing from outside
-    Raises InputError for settings of another stage, missing or damaged inputs, and memory that does not suffice.
+    places    option -> file or folder passed to the command
+    threads   number of threads, for stages whose results do not depend on it
+    offline   whether to download nothing
+    Raises InputError for settings of another stage, missing or damaged inputs, and insufficient memory.
     """
     _spare_address_space()
     stage, described = STAGES[name], read_json(settings)
@@ -51,7 +51,7 @@ def run(
     given, job = described["parameters"], described.get("job", "")
     if not isinstance(given, dict) or not isinstance(job, str):
         raise InputError(f"{settings}: not the settings of a job; write them again by `reid plan`")
-    parameters = given | {"numerics": numerics.in_force()}  # what differs has another key
+    parameters = given | {"numerics": numerics.in_force()}  # native results get keys of their own
     inputs = _inputs(stage, places, parameters)
     if stage.fetches and (fetched := fetch_for(parameters, offline)):
         inputs[stage.fetches] = fetched
@@ -60,7 +60,7 @@ def run(
     def compute(work: Path) -> None:
         from threadpoolctl import threadpool_limits
 
-        threadpool_limits(parameters.get("threads"))  # the order of sums, and so the last digits, depend on it
+        threadpool_limits(parameters.get("threads"))  # determines the order of sums, and so the last digits
         written = {"out": work} if stage.folder else {name: work / places[name].name for name in stage.writes}
         load()(settings=parameters, **inputs, **written, **({} if threads is None else {"workers": threads}))
 
@@ -73,7 +73,7 @@ def run(
         "settings": settings,
     }
     request["of"] = _jobs_of(stage, parameters)
-    request["copy"] = next(iter(stage.writes.values())).path.startswith("reports/")  # which people may edit
+    request["copy"] = next(iter(stage.writes.values())).path.startswith("reports/")  # people may edit reports, so they are not hard links
     workers = parameters.get("workers", 1)
     if workers > 1 and "WORLD_SIZE" not in os.environ:
         launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}")
@@ -91,7 +91,7 @@ def run(
 
 
 def _inputs(stage: Stage, places: Mapping[str, Path], parameters: Parameters) -> Inputs:
-    """Return the files that a job reads; of those it may lack, as the parameters allow, the ones that are there."""
+    """Return the job's input files; files that the parameters allow to be missing are included only if they exist."""
     found: Inputs = {}
     for name, read in stage.reads.items():
         place = places[read.option or name]
@@ -128,12 +128,12 @@ def _outputs(stage: Stage, places: Mapping[str, Path], parameters: Parameters) -
 
 
 def is_from_outside(parameters: Parameters) -> bool:
-    """Tell jobs that need something that nothing here makes."""
+    """Return whether a job needs external data."""
     return bool({"imagenet", "checkpoint"} & set(parameters)) or "folder" in parameters.get("source", {})
 
 
 def fetch_for(parameters: Parameters, offline: bool) -> Path | None:
-    """Obtain what a job needs from outside; return the file that its result depends on, if any."""
+    """Obtain a job's external data; return the file on which its result depends, if any."""
     if not is_from_outside(parameters):
         return None
     from reid_done_right.stages.fetch import fetch
@@ -142,7 +142,7 @@ def fetch_for(parameters: Parameters, offline: bool) -> Path | None:
 
 
 def _spare_address_space() -> None:
-    """Keep libraries from setting aside what they do not use: Arrow a GiB, the C library 64 MiB a thread."""
+    """Keep libraries from reserving unused memory: a GiB for Arrow, 64 MiB per thread for the C library."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_ARENA_MAX, 1)
@@ -150,13 +150,13 @@ def _spare_address_space() -> None:
 
 @contextmanager
 def _limited_memory(stage: str) -> Iterator[None]:
-    """Have the system refuse this process more memory of its own than `MEMORY` says, in MB; files mapped are free.
+    """Limit this process to the memory in `MEMORY`, in MB; mapped files do not count.
 
-    Raises InputError, saying what to do, where a stage runs out of memory.
+    Raises InputError, saying what to do, if a stage runs out of memory.
     """
     limit = os.environ.get(MEMORY, "")
     if limit and not limit.isdecimal():
-        raise InputError(f"{MEMORY}={limit}: expected a whole number of MB")
+        raise InputError(f"{MEMORY}={limit}: expected an integer number of MB")
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
     try:
@@ -166,11 +166,11 @@ def _limited_memory(stage: str) -> Iterator[None]:
             raise
         where = f"the {limit} MB that {MEMORY} allows" if limit else "the memory that there is"
         cure = f"raise resources.{stage}.mem_mb in the parameters" if limit else "free some, or run fewer jobs at once"
-        raise InputError(f"{stage}: needs more than {where}; {cure}, then run the same again") from error
+        raise InputError(f"{stage}: needs more than {where}; {cure}, then run the same command again") from error
 
 
 def _make_together(stage: str, compute: Callable[[Path], None], request: Mapping[str, Any]) -> bool | None:
-    """Let the first of torchrun's processes go through the store, the others only compute with it: None for those."""
+    """Run through the store in the first of torchrun's processes; the others only compute and return None."""
     from reid_done_right.training.workers import Workers
 
     workers = Workers()

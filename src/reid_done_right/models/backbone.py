@@ -1,4 +1,4 @@
-"""What all backbones share: their interface, folded batch norm, loading and freezing."""
+"""The interface of backbones, folded batch norm, loading and freezing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Backbone(nn.Module):
     """The convolutional part of a network under torchvision's names, without its classifier.
 
     channels  F, of its feature maps
-    pads      whether it takes images of mixed sizes in one padded batch
-    smallest  side of an image that it can take, pixels
+    pads      whether it accepts images of mixed sizes in one padded batch
+    smallest  smallest image side it accepts, in pixels
     """
 
     channels: int
@@ -29,7 +29,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps.
 
-        mask is as in `reid_done_right.models.padding`; the padding of the images is zero, that of the maps anything.
+        For masks see `reid_done_right.models.padding`. The padding of the images is zero, that of the maps arbitrary.
         """
         raise NotImplementedError
 
@@ -40,19 +40,19 @@ class Backbone(nn.Module):
             raise ValueError(too_small(height, width, self.smallest))
 
     def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Load the tensors of a network that holds this backbone: torchvision's, or anybody's checkpoint.
+        """Load the state dict of a network that contains this backbone, such as torchvision's or a checkpoint.
 
-        What comes before all its names (`module.`, `backbone.` as in our embedders, ...) is taken away; classifiers and
-        whatever else the backbone has not are left out. Raises InputError listing what is missing or misshapen.
+        A common prefix (`module.`, `backbone.` as in our embedders, ...) is removed; classifiers and other tensors that
+        the backbone lacks are ignored. Raises InputError listing missing tensors and wrong shapes.
         """
         own = self.state_dict()
         first, parts = next(iter(own)), {name for name, _ in self.named_children()}
         prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
         if not prefixes:
-            raise InputError(f"{what}: no tensor in it is called {first}; give weights of the same kind of network")
+            raise InputError(f"{what}: has no tensor named {first}; give weights of the same architecture")
         prefix = max(prefixes, key=lambda prefix: sum(f"{prefix}{name}" in state for name in own))
         inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        # files from before PyTorch 0.4.1 do not count batches; nothing here reads the count
+        # files from before PyTorch 0.4.1 lack the count of batches, which is never read here
         counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
         kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
         cast = {
@@ -68,13 +68,13 @@ channels last, on two threads or more, of an odd number of images."""
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
-    """Convolve and batch-normalise (B, C, H, W); frozen statistics are folded into the kernel, a fifth faster."""
+    """Convolve and batch-normalise (B, C, H, W); frozen statistics are folded into the kernel, which is 20 % faster."""
     stride, padding = conv.stride, conv.padding
     assert not isinstance(padding, str)
     if conv.kernel_size == (1, 1) and stride != (1, 1) and maps.shape[1] < NARROW:
-        maps, stride = maps[:, :, :: stride[0], :: stride[1]], (1, 1)  # the same, without the strided kernel
+        maps, stride = maps[:, :, :: stride[0], :: stride[1]], (1, 1)  # equivalent, without a strided kernel
     if torch.is_autocast_enabled("cpu") and maps.device.type == "cpu" and stride != (1, 1) and maps.shape[3] == 1:
-        # the same, one column of zeros more: of width 1, oneDNN's gradient of a strided kernel in bfloat16 is garbage
+        # equivalent; with maps of width 1, oneDNN's bfloat16 gradient of a strided kernel is garbage
         maps = F.pad(maps, (0, 1))
     if norm.training:
         return norm(convolve(maps, conv.weight, None, stride, padding, conv.groups))  # type: ignore[no-any-return]
@@ -114,9 +114,9 @@ def check_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
 
 
 def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:
-    """Keep batch norm's running statistics as they are: one image at a time has no batch statistics.
+    """Freeze batch norm's running statistics, because one image at a time has no batch statistics.
 
-    batch_norm  frozen: its scale and bias are kept too; affine: they train
+    batch_norm  frozen: scale and bias are frozen too; affine: they are trained
     """
     module.eval()
     for part in module.modules():

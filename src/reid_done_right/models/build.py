@@ -1,4 +1,4 @@
-"""Which network a description means."""
+"""Build a backbone from its description."""
 
 from __future__ import annotations
 

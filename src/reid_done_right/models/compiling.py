@@ -1,4 +1,4 @@
-"""Backbones compiled by PyTorch, and the few shapes of batches that they are compiled for."""
+"""Compile backbones with PyTorch, for a small number of batch shapes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from reid_done_right.artifacts import InputError
 from reid_done_right.models.backbone import Backbone
 
 COUNT, SIDE = 16, 16
-"""Images of a batch, and pixels of its sides, are multiples of these: 416 x 208 is, so people of one size are not
-padded, and a batch of 192 whose distinct images vary has few shapes."""
+"""Batch sizes and image sides are rounded up to multiples of these. 416 x 208 is one, so people of that size are not
+padded, and batches of 192 images, whose distinct images vary in number, have few shapes."""
 
 
 def compile_(backbone: Backbone, execution: str) -> None:
-    """Compile a backbone, in place, when it is first called, which takes minutes, and once more where shapes change.
+    """Compile a backbone, in place, on its first call, which takes minutes, and again when shapes change.
 
-    execution  eager: not at all; compiled: fused kernels, for any shape after the second; cuda-graphs: those of one
-               shape are launched together, at most eight shapes
-    Raises InputError if there is no C++ compiler, which PyTorch's needs.
+    execution  eager: no compilation; compiled: fused kernels, dynamic after the second shape; cuda-graphs: kernels of
+               one shape are launched together, for at most eight shapes
+    Raises InputError if there is no C++ compiler, which PyTorch needs.
     """
     if execution == "eager":
-        backbone._compiled_call_impl = None  # what nn.Module.compile sets
+        backbone._compiled_call_impl = None  # set by nn.Module.compile
         return
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
@@ -38,10 +38,10 @@ def compile_(backbone: Backbone, execution: str) -> None:
 
 
 def _separate_caches() -> None:
-    """Have PyTorch look up compiled graphs by the width of their vectors, in bits.
+    """Add the vector width, in bits, to the key of PyTorch's cache of compiled graphs.
 
-    Its cache forgets that ATEN_CPU_CAPABILITY chose the width: after a native run a portable one on the same machine
-    would take up loops over vectors twice as long as its own, and write past their ends.
+    The cache ignores that ATEN_CPU_CAPABILITY chose the width. After a native run, a portable run on the same machine
+    would load loops over vectors twice as long as its own, and write past their ends.
     """
     from torch._inductor import config as settings  # the compiler takes seconds to load
     from torch._inductor.cpu_vec_isa import pick_vec_isa
@@ -51,10 +51,10 @@ def _separate_caches() -> None:
 
 
 def enlarged(images: Tensor, extent: Tensor | None, pads: bool) -> tuple[Tensor, Tensor | None]:
-    """Bring a batch (B, 3, H, W) to one of few shapes: blank images at its end, and padding, if the backbone `pads`.
+    """Pad a batch (B, 3, H, W) to one of few shapes, with blank images and, if the backbone `pads`, larger sides.
 
-    extent  as `reid_done_right.models.embedder.Embedder.forward` takes it, and gives it
-    What is added has no effect on the embeddings of the first B, nor on gradients that come from them.
+    extent  as in `reid_done_right.models.embedder.Embedder.forward`, for input and output
+    The padding affects neither the embeddings of the first B images nor their gradients.
     """
     count, _, height, width = images.shape
     more = -count % COUNT

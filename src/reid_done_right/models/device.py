@@ -1,4 +1,4 @@
-"""The device that a stage computes on: its arithmetic, its precision, and how it says that memory ran out."""
+"""The device of a stage: its arithmetic, its precision, and how to recognise that it ran out of memory."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from reid_done_right.artifacts import InputError
 
 
 def set_up(threads: int, precision: str = "float32", deterministic: bool = True) -> torch.device:
-    """Choose the device and its arithmetic; on a CPU a fixed number of threads makes it repeatable.
+    """Choose the device and its arithmetic; on a CPU, a fixed number of threads makes results repeatable.
 
     precision      tf32 lets a GPU round the factors of float32 products to 10 bits; for bfloat16 see `precise`
-    deterministic  have a GPU use kernels whose sums have one order, where PyTorch has them, and warn where it has not;
-                   else let cuDNN try its kernels at each new shape and keep the fastest
+    deterministic  use GPU kernels with a fixed order of sums, with a warning where PyTorch has none; otherwise cuDNN
+                   benchmarks its kernels for each new shape and keeps the fastest
     Raises InputError if torchrun started more processes than there are GPUs.
     """
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts, for one order of sums
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for a fixed order of sums; cuBLAS reads it on start
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if number >= there:
-        raise InputError(f"process {number + 1} finds {there} GPUs: ask for as many in resources as a machine has")
+        raise InputError(
+            f"process {number + 1} finds {there} GPUs; request at most as many in resources as a machine has"
+        )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
@@ -38,9 +40,9 @@ def precise(precision: str, device: torch.device) -> torch.autocast:
 
 
 OUT_OF_MEMORY = ("can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
-"""How PyTorch says so where it does not raise its own class: main memory, cuDNN, cuBLAS."""
+"""Messages of PyTorch for errors without a class of their own: main memory, cuDNN, cuBLAS."""
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error of PyTorch's means that memory ran out."""
+    """Return whether a PyTorch error means out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -27,11 +27,11 @@ from reid_done_right.params.messages import validated
 from reid_done_right.params.section import Strict
 
 PIXELS = {"cpu": 2**18, "cuda": 2**24}
-"""Embedded at once, about: on a CPU more no longer fit its caches, on a GPU fewer do not fill it."""
+"""Approximate number of pixels per batch: more do not fit a CPU's caches, fewer do not fill a GPU."""
 
 
 class Embedder(nn.Module):
-    """Images of any size to unit-norm embeddings: (B, 3, H, W) -> (B, D).
+    """Network from images of any size to unit-norm embeddings: (B, 3, H, W) -> (B, D).
 
     embedding  D, outputs of the fully-connected layer; 0 = no such layer, D = the backbone's channels
     pooling    max, average or gem
@@ -47,7 +47,7 @@ class Embedder(nn.Module):
         self.execution = "eager"
 
     def execute(self, execution: str) -> None:
-        """Run the backbone so from now on: eager, or compiled (`reid_done_right.models.compiling.compile_`)."""
+        """Set the execution of the backbone: eager or compiled (`reid_done_right.models.compiling.compile_`)."""
         if execution != self.execution:
             compile_(self.backbone, execution)
             self.execution = execution
@@ -55,9 +55,9 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
         """Embed normalised images (B, 3, H, W).
 
-        extent  (B, 2) height and width of each image, which lies in the top-left corner of its grid; what the grid
-                holds beside it has no effect on embeddings and gradients. None: every image fills the grid
-        Raises ValueError for an extent where batch norm learns statistics, or the backbone takes one size at a time.
+        extent  (B, 2) height and width of each image, in the top-left corner of the padded input; the padding affects
+                neither embeddings nor gradients. None: images are not padded
+        Raises ValueError for an extent if batch norm learns statistics, or if the backbone needs images of one size.
         """
         count = images.shape[0]  # symbolic in an export, where len() would be fixed
         if self.execution != "eager":
@@ -107,7 +107,7 @@ def backbone_of(weights: Weights, what: str) -> Backbone:
 def embedder_of(weights: Weights, what: str) -> Embedder:
     """Build the embedder that the weights describe and load them. Raises InputError as `backbone_of`."""
     if "embedding" not in weights.about:
-        raise InputError(f"{what}: weights of a backbone, not of an embedder; give those that `reid train` wrote")
+        raise InputError(f"{what}: weights of a backbone, not of an embedder; give those written by `reid train`")
     about = validated(EmbedderAbout, weights.about, what, AGAIN)
     return _loaded(
         lambda: Embedder(build(about.backbone.described()), about.embedding, about.pooling, about.bias), weights, what
@@ -132,9 +132,9 @@ def _loaded(make: Callable[[], Network], weights: Weights, what: str) -> Network
 
 @torch.inference_mode()
 def embed(embedder: Embedder, images: Images, indices: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
-    """Embed the images of `indices` (B,), clean, at largest side M, in evaluation mode; (B, D) in their order.
+    """Embed the images of `indices` (B,) without augmentation at largest side M, in evaluation mode: (B, D), in order.
 
-    Memory is bounded by `PIXELS`; which images share a batch changes an embedding by rounding only.
+    `PIXELS` bounds the memory. The other images in a batch change an embedding only by rounding.
     Raises ValueError if an image is too small for the backbone.
     """
     embedder.eval()

@@ -1,7 +1,7 @@
-"""A trained embedder for other programs: as ONNX, or as PyTorch's exported program; any number and size of images.
+"""Export a trained embedder as ONNX or as PyTorch's exported program, for any number and size of images.
 
-Either takes pixels as they are, uint8 RGB, and normalises them itself. The images of a call have one size, so that
-nothing is padded. Scaling to the largest side is the caller's: resizing is not the same in any two runtimes.
+Both take uint8 RGB pixels and include normalisation. The images of a call have one size, so nothing is padded. The
+caller resizes to the largest side, because no two runtimes resize in the same way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reid_done_right.models.embedder import Embedder
 Form = Literal["onnx", "torch-export"]
 
 OPSETS = range(18, 26)
-"""Of ONNX, that PyTorch 2.11 writes and onnxruntime reads."""
+"""ONNX opsets that PyTorch 2.11 writes and onnxruntime reads."""
 OPSET = 18
 
 
@@ -48,11 +48,11 @@ class Deployed(nn.Module):
 
 
 def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int = OPSET) -> bytes:
-    """Give the file of an embedder on the CPU in evaluation mode.
+    """Return the file of an embedder on the CPU in evaluation mode.
 
-    Input `pixels` uint8 (B, 3, H, W), output `embeddings` float32 (B, D); B, H and W are free from 1 on, or from the
-    smallest side that the backbone takes. about: goes into the file, as JSON under "reid".
-    Raises InputError for an opset that is not among `OPSETS`, or if onnx or onnxscript is not installed.
+    Input `pixels` uint8 (B, 3, H, W), output `embeddings` float32 (B, D). B, H and W are dynamic, from 1 or from the
+    smallest side the backbone accepts. about: stored in the file, as JSON under "reid".
+    Raises InputError for an opset outside `OPSETS`, or if onnx or onnxscript is not installed.
     """
     if form == "onnx":
         _check_onnx(opset)
@@ -75,7 +75,7 @@ def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int 
 
 def _check_onnx(opset: int) -> None:
     if opset not in OPSETS:
-        raise InputError(f"opset {opset} is not supported: give one from {OPSETS[0]} to {OPSETS[-1]}")
+        raise InputError(f"opset {opset} is not supported; use one from {OPSETS[0]} to {OPSETS[-1]}")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -90,7 +90,7 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
     assert made is not None
     model = made.model_proto
     if (found := [each.version for each in model.opset_import if not each.domain]) != [opset]:
-        raise InputError(f"opset {opset} cannot be written for this network (it needs {found[0]}); give another")
+        raise InputError(f"opset {opset} cannot express this network (it needs {found[0]}); use another")
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # contains paths of this machine
     del model.graph.value_info[:]  # sizes under PyTorch's internal names
@@ -109,7 +109,7 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
 
 
 def largest_difference(embedder: Embedder, content: bytes, form: Form, sizes: Sequence[tuple[int, int, int]]) -> float:
-    """Run an exported file on random images and give how far a value is from the module's, at most.
+    """Run an exported file on random images and return the largest difference from the module.
 
     sizes  batch, height, width of each trial. Raises InputError if onnxruntime is not installed.
     """
@@ -124,7 +124,7 @@ def largest_difference(embedder: Embedder, content: bytes, form: Form, sizes: Se
 
 
 def runner(content: bytes, form: Form) -> Any:
-    """Give a function that runs an exported file: pixels uint8 (B, 3, H, W) to embeddings (B, D), arrays of numpy.
+    """Return a function that runs an exported file: pixels uint8 (B, 3, H, W) to embeddings (B, D), as NumPy arrays.
 
     Raises InputError if onnxruntime is not installed.
     """
@@ -153,11 +153,10 @@ def runner(content: bytes, form: Form) -> Any:
 
 @contextmanager
 def _free_sizes() -> Iterator[None]:
-    """Let sizes be any in the exported program.
+    """Make sizes fully dynamic in the exported program.
 
-    PyTorch takes a side that happens not to be 1, or to be even, for one that never is: where it looks whether a
-    tensor of one pixel is contiguous, and where it rounds the sides of a pooled map (`div_rtn`, which for whole numbers
-    is what // is in Python).
+    PyTorch assumes that a side that happens to be even, or not 1, always is: where it checks whether a tensor of one
+    pixel is contiguous, and where it rounds the sides of a pooled map (`div_rtn`, which for integers is Python's //).
     """
     from torch import _meta_registrations
     from torch.fx.experimental import _config
@@ -169,7 +168,7 @@ def _free_sizes() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what PyTorch's exporters say of themselves; what they made is checked."""
+    """Silence the messages of PyTorch's exporters; their output is checked."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""Backbones of other families as torchvision builds them, for images of one size at a time."""
+"""torchvision's backbones of other families, for images of one size at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from reid_done_right.images.transforms import MEAN, STD
 from reid_done_right.models.backbone import Backbone
 
 OPTIONS = {"inception_v3": {"aux_logits": False, "init_weights": True}}
-"""What `torchvision.models.get_model` needs to be told besides the name."""
+"""Arguments of `torchvision.models.get_model` besides the name."""
 
 
 class Family(Backbone):
     """One of torchvision's networks before its classifier: (B, 3, H, W) -> (B, F, h, w).
 
-    Its kernels know nothing of padding, so a grid has no room for any.
+    Its layers do not handle padding, so a batch holds images of one size.
     """
 
     pads = False
 
     def __init__(self, name: str) -> None:
-        from torchvision.models import get_model  # costs a second that residual networks need not pay
+        from torchvision.models import get_model  # takes a second, which residual networks do not need
 
         super().__init__()
         network = get_model(name, **OPTIONS.get(name, {}))
@@ -45,9 +45,9 @@ class Family(Backbone):
             maps = (images * std + mean) * 2 - 1
         for part in self.children():
             maps = part(maps)
-        return F.relu(maps), mask  # DenseNet ends in a batch norm; Inception's maps are not negative anyway
+        return F.relu(maps), mask  # DenseNet ends in a batch norm; Inception's maps are never negative
 
     def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Load as `Backbone.adopt`; DenseNet's files have names older than its modules: norm.1 is norm1 today."""
+        """Load as `Backbone.adopt`; DenseNet's files use older module names: norm.1 is now norm1."""
         old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
         super().adopt({old.sub(r"\1\2", name): tensor for name, tensor in state.items()}, what)

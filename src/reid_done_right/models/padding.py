@@ -1,8 +1,8 @@
-"""Images of mixed sizes in one batch, exactly: which go together, the grid they share, and where it is padding.
+"""Batch images of mixed sizes exactly: choose batches, pad images to a common size, and mask the padding.
 
-Every image lies in the top-left corner of the grid. `mask` is (B, 1, H, W) bool, true where the grid holds image, and
-None where it does everywhere, which costs nothing. A network whose kernels of more than 1 x 1 find zeros in the
-padding, as they find around an image alone, gives the embeddings and gradients of one image at a time.
+Every image is in the top-left corner of its padded input. `mask` is (B, 1, H, W) bool, true for pixels of the image, or
+None if there is no padding. If kernels larger than 1 x 1 find zeros in the padding, as they do around a single image,
+the network gives the embeddings and gradients of one image at a time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ WASTE = 0.25
 
 
 def batches(sizes: NDArray[np.int64], at_once: int, pads: bool, smallest: int = 1) -> list[NDArray[np.int64]]:
-    """Say which images go through a network together: lists of rows of `sizes`, each row once.
+    """Group images into batches: lists of rows of `sizes`, each row once.
 
     sizes     (N, 2) heights and widths
-    at_once   images in a batch, at most
-    pads      images of other sizes may be padded to a common grid, of at most 1 + WASTE times the pixels of the
-              batch's images; without it a batch has one size
-    smallest  side in pixels that the network can take
-    Images are sorted by height, then width, then number, so the answer depends on the sizes alone.
+    at_once   largest number of images in a batch
+    pads      images of different sizes may be padded to a common size, of at most 1 + WASTE times the pixels of the
+              batch's images; otherwise a batch has one size
+    smallest  smallest side in pixels that the network accepts
+    Images are sorted by height, width and number, so the batches depend only on the sizes.
     Raises ValueError if an image is too small.
     """
     if len(sizes) and sizes.min() < smallest:
@@ -45,23 +45,23 @@ def batches(sizes: NDArray[np.int64], at_once: int, pads: bool, smallest: int = 
 
 
 def too_small(height: int, width: int, smallest: int) -> str:
-    """Say that a backbone cannot take an image."""
+    """Return the error message for an image that is too small for a backbone."""
     least = f"this backbone takes {smallest} x {smallest} or more"
     return f"an image is {height} x {width} pixels, {least}; enlarge images or crops, or choose another backbone"
 
 
 def mask_of(extent: Tensor, height: int, width: int) -> Tensor:
-    """Mark where a grid of height x width holds images of these heights and widths (B, 2): (B, 1, height, width)."""
+    """Return the mask (B, 1, height, width) of images with these heights and widths (B, 2)."""
     rows = torch.arange(height, device=extent.device) < extent[:, :1]
     columns = torch.arange(width, device=extent.device) < extent[:, 1:]
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 def zero_(maps: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero the padding of feature maps (B, C, H, W) in place; convolutions, sums and max pooling do not need theirs."""
+    """Zero the padding of feature maps (B, C, H, W), in place: no gradient needs the overwritten values."""
     return maps if mask is None else maps.mul_(mask)
 
 
 def halve(mask: Tensor | None) -> Tensor | None:
-    """Follow a stride of 2 that keeps ceil(n / 2) of n rows: a kernel of 2k + 1 within a padding of k."""
+    """Return the mask after a stride of 2, which keeps ceil(n / 2) of n rows (kernel 2k + 1, padding k)."""
     return None if mask is None else mask[:, :, ::2, ::2].contiguous()

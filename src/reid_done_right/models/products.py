@@ -1,9 +1,9 @@
-"""Convolutions and matrix products of networks, which under portable arithmetic all go through oneDNN.
+"""Convolutions and matrix products of networks. Under portable arithmetic, all of them go through oneDNN.
 
-PyTorch gives matrix products, and convolutions of few or small maps, to MKL. MKL asks who made the processor: the same
-product comes out with other last digits on Intel's and on AMD's. oneDNN asks for instructions only. So on a CPU a
-product, and its gradient, becomes what it is anyway: a convolution with 1 x 1 kernels. Elsewhere, and under native
-arithmetic, these are PyTorch's own functions.
+PyTorch uses MKL for matrix products and for convolutions of few or small maps. MKL chooses kernels by the processor's
+manufacturer, so the last digits of a product differ between Intel and AMD; oneDNN chooses them by instruction set
+alone. On a CPU, a product and its gradient are therefore computed as convolutions with 1 x 1 kernels. Elsewhere, and
+under native arithmetic, PyTorch's own functions are used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reid_done_right.numerics import in_force
 Pair = tuple[int, ...]
 
 FEWEST = 16
-"""Images from which on PyTorch's gradient of a 1 x 1 kernel passes through oneDNN; of other kernels, from 2 on."""
+"""Smallest batch for which PyTorch computes the gradient of a 1 x 1 kernel with oneDNN; 2 for other kernels."""
 
 
 def convolve(
@@ -32,21 +32,21 @@ def convolve(
     if count < FEWEST and (*kernel.shape[2:], *stride, *padding, groups) == (1, 1, 1, 1, 0, 0, 1):
         rows = linear(maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]), kernel[:, :, 0, 0], shift)
         return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
-    if count == 1:  # an empty image beside it changes no sum
+    if count == 1:  # an additional empty image changes no sum
         maps = torch.cat([maps, torch.zeros_like(maps)])
     convolved = torch.mkldnn_convolution(maps, kernel, shift, padding, stride, (1, 1), groups)
-    return convolved if len(convolved) == count else convolved[:count]  # autograd copies what passes through a slice
+    return convolved if len(convolved) == count else convolved[:count]  # slicing makes autograd copy, so avoid it
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply rows (N, C) with a weight (F, C): (N, F), as `torch.nn.functional.linear`."""
+    """Multiply rows (N, C) by a weight (F, C): (N, F), as `torch.nn.functional.linear`."""
     if not _portable(rows) or not len(rows):
         return F.linear(rows, weight, bias)
     return _Linear.apply(rows, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Linear(nn.Linear):
-    """A fully-connected layer, with `linear` for its product."""
+    """A fully-connected layer that uses `linear` for its product."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (B, C) to (B, F)."""
@@ -54,12 +54,12 @@ class Linear(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """The product of `linear` and its gradients, which are products too."""
+    """The product in `linear` and its gradients, which are products too."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return _product(rows, weight, bias).clone()  # no view, so that what follows may change it in place
+        return _product(rows, weight, bias).clone()  # not a view, so that later layers may change it in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
@@ -73,14 +73,14 @@ class _Linear(torch.autograd.Function):
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply (N, K) with the transpose of (M, K): a map of N pixels and K channels, convolved to M channels."""
+    """Multiply (N, K) by the transpose of (M, K): a map of N pixels and K channels, convolved to M channels."""
     pixels = left.contiguous().view(1, len(left), 1, -1).permute(0, 3, 1, 2)
     maps = torch.mkldnn_convolution(pixels, right[:, :, None, None], bias, (0, 0), (1, 1), (1, 1), 1)
     return maps.permute(0, 2, 3, 1).reshape(len(left), -1)
 
 
 def _portable(factor: Tensor) -> bool:
-    """Return whether a product goes through oneDNN: not while a compiler or an exporter reads the program."""
+    """Return whether products go through oneDNN: not while the program is being compiled or exported."""
     return (
         factor.device.type == "cpu"
         and factor.dtype == torch.float32

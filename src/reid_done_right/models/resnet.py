@@ -12,7 +12,7 @@ from reid_done_right.models.padding import halve, zero_
 
 
 class Shortcut(nn.Sequential):
-    """The projection of a block whose input and output differ in shape."""
+    """The projection shortcut of a block whose input and output differ in shape."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
@@ -25,12 +25,12 @@ class Shortcut(nn.Sequential):
 
 
 def shortcut(channels: int, out: int, stride: int) -> Shortcut | None:
-    """Give the projection that a block needs, None if its shapes agree."""
+    """Return a block's projection, or None if its input and output have one shape."""
     return None if stride == 1 and channels == out else Shortcut(channels, out, stride)
 
 
 class Basic(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (ResNet-18, 34). Padding is zero in its input and in its output."""
+    """Two 3 x 3 convolutions and a shortcut (ResNet-18, 34). The padding is zero in its input and output."""
 
     expansion = 1
 
@@ -117,7 +117,7 @@ class ResNet(Backbone):
         """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps."""
         mask = halve(mask)
         maps = F.relu(zero_(conv_norm(self.conv1, self.bn1, images), mask), inplace=True)
-        maps = F.max_pool2d(maps, 3, stride=2, padding=1)  # nothing is below 0 here, so 0 does for -inf in the padding
+        maps = F.max_pool2d(maps, 3, stride=2, padding=1)  # after a ReLU, 0 serves as -inf in the padding
         mask = halve(mask)
         if isinstance(self.layer1[0], Basic):
             maps = zero_(maps, mask)

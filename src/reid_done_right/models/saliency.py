@@ -14,23 +14,23 @@ from reid_done_right.models.embedder import Embedder
 
 
 def maps_and_embeddings(network: Embedder, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Run normalised images (B, 3, H, W) of one size; give the last maps (B, F, h, w) and unit embeddings (B, D)."""
+    """Run normalised images (B, 3, H, W) of one size; return the last maps (B, F, h, w) and unit embeddings (B, D)."""
     maps, _ = network.backbone(images)
     return maps, embed_maps(network, maps)
 
 
 def embed_maps(network: Embedder, maps: Tensor) -> Tensor:
-    """Run what follows the convolutions: maps (B, F, h, w) to unit embeddings (B, D)."""
+    """Run the layers after the convolutions: maps (B, F, h, w) to unit embeddings (B, D)."""
     return F.normalize(network.fc(network.pool(maps)), dim=1)
 
 
 def grad_cam(network: Embedder, images: Tensor, dimensions: Tensor, accumulate: bool = False) -> Tensor:
-    """Show where the strengths of embedding dimensions come from.
+    """Return heat maps of the regions behind embedding dimensions, with values at least 0.
 
-    images (B, 3, H, W), normalised, of one size; dimensions (B, K) int64, those to explain of each. Gives (B, K, h, w),
-    or, with `accumulate`, (B, 1, h, w) for the sum of their strengths, all at least 0. The strength of a dimension
-    is its absolute value: two negative values too make a pair similar. A map is weighted by the mean over space of
-    the gradient of the strength, the weighted maps are summed over F, and what is negative is cut off.
+    images (B, 3, H, W), normalised, of one size; dimensions (B, K) int64, those to explain per image. Returns
+    (B, K, h, w) or, with `accumulate`, (B, 1, h, w) for the sum of their strengths. The strength of a dimension is its
+    absolute value, because two negative values also make a pair similar. Each map is weighted by the spatial mean of
+    the gradient of the strength; the weighted maps are summed over F and clamped at 0.
     """
     network.eval()
     with torch.enable_grad():
@@ -90,5 +90,5 @@ def strongest(embeddings: Tensor, count: int, by: str = "absolute") -> Tensor:
 
 
 def shared(left: Tensor, right: Tensor, count: int) -> Tensor:
-    """Give the (B, count) dimensions that contribute most to the similarities of pairs of embeddings (B, D)."""
+    """Return the (B, count) dimensions that contribute most to the similarities of pairs of embeddings (B, D)."""
     return (left * right).argsort(dim=1, descending=True, stable=True)[:, :count]

@@ -1,1 +1,1 @@
-"""What stands between the parameters and a run: data, weights, machine, jobs, time; nothing is changed by asking."""
+"""Checks before a run: data, weights, machine, jobs and time. Nothing is changed."""

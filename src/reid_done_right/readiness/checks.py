@@ -1,4 +1,4 @@
-"""One thing that a run needs, and in what state it is."""
+"""The state of one thing that a run needs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FAILING = ("missing", "wrong", "damaged", "short")
 
 @dataclass(frozen=True)
 class Check:
-    """A dataset, a file of weights, the disk or the GPU: what was found, and, unless it is ready, what to do.
+    """The state of a dataset, a weight file, the disk or the GPU and, unless it is ready, what to do.
 
-    state   ready; note: it will run, but read this; missing, wrong (another folder, other counts), damaged, short (of
-            space or memory): it will not
+    state   ready; note: it will run, but read this; it will not run if missing, wrong (another folder, other counts),
+            damaged, or short (of space or memory)
     files   damaged files, each with its reason
     """
 

@@ -1,4 +1,4 @@
-"""Datasets before a run: is the folder there, is it what its reader expects, are the counts and the images whole."""
+"""Check datasets before a run: folder, structure, counts and images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from reid_done_right.params.datasets import OWN, Dataset
 from reid_done_right.readiness.checks import Check
 
 Depth = Literal["names", "headers", "pixels"]
-"""How far images are looked at: not at all, their headers and ends, or every pixel."""
+"""How to check images: not at all, their headers and ends, or every pixel."""
 
 
 def needed(params: Params) -> list[str]:
-    """Give the datasets that a run of the whole experiment reads."""
+    """Return the datasets that the whole experiment reads."""
     distract = params.distract
     curves = {distract.dataset, distract.distractors} if distract is not None and distract.variants else set()
     return [name for name in params.datasets if params.variants_of(name) or name in curves]
@@ -37,10 +37,10 @@ def examine(
     threads: int = 1,
     progress: Progress = iter,
 ) -> tuple[Check, Index | None]:
-    """Look at one dataset; give what was found, and its index where it can be read.
+    """Check one dataset; return the result, and its index if it can be read.
 
-    settings: of its job, which say where it comes from. made: where the run writes the index, which stands for a
-    rendered dataset that is there already.
+    settings: of its job, with its source. made: where the run writes the index, which stands for an already rendered
+    dataset.
     """
     if dataset.source.folder is None:
         if not made.is_file():
@@ -88,7 +88,7 @@ MEND = "restore them, or list them in allow_damaged to leave them out"
 
 
 def _counted(index: Index, expected: Mapping[str, int]) -> str:
-    """Say how many images and persons each split has, as published where that was checked."""
+    """Return the numbers of images and persons in each split, and whether they match the published ones."""
     found = count(index)
     parts = []
     for split in ("train", "query", "gallery"):
@@ -99,7 +99,7 @@ def _counted(index: Index, expected: Mapping[str, int]) -> str:
 
 
 def _notes(index: Index, dataset: Dataset) -> str:
-    """Say what a user should know of splits of their own making."""
+    """Return warnings about user-defined splits."""
     notes = ""
     lost = unmatched(index, dataset.rule.same_camera_is_junk)
     if len(lost):

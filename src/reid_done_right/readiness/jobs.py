@@ -1,4 +1,4 @@
-"""Jobs before a run: which are done, which are to run, and what those that ran took."""
+"""Check jobs before a run: which are done, which remain, and how long finished ones took."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reid_done_right.store.keys import code_key
 
 
 def done(jobs: Mapping[str, Jobs]) -> dict[str, set[str]]:
-    """Return each stage's jobs that need not run: made by the present settings and code, from inputs that are made too.
+    """Return each stage's finished jobs: made with the current settings and code, from finished inputs.
 
-    An engine also sees inputs that changed since; what it then finds in the store costs no time either.
+    An engine also notices inputs that changed since; what it then finds in the store costs no time either.
     """
     finished: dict[str, set[str]] = {}
     made: set[str] = set()
@@ -50,7 +50,7 @@ def _is_made(job: Job) -> bool:
 
 
 def measured(experiment: str, stage: str) -> float | None:
-    """Return the mean seconds that jobs of a stage took in this tree, by Snakemake's benchmarks; None if none ran."""
+    """Return the mean seconds per job of a stage in this tree, from Snakemake's benchmarks; None if none ran."""
     folder = Path(f"results/{experiment}/benchmarks")
     seconds = []
     for file in folder.glob(f"{stage}/*.tsv"):

@@ -1,4 +1,4 @@
-"""The report of `reid check` as a page for a terminal."""
+"""Print the report of `reid check` in the terminal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ STYLES = {
     "short": "bold red",
 }
 FILES = 10
-"""Damaged files that the page names; --json has all."""
+"""Number of damaged files listed; --json has all."""
 
 WIDTH = 118
-"""Of the page where there is no terminal to fit."""
+"""Width of the page outside a terminal."""
 
 
 def show(survey: Survey, console: Console | None = None) -> None:
-    """Print the page: datasets, weights, machine, jobs with an estimate of their time, and the verdict."""
+    """Print datasets, weights, machine, jobs with an estimate of their time, and the verdict."""
     console = console or Console(highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = WIDTH
@@ -96,7 +96,7 @@ def _verdict(survey: Survey) -> Text:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in the unit that people would use: 42 s, 12 min, 3.5 h, 4.1 days."""
+    """Format a duration in a suitable unit: 42 s, 12 min, 3.5 h, 4.1 days."""
     for unit, length in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:.1f} {unit}" if seconds < 9.95 * length else f"{seconds / length:,.0f} {unit}"

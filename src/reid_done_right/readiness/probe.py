@@ -1,7 +1,7 @@
-"""The networks before a run: how large, how much arithmetic, how much memory, and how fast on this device.
+"""Measure networks before a run: size, FLOPs, memory, and speed on this device.
 
-Size, arithmetic and memory are counted on tensors without data; a few updates of the default network measure the
-device, and everything else is scaled by its arithmetic.
+Size, FLOPs and memory are counted on tensors without data. A few updates of the default network measure the speed of
+the device; everything else is scaled by FLOPs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from reid_done_right.training.gradients import add_gradient, add_gradient_one_by
 from reid_done_right.training.optimizer import Optimizer
 
 BUDGET = 40 * 10**9
-"""Floating-point operations on a CPU of the forward passes of an update or of an embedding: about a second."""
+"""FLOPs to spend on a CPU in the forward passes of an update or an embedding: about a second."""
 
 TIMES = 3
-"""Updates that are measured, the fastest counts; a single one where the budget holds less than the real update."""
+"""Number of timed updates, of which the fastest counts; a single one if the budget is less than a real update."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def arithmetic(layers: Backbone, height: int, width: int) -> int:
 
 
 def weights_bytes(layers: Backbone, embedding: int | None = None) -> int:
-    """Give the bytes of a backbone's weights or, with an embedding size, of an embedder's."""
+    """Return the bytes of a backbone's weights or, given an embedding size, of an embedder's."""
     with torch.device("meta"):
         network: torch.nn.Module = build(layers.described())
         if embedding is not None:
@@ -75,26 +75,26 @@ def weights_bytes(layers: Backbone, embedding: int | None = None) -> int:
 
 
 def dimension(layers: Backbone, embedding: int) -> int:
-    """Give the size of an embedding: that of the fully-connected layer, or, with 0, the backbone's channels."""
+    """Return the size of an embedding: that of the fully-connected layer or, if 0, the backbone's channels."""
     with torch.device("meta"):
         return embedding or build(layers.described()).channels
 
 
 def ranking_memory(layers: Backbone, settings: Train, workers: int = 1) -> int:
-    """Count the bytes that an update of the ranking stage keeps: weights, gradients, momentum, activations."""
+    """Return the bytes in use during a ranking update: weights, gradients, momentum, activations."""
     share = 3 * -(-settings.batch // workers)
     count = 3 if settings.batching == "sequential" else min(settings.at_once, share)
     with torch.device("meta"):
         embedder = Embedder(build(layers.described()), settings.embedding, settings.pooling)
         images = torch.empty(count, 3, *sides(layers, settings.largest_side))
     freeze_statistics(embedder, settings.batch_norm)
-    if settings.precision == "bfloat16":  # autocast keeps activations so
+    if settings.precision == "bfloat16":  # the precision of activations under autocast
         embedder, images = embedder.bfloat16(), images.bfloat16()
     return _kept(embedder, images, lambda network, batch: network(batch).sum())
 
 
 def classification_memory(layers: Backbone, settings: Pretrain) -> int:
-    """Count the same of an update of the classification stage; the classifier's own few weights are left out."""
+    """Return the same for a classification update, without the classifier's own few weights."""
     with torch.device("meta"):
         backbone = build(layers.described())
         crops = torch.empty(settings.batch, 3, settings.crop_height, settings.crop_width)
@@ -103,9 +103,9 @@ def classification_memory(layers: Backbone, settings: Pretrain) -> int:
 
 
 def sides(layers: Backbone, largest: int) -> tuple[int, int]:
-    """Give height and width of a person's image of a largest side: half as wide as high, as in Market-1501.
+    """Return (height, width) of a person's image with a given largest side: half as wide as high, as in Market-1501.
 
-    A backbone that takes no such image is asked for the smallest that it takes.
+    If that is too small for the backbone, returns the smallest size it accepts.
     """
     return largest, max(SMALLEST.get(layers.family or "", 1), largest // 2)
 
@@ -113,8 +113,8 @@ def sides(layers: Backbone, largest: int) -> tuple[int, int]:
 def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> Speed:
     """Measure updates and embeddings of a network on random images on this device, in seconds per image.
 
-    On a GPU at their real size, `at_once` images together. On a CPU with as many images as `BUDGET` pays, and, where
-    that is less than the smallest update, smaller ones: their seconds are scaled by the arithmetic.
+    On a GPU, images have their real size, `at_once` at a time. On a CPU, `BUDGET` limits the number of images and, if
+    that is less than the smallest update, also their size; the time is then scaled by FLOPs.
     """
     device = set_up(threads, train.precision, train.deterministic)
     embedder = Embedder(build(layers.described()), train.embedding, train.pooling).to(device)
@@ -140,9 +140,9 @@ def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> S
 
 
 def affordable(layers: Backbone, wanted: int, least: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """Give how many images, of what height and width, `BUDGET` pays the forward pass of.
+    """Return number, height and width of the images whose forward pass fits `BUDGET`.
 
-    As many as wanted; else fewer, a multiple of `least`; else `least` smaller ones.
+    All wanted images if possible, otherwise fewer, a multiple of `least`, or `least` smaller ones.
     """
     count = min(wanted, BUDGET // arithmetic(layers, *size) // least * least)
     if count >= min(wanted, least):
@@ -154,7 +154,7 @@ def affordable(layers: Backbone, wanted: int, least: int, size: tuple[int, int])
 
 
 def device_memory() -> tuple[str, int, int, int] | None:
-    """Give the GPU's name, its free and its whole memory in bytes, and the number of GPUs; None without CUDA."""
+    """Return the GPU's name, its free and total memory in bytes, and the number of GPUs; None without CUDA."""
     if not torch.cuda.is_available():
         return None
     free, whole = torch.cuda.mem_get_info()
@@ -169,7 +169,7 @@ def _classify(
     size: tuple[int, int],
     times: int,
 ) -> float:
-    """Give the seconds of an update of the classification stage."""
+    """Return the seconds of a classification update."""
     crops = {"crop_height": size[0], "crop_width": size[1]}
     settings = pretrain.model_copy(
         update={"updates": times, "passes": None, "batch": count, "learning_rate": 1e-6, **crops}
@@ -185,7 +185,7 @@ def _classify(
 def _rank(
     embedder: Embedder, train: Train, device: torch.device, count: int, size: tuple[int, int], times: int
 ) -> float:
-    """Give the seconds of an update of the ranking stage all of whose triplets have a loss."""
+    """Return the seconds of a ranking update in which every triplet has a loss."""
     images = _noise(count, size, device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_statistics(embedder, train.batch_norm)
@@ -222,7 +222,7 @@ def _rank(
 
 
 def _embed(embedder: Embedder, device: torch.device, count: int, size: tuple[int, int], times: int) -> float:
-    """Give the seconds of embedding images."""
+    """Return the seconds to embed the images."""
     images = _noise(count, size, device)
     return _fastest(lambda: embed(embedder, images, np.arange(count), max(size)), times)
 
@@ -233,7 +233,7 @@ def _noise(count: int, size: tuple[int, int], device: torch.device) -> Pixels:
 
 
 def _fastest(action: Callable[[], object], times: int) -> float:
-    """Give the seconds of the fastest of a few calls."""
+    """Return the seconds of the fastest of several calls."""
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
@@ -243,7 +243,7 @@ def _fastest(action: Callable[[], object], times: int) -> float:
 
 
 def _kept(network: torch.nn.Module, images: Tensor, loss: Callable[[Any, Tensor], Tensor]) -> int:
-    """Count the distinct memory that the graph of a loss keeps, and weights, gradients and momentum."""
+    """Return the bytes of distinct tensors kept by the graph of a loss, plus weights, gradients and momentum."""
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""All that a run needs, looked at together: the report of `reid check`."""
+"""Check everything that a run needs: the report of `reid check`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from reid_done_right.readiness.jobs import done, measured
 
 GIB = 2**30
 NETWORKS = ("initialise", "pretrain", "train", "embed", "embed_distractors")
-"""Groups whose time is that of a network."""
+"""Groups of jobs whose time is spent in a network."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One group of jobs: how many there are, how many are done, and the seconds of those left, None if unknown.
+    """One group of jobs: their number, how many are done, and seconds for the remaining ones, None if unknown.
 
-    source   where the time comes from: "probe" of the network here, "ran" (mean of such jobs in this tree) or ""
+    source   origin of the time: "probe" of the network here, "ran" (mean of such jobs in this tree) or ""
     """
 
     group: str
@@ -43,7 +43,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Survey:
-    """The report: findings by section, jobs, and what the probe measured (seconds an image; None without it)."""
+    """The report: findings by section, jobs, and the probe's result (seconds per image; None without it)."""
 
     experiment: str
     findings: Mapping[str, list[Check]]
@@ -57,11 +57,11 @@ class Survey:
 
     @property
     def failing(self) -> list[Check]:
-        """Give what keeps the experiment from running."""
+        """Return the findings that prevent a run."""
         return [finding for part in self.findings.values() for finding in part if finding.state in FAILING]
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything as JSON-able values."""
+        """Return everything as JSON-able values."""
         return {
             "experiment": self.experiment,
             "ready": self.ready,
@@ -72,7 +72,7 @@ class Survey:
 
 
 def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
-    """Look only at what takes seconds: folders, names and counts of the datasets needed, or of those named."""
+    """Run the checks that take seconds: folders, names and counts of all datasets, or of those named."""
     wanted = needed(params) if datasets is None else datasets
     unknown = [name for name in wanted if name not in params.datasets]
     if unknown:
@@ -85,9 +85,9 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
 
 
 def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Survey:
-    """Look at datasets, weights, disk, GPU and jobs, and estimate the time of those left.
+    """Check datasets, weights, disk, GPU and jobs, and estimate the time of the remaining ones.
 
-    decode: decode every image, as stage `index` does; else read headers and ends. probe: measure the device.
+    decode: decode every image, as stage `index` does, instead of reading headers and ends. probe: measure the device.
     """
     from reid_done_right.readiness.weights import examine_weights
 
@@ -120,7 +120,7 @@ def _index(params: Params, name: str) -> Path:
 
 
 def _tested(params: Params, name: str, index: Index | None) -> int | None:
-    """Give the number of images to embed: counted, or published, or asked for by the curves; None if unknown."""
+    """Return the number of images to embed: counted, published, or needed by the curves; None if unknown."""
     dataset, distract = params.datasets[name], params.distract
     if index is not None:
         return len(index) - len(index.train)
@@ -154,7 +154,7 @@ def _noise(params: Params, jobs: Mapping[str, Jobs]) -> Check | None:
 
 
 def _embedded(jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], group: str, job: str) -> int | None:
-    """Give the number of images that a job of embed or embed_distractors embeds."""
+    """Return the number of images that an embed or embed_distractors job embeds."""
     planned = jobs[group][job]
     count = tested.get(planned.places["dataset"])
     return count if count is None or group == "embed" else -(-count // planned.parameters["shards"])
@@ -163,7 +163,7 @@ def _embedded(jobs: Mapping[str, Jobs], tested: Mapping[str, int | None], group:
 def _disk(
     params: Params, jobs: Mapping[str, Jobs], finished: Mapping[str, set[str]], tested: Mapping[str, int | None]
 ) -> Check:
-    """Compare what the outputs still to come weigh with what the disk has left."""
+    """Compare the size of the remaining outputs with the free disk space."""
     from reid_done_right.readiness.probe import dimension, weights_bytes
 
     size = 0
@@ -187,7 +187,7 @@ def _disk(
 
 
 def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
-    """Compare the memory of the largest update with the GPU's."""
+    """Compare the memory needed by the largest update with the GPU's."""
     from reid_done_right.readiness.probe import classification_memory, device_memory, ranking_memory
 
     sizes, asked = {}, max(1, params.resources_of("train").gpu)
@@ -218,7 +218,7 @@ def _work(
     trained: Mapping[str, int | None],
     probe: bool,
 ) -> tuple[list[Work], dict[str, float] | None]:
-    """Estimate what is left: networks by a probe, scaled by their arithmetic, the rest by what it took before."""
+    """Estimate the remaining time: networks from the probe, scaled by FLOPs; other jobs from earlier runs."""
     from reid_done_right.readiness import probe as network
 
     left = {group: sorted(members.keys() - finished[group]) for group, members in jobs.items()}
@@ -251,7 +251,7 @@ def _seconds(
     group: str,
     job: str,
 ) -> float | None:
-    """Estimate a job that runs a network: the seconds of its images, by the arithmetic of its network at its size."""
+    """Estimate a job that runs a network, from its number of images and the FLOPs of the network at their size."""
     from reid_done_right.readiness.probe import arithmetic, sides
 
     base, crop = params.train, (params.pretrain.crop_height, params.pretrain.crop_width)
@@ -280,7 +280,7 @@ def _seconds(
         pools = -(-variant.updates // variant.refresh) * variant.pool
         workers = jobs[group][job].parameters["workers"]
         twice = variant.batching == "padded" and variant.at_once < 3 * -(-variant.batch // workers)
-        once = speed.rank + twice * speed.embed  # what does not fit at once is embedded first without activations
+        once = speed.rank + twice * speed.embed  # images beyond `at_once` are first embedded without activations
         return float(share * (images * once + pools * speed.embed) / workers)
     count = _embedded(jobs, tested, group, job)
     return None if count is None else float(share * count * speed.embed)

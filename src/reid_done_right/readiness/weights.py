@@ -1,4 +1,4 @@
-"""First weights before a run: learned here, or files, verified by their digests."""
+"""Check initial weights before a run: trained here, or files, verified by their digests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from reid_done_right.plan import Jobs
 from reid_done_right.readiness.checks import Check
 
 PATIENCE = 5
-"""Seconds to wait for the server of the weights."""
+"""Timeout for the server of the weights, in seconds."""
 
 
 def examine_weights(jobs: Mapping[str, Jobs]) -> list[Check]:
-    """Look for the first weights of each backbone that is trained, by the jobs that read them."""
+    """Check the initial weights of each backbone in use, from the jobs that read them."""
     return [_examine(backbone, job.parameters) for backbone, job in sorted(jobs["initialise"].items())]
 
 
@@ -42,7 +42,7 @@ def _examine(backbone: str, settings: Mapping[str, Any]) -> Check:
 
 @cache
 def answers(url: str) -> bool:
-    """Ask a server whether it would give a file."""
+    """Ask a server whether a file is available."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE):
             return True
