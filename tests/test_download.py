@@ -326,7 +326,7 @@ def test_wrong_bytes_never_get_the_name(server: Server, tmp_path: Path, digits: 
     file = zip_file(server, tmp_path, sha256=SHA256[:digits].upper())
     with pytest.raises(
         InputError,
-        match=rf"(?s)file.zip: no such file; http://.*: its SHA-256 is \w+, but {SHA256[:digits].upper()} is published; what came was discarded; .*; or download .* and put it to",
+        match=rf"(?s)file.zip: no such file; http://.*: its SHA-256 is \w+, but {SHA256[:digits].upper()} is published; what came was discarded; .*; or download .* and put it at",
     ):
         obtain_file(file, "")
     assert not file.path.exists() and not list(tmp_path.glob("*.part*"))
@@ -382,14 +382,14 @@ def test_a_digest_that_cannot_be_recorded_is_told(tmp_path: Path, monkeypatch: p
 
 def test_offline_says_at_once_what_to_put_where(server: Server, tmp_path: Path) -> None:
     file = zip_file(server, tmp_path, bytes=100_000_000)
-    message = rf"{file.path}: no such file, and nothing is fetched offline; download {server.url()} \(100 MB\) where there is a network and put it to {file.path}$"
+    message = rf"{file.path}: no such file, and nothing is fetched offline; download {server.url()} \(100 MB\) where there is a network and put it at {file.path}$"
     with pytest.raises(InputError, match=message):
         obtain_file(file, "", offline=True)
     assert server.asked == []
     unreachable = replace(file, urls=(f"http://127.0.0.1:{closed_port()}/file.zip",))
     with pytest.raises(InputError, match=r"no such file; no connection to 127.0.0.1:\d+; or download http"):
         obtain_file(unreachable, "")
-    with pytest.raises(InputError, match=f"no such file; ask them; put it to {file.path}"):
+    with pytest.raises(InputError, match=f"no such file; ask them; put it at {file.path}"):
         obtain_file(replace(file, urls=()), "ask them")
 
 

@@ -274,7 +274,7 @@ def damaged_checkpoint(tree: Tree, tally: Tally, chance: random.Random) -> None:
     with tally.trying(f"{damage(kept[0], chance)}, a training's checkpoint"):
         status, said = tree.run(job)
         assert status == 1, said
-        assert "checkpoint.safetensors: damaged; set aside: run the same again, and the training begins anew" in said
+        assert "checkpoint.safetensors: damaged and set aside; run the same command again to start over" in said
         tree.check_again(job)
 
 

@@ -196,7 +196,7 @@ def test_offline_is_one_clear_line(reid: Reid, tmp_path: Path, option: str, envi
     assert told.returncode == 1
     assert told.stderr == (
         "reid: error: data/duke.zip: no such file, and nothing is fetched offline; download https://a.invalid/duke.zip "
-        "where there is a network and put it to data/duke.zip\n"
+        "where there is a network and put it at data/duke.zip\n"
     )
 
 

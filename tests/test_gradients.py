@@ -310,7 +310,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(tmp_path: Path, place: int)
     content[place] ^= 1
     path.write_bytes(content if place else content[:50])
     with pytest.raises(
-        InputError, match=r"checkpoint\.safetensors: damaged; set aside: run the same again, and the tr"
+        InputError, match=r"checkpoint\.safetensors: damaged and set aside; run the same command again to st"
     ):
         run("rank", 5, ignore, Checkpoints(path))
     run("rank", 5, ignore, Checkpoints(path))

@@ -87,7 +87,7 @@ def test_what_is_missing_wrong_or_miscounted_is_told(photos: Path) -> None:
     found = look(own(source={"folder": "elsewhere"}))
     assert (found.state, found.told) == (
         "missing",
-        "elsewhere: no such folder; these are photos of your own; put it to elsewhere",
+        "elsewhere: no such folder; these are photos of your own; put it at elsewhere",
     )
     assert look(own(read={"pattern": "{person}_{rest}"})).state == "wrong"
     found = look(own(counts={"train": 9}))
@@ -489,7 +489,7 @@ def test_the_quick_part_prints_errors_only(photos: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
     photos.rename("moved")
     result = run("params.yaml", "--quick")
-    line = "reid: error: dataset photos is missing: photos: no such folder; these are photos of your own; put it to photos\n"
+    line = "reid: error: dataset photos is missing: photos: no such folder; these are photos of your own; put it at photos\n"
     assert (result.exit_code, result.output) == (1, line)
 
 

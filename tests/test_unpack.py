@@ -285,10 +285,10 @@ def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     folder, absent = tmp_path / "Release", File(tmp_path / "b.zip")
     with pytest.raises(
-        InputError, match=f"{folder}: no such folder; ask them; put it to {absent.path}, or its folder to {folder}$"
+        InputError, match=f"{folder}: no such folder; ask them; put it at {absent.path}, or its folder to {folder}$"
     ):
         obtain_release(folder, [absent], "ask them")
-    with pytest.raises(InputError, match=f"{folder}: no such folder; ask them; put it to {folder}$"):
+    with pytest.raises(InputError, match=f"{folder}: no such folder; ask them; put it at {folder}$"):
         obtain_release(folder, [], "ask them")
     known = File(absent.path, ("https://a.invalid/b.zip",), bytes=5)
     found = find_release(folder, [known], "ask them")

@@ -1,10 +1,11 @@
-"""Portable arithmetic: the same bits from every x86-64 processor with AVX2, whoever made it and whatever else it has.
+"""Portable arithmetic: the same bits on every x86-64 processor with AVX2, of any manufacturer and with any extensions.
 
-The libraries below choose their kernels by the processor that they find, and kernels differ in the order of their sums,
-so that the same training ends elsewhere on another machine. Told by the environment, before they load, they all take
-the kernels that every such processor has. The number of threads, which orders sums too, is a parameter of each job.
+The libraries below choose their kernels by processor, and kernels differ in the order of their sums, so the same
+training would give different results on different machines. Environment variables, set before the libraries load,
+restrict them to kernels that every such processor has. The number of threads, which also affects the order of sums,
+is a parameter of each job.
 
-What it takes, library by library (docs/numerics.md has what was measured, on which processors):
+Settings of each library (docs/numerics.md lists what was measured, on which processors):
 
 PyTorch's own kernels    ATEN_CPU_CAPABILITY
 oneDNN, convolutions     ONEDNN_MAX_CPU_ISA
@@ -30,13 +31,13 @@ from typing import Literal
 Numerics = Literal["portable", "native"]
 
 VARIABLE = "REID_NUMERICS"
-"""Environment variable that chooses for whatever has no setting or switch of its own."""
+"""Environment variable that applies where there is no setting or option."""
 
 LIBRARIES = ("numpy", "torch", "cv2", "numba", "pyarrow")
 """Modules that read the environment when they load."""
 
 WHY_NATIVE = "native arithmetic: portable needs x86-64 with AVX2 under Linux, so other machines get other last digits"
-"""What a user is told once where portable arithmetic cannot be had."""
+"""Warning, printed once, if portable arithmetic is not available."""
 
 LEVEL = {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 """Flags of a processor of the level x86-64-v3, as far as /proc/cpuinfo names them alike for every maker."""
@@ -46,7 +47,7 @@ _before: dict[str, str | None] = {}  # what the variables were before this proce
 
 @cache
 def processor() -> dict[str, str]:
-    """Return what /proc/cpuinfo says of the first processor; empty where there is no such file."""
+    """Return the first processor in /proc/cpuinfo; empty if there is no such file."""
     cpuinfo = Path("/proc/cpuinfo")
     first = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first)}
@@ -61,7 +62,7 @@ def supported() -> bool:
 
 @cache
 def pins() -> dict[str, str]:
-    """Return the environment of portable arithmetic; empty where the processor is not supported."""
+    """Return the environment of portable arithmetic; empty if the processor is not supported."""
     if not supported():
         return {}
     return {
@@ -80,12 +81,12 @@ def pins() -> dict[str, str]:
 
 
 def choose(wanted: str = "") -> Numerics:
-    """Have the libraries compute portably, or natively; return which of the two this process now does.
+    """Choose portable or native arithmetic; return which of the two this process now uses.
 
-    wanted  portable or native; default: what REID_NUMERICS says, else portable
+    wanted  portable or native; default: REID_NUMERICS, otherwise portable
 
-    Portable arithmetic is had where the processor supports it, and no library has loaded without it. Native leaves the
-    environment as the user has it. Raises ValueError for another word.
+    Portable arithmetic needs processor support, and no library may have loaded without it. Native leaves the user's
+    environment unchanged. Raises ValueError for any other value.
     """
     wanted = wanted or os.environ.get(VARIABLE) or "portable"
     if wanted not in ("portable", "native"):
@@ -111,7 +112,7 @@ def in_force() -> Numerics:
 
 
 def weakest(*links: object) -> Numerics:
-    """Return portable if every link of a chain of computations was, native if one was not or does not say."""
+    """Return portable if every step of a computation was portable, native if one was not or is unknown."""
     return "portable" if all(link == "portable" for link in links) else "native"
 
 
@@ -121,5 +122,5 @@ def computed_on(device: str, precision: str = "float32", execution: str = "eager
 
 
 def loaded() -> list[str]:
-    """Return the libraries that have chosen their kernels already."""
+    """Return the loaded libraries, which have already chosen their kernels."""
     return [name for name in LIBRARIES if name in sys.modules]

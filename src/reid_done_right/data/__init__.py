@@ -1,1 +1,1 @@
-"""Data: readers of the official releases, images, transforms and the embedded rendered benchmark."""
+"""Data: readers of releases and own photos, their sources, galleries, and evaluation tasks."""

@@ -1,4 +1,4 @@
-"""Downloads that may be interrupted at any moment and go on from there; HTTP itself is the library requests."""
+"""Resumable downloads over HTTP, with the library requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Unreachable(InputError):
 
 
 class Interrupted(Exception):
-    """A transfer that may be taken up again; `gained`: it got further; `retry_after`: seconds the server asks for."""
+    """A transfer that can be resumed. `gained`: it made progress; `retry_after`: seconds requested by the server."""
 
     def __init__(self, reason: object, gained: bool = False, retry_after: float | None = None) -> None:
         super().__init__(f"{reason}")
@@ -39,7 +39,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds, and how often to try in a row without getting further."""
+    """Waiting times in seconds, and the number of consecutive attempts without progress."""
 
     connect: float = 5
     read: float = 60
@@ -52,12 +52,12 @@ PATIENCE = Patience()
 
 
 def download(url: str, part: Path, limit: int, patience: Patience = PATIENCE) -> None:
-    """Download `url` to `part`; what an earlier call left there is gone on from, if the server still has that file.
+    """Download `url` to `part`, resuming an earlier download if the server still has the same file.
 
-    limit    bytes that the file may have
-    Beside an unfinished `part`, `<part>.json` holds the address, length and validator (ETag or date) that make going on
-    safe; without a validator, or with another file or address, the download starts anew. Waits grow from attempt to
-    attempt, or are what the server asks for (Retry-After). From https no redirect leads to http.
+    limit    largest size of the file in bytes
+    Beside an unfinished `part`, `<part>.json` holds the address, length and validator (ETag or date) needed to resume
+    safely; without a validator, or with another file or address, the download starts over. Retries back off, or wait as
+    long as the server asks (Retry-After). Redirects from https to http are refused.
     Raises Unreachable at once if there is no connection, and InputError if the server refuses, serves a web page or
     too many bytes, if the disk is too small, or after `patience.attempts` attempts in a row that got no further.
     """
@@ -119,7 +119,7 @@ class _Transfer:
         self.session.close()
 
     def go_on(self) -> None:
-        """Ask for what is missing and append it. Raises Interrupted if it is worth another attempt."""
+        """Request the missing bytes and append them. Raises Interrupted if another attempt makes sense."""
         known = self._known()
         have = self.part.stat().st_size if known.get("validator") and self.part.is_file() else 0
         if have and have == known["bytes"]:
@@ -143,7 +143,7 @@ class _Transfer:
         self.note.unlink(missing_ok=True)
 
     def _known(self) -> dict[str, Any]:
-        """Read what an earlier attempt noted of this address."""
+        """Return the notes of an earlier attempt at this address."""
         with suppress(OSError, ValueError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if isinstance(note, dict) and note.get("url") == self.url:
@@ -171,7 +171,7 @@ class _Transfer:
         return response
 
     def _judge(self, response: requests.Response) -> None:
-        """Raise if the answer is not the file."""
+        """Raise if the response is not the file."""
         status = f"{response.status_code} {response.reason}"
         if response.status_code == 416:
             self.part.unlink(missing_ok=True)
@@ -222,7 +222,7 @@ class _Transfer:
 
 
 def _validator(response: requests.Response) -> str | None:
-    """Give what tells this version of the file from another: a strong ETag, else the date of its last change."""
+    """Return a validator of this version of the file: a strong ETag, or the modification date."""
     etag = response.headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 

@@ -120,7 +120,7 @@ def find_release(folder: Path, archives: Sequence[File], how: str) -> External:
 
 
 def obtain_file(file: File, how: str, offline: bool = False, patience: Patience = PATIENCE) -> str:
-    """Make sure that a file lies at its path and is what was published or first seen; fetch it if need be.
+    """Make sure that a file exists at its path and is the published or first seen one; download it if necessary.
 
     Returns its SHA-256. Where none is published, it is recorded beside the file in `<name>.sha256`, as the program
     sha256sum writes it, and compared from then on. A download goes to `<name>.part` and gets its name once it is
@@ -156,9 +156,9 @@ def obtain_release(
 ) -> Path | None:
     """Make sure that a release's folder is there: your own, or unpacked from its archives, fetched if need be.
 
-    Returns the receipt that lies in an unpacked folder, None for a folder of your own. Raises InputError as
+    Returns the receipt of an unpacked folder, or None for a user's folder. Raises InputError as
     `obtain_file` and `reid_done_right.data.unpack.unpack` do; if there is neither folder nor archive; if the folder has
-    lost or changed files since it was unpacked, or was unpacked from other archives than those that now lie there.
+    lost or changed files since it was unpacked, or was unpacked from other archives than the present ones.
     """
     found = find_release(folder, archives, how)
     if found.state == "missing":
@@ -225,12 +225,12 @@ def _check_whole(folder: Path) -> None:
 
 
 def _check_archives(folder: Path, archives: Sequence[File], how: str) -> None:
-    """Check that the archives that still lie there are those that the folder was unpacked from."""
+    """Check that the archives still present are those that the folder was unpacked from."""
     known = read_json(folder / RECEIPT).get("archives", {})
     for file in archives:
         if file.path.is_file() and obtain_file(file, how) != known.get(file.path.name):
             raise InputError(
-                f"{folder}: was unpacked from another {file.path.name} than now lies at {file.path}; delete the folder "
+                f"{folder}: was unpacked from another {file.path.name} than the one at {file.path}; delete the folder "
                 "to unpack the new one, or restore the archive"
             )
 

@@ -1,4 +1,4 @@
-"""Which photos a folder or a table names, and what it says of them; nobody needs to be known."""
+"""List photos from a folder or a table, with labels if known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABELS = ("person", "camera")
 
 @dataclass(frozen=True)
 class Listing:
-    """Photos by their posix paths below a folder, and their labels, as far as known: person and camera."""
+    """Photos by their POSIX paths below a folder, and their labels, if known: person and camera."""
 
     root: Path
     path: Sequence[str]

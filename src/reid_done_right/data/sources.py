@@ -1,4 +1,4 @@
-"""Where releases and weights come from: `sources.toml`, the one table of pages, terms, files and digests."""
+"""Sources of releases and weights: `sources.toml`, the table of pages, terms, files and digests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("sources.toml").r
 
 @dataclass(frozen=True)
 class File:
-    """A file from outside.
+    """An external file.
 
-    path     where it lies, or is put
-    urls     where it can be fetched: mirrors, in order; none if it is to be obtained by hand
-    sha256   its digest, or the first digits if no more are published; "" if none is: trusted when first seen
+    path     its path on disk
+    urls     mirrors, in order; none if it must be obtained by hand
+    sha256   its digest, or its first digits if only these are published; "" if unknown: trusted on first use
     bytes    its size if known; a download may be a hundredth larger
     """
 
@@ -35,7 +35,7 @@ def file_of(settings: Mapping[str, Any]) -> File:
 
 
 def released_archives(layout: str, folder: Path) -> list[dict[str, Any]]:
-    """Give the archives of a format's release as settings for `file_of`; they lie beside its folder."""
+    """Return the archives of a format's release as settings for `file_of`; they lie beside its folder."""
     archives = []
     for archive in TABLE["releases"].get(layout, {}).get("archives", []):
         known = {key: archive[key] for key in ("sha256", "bytes") if key in archive}
@@ -45,13 +45,13 @@ def released_archives(layout: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def weights_file(weights: str, architecture: str, folder: Path) -> File:
-    """Give torchvision's file of some weights (IMAGENET1K_V1) for an architecture (resnet50), kept in `folder`."""
+    """Return torchvision's file of some weights (IMAGENET1K_V1) for an architecture (resnet50), kept in `folder`."""
     known = TABLE["weights"][weights][architecture]
     return File(folder / name_of(known["url"]), (known["url"],), known["sha256"], known["bytes"])
 
 
 def name_of(url: str) -> str:
-    """Give the file name at the end of an address."""
+    """Return the file name at the end of an address."""
     return unquote(urlsplit(url).path).rpartition("/")[2]
 
 

@@ -47,5 +47,5 @@ def choose_queries(
 
 
 def _findable(query: int, left: dict[int, int], same_camera_is_junk: bool) -> bool:
-    """Tell whether a query's camera, given how many items each camera has left, still finds one that counts."""
+    """Return whether a query's camera, given how many items each camera has left, still finds one that counts."""
     return any(count for camera, count in left.items() if not (same_camera_is_junk and camera == query))

@@ -1,5 +1,5 @@
 """Retrieval evaluation: embeddings and labels in; ranks, scores and neighbours out.
 
-Pure functions of arrays, without files, settings or models. Needs numpy, scipy and numba; PyTorch only where a
-`device` is asked for.
+Pure functions of arrays, without files, settings or models. Needs NumPy, SciPy and Numba, and PyTorch only if a
+`device` is given.
 """

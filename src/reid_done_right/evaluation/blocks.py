@@ -1,4 +1,4 @@
-"""Work in blocks, so that memory does not grow with queries x gallery; and how its progress is watched."""
+"""Work in blocks, so that memory does not grow with queries x gallery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
-"""Wraps a list of blocks that are worked on in turn, as tqdm does."""
+"""Wraps a list of blocks to show progress, as tqdm does."""
 
 
 def split(span: slice, width: int) -> list[slice]:

@@ -48,9 +48,9 @@ def count_beating(
         shard: (N, D) embeddings of some of the distractors; a memory map is read once.
         positions: (N, draws) their rows of `draw_positions`.
         sizes: ascending numbers of distractors, 0 allowed.
-        block: how many scores to hold at a time.
-        threads: how many count at once.
-        device: where PyTorch is to compute instead, such as ``cuda``.
+        block: number of scores held in memory.
+        threads: number of threads.
+        device: PyTorch device to use instead, such as ``cuda``.
         progress: wraps the list of blocks, as tqdm does.
 
     Raises:

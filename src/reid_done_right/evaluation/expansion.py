@@ -48,8 +48,8 @@ def expand(
             weigh as 0.
         self_counts: whether the numbers of neighbours include the item itself.
         order: whether queries see the augmented gallery (``database-first``) or the raw one (``query-first``).
-        threads: how many search at once.
-        device: where PyTorch is to search instead, such as ``cuda``; averaging stays here.
+        threads: number of threads.
+        device: PyTorch device to use instead, such as ``cuda``; averaging stays here.
         progress: wraps the lists of blocks, as tqdm does.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows of a block shared out among threads."""
+"""Distribute the rows of a block over threads."""
 
 import os
 from collections.abc import Callable

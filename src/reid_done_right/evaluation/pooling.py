@@ -1,4 +1,4 @@
-"""Several images as one: the boxes of a multi-query, the frames of a tracklet."""
+"""Pool several images into one embedding: the boxes of a multi-query, the frames of a tracklet."""
 
 from typing import Literal, get_args
 

@@ -1,8 +1,8 @@
-"""Who counts for whom: each benchmark's rule on labels, apart from any metric.
+"""Which items count for a query: each benchmark's rule on labels, independent of any metric.
 
 For a query, a gallery item of the same person is *relevant*, unless the same camera saw it: then it is
-*junk*, deleted from the ranked list before ranks are counted, as is any item of the junk id. Every other item
-is a negative, items of the distractor id included, and other people seen by the query's own camera too.
+*junk*, removed from the ranked list before ranks are counted, like any item with the junk id. Every other item
+is a negative, including distractors and other people seen by the query's own camera.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ from reid_done_right.evaluation.ragged import Ragged, rows_of
 
 @dataclass(frozen=True)
 class Rule:
-    """What a benchmark's own evaluation code deletes, keeps and computes."""
+    """What a benchmark's own evaluation code ignores, keeps and computes."""
 
     same_camera_is_junk: bool = True
-    """Same person and same camera as the query: deleted. Switch it off for data of one camera."""
+    """Ignore items with the query's person and camera. Turn it off for data from one camera."""
     junk_id: int | None = -1
-    """Items of this id are deleted for every query."""
+    """Items with this id are ignored for every query."""
     distractor_id: int | None = 0
-    """Items of this id are nobody: negatives for every query."""
+    """Items with this id are distractors: negatives for every query."""
     cut: int | None = None
-    """Ranks beyond this one, counted before junk is deleted, add nothing to AP or CMC."""
+    """Matches beyond this rank, counted before junk is removed, do not count for AP or CMC."""
     ap_rule: ApRule = "trapezoid"
-    """The AP that the benchmark's code computes."""
+    """Definition of AP in the benchmark's code."""
     queries_in_gallery: bool = False
     """The gallery may hold the very images of the queries, which are junk by their own camera."""
 
@@ -63,7 +63,7 @@ RULES: dict[str, Rule] = {
 
 
 def rule_of(layout: str, own: Mapping[str, Any] | None = None) -> Rule:
-    """Return the rule of a benchmark's format, or of one's own data: {"same_camera_is_junk", "ap_rule"}."""
+    """Return the rule of a benchmark's format, or of own data: {"same_camera_is_junk", "ap_rule"}."""
     return RULES[layout] if own is None else Rule(own["same_camera_is_junk"], ap_rule=own["ap_rule"])
 
 

@@ -1,4 +1,4 @@
-"""How sure a score is: confidence over queries, difference of two runs, spread over seeds."""
+"""Uncertainty of scores: intervals over queries, differences of two runs, spread over seeds."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ def mean_interval(
 ) -> Interval:
     """Bootstrap confidence interval (percentile) of the mean of (Q,) values, such as the AP of each query.
 
-    One query says nothing about others: its interval is NaN. Raises ValueError for no value at all, or one that is not
+    A single query has no interval (NaN). Raises ValueError for no value at all, or one that is not
     finite.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -66,7 +66,7 @@ def mean_and_deviation(values: NDArray[np.floating]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing less another, scored on the same queries, over the seeds that both have."""
+    """The difference of two runs on the same queries, over the seeds that both have."""
 
     interval: Interval
     """Of the mean difference, over queries."""
@@ -91,7 +91,7 @@ def compare(
     resamples: int = 2000,
     flips: int = 9999,
 ) -> Comparison:
-    """Compare two (S, Q) tables, a row a seed, a column a query (or (Q,) of one seed), paired in both directions.
+    """Compare two (S, Q) tables, one row per seed, a column a query (or (Q,) of one seed), paired in both directions.
 
     Interval and p-value are over queries, of the mean of the seeds: they say what other queries could have shown, not
     what other seeds could; a handful of seeds says too little of that, so each seed's difference stands beside them.

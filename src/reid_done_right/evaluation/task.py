@@ -1,4 +1,4 @@
-"""What is to be ranked, checked once, when it is put together."""
+"""An evaluation task, validated once, on construction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reid_done_right.evaluation.rules import Rule, check_labels
 
 @dataclass(frozen=True)
 class Task:
-    """Queries, their gallery, and who counts for whom.
+    """Queries, their gallery, and the rule that decides which items count.
 
     Raises ValueError naming the row if dimensions differ, if labels cannot be evaluated (`rules.check_labels`), and if
     the gallery is the query set although the rule forbids that.

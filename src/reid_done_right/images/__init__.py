@@ -1,1 +1,1 @@
-"""Images on their way into a network: decoded, kept as pixels on the device, transformed a batch at a time."""
+"""Images: decoding, pixels on the device, and transforms of batches."""

@@ -1,9 +1,9 @@
-"""The images of an index in one block of memory: each decoded once, kept as uint8 at its own size, given in batches.
+"""The images of an index in one block of memory: each decoded once and kept as uint8 at its own size.
 
-Where the block lives is a matter of size alone, and changes no pixel: on the device if it takes at most `ON_DEVICE` of
-its free memory; else in memory if it takes at most `IN_MEMORY` of what is available; else in a nameless file in a
-folder of the stage's, mapped into memory, whose space is reserved before the first image is decoded and which is gone
-when the process ends, however it ends. Off the device, batches go there through pinned memory.
+The size of the block decides where it is stored, without changing any pixel: on the device, if it takes at most
+`ON_DEVICE` of its free memory; otherwise in main memory, if it takes at most `IN_MEMORY` of what is available;
+otherwise in an unlinked, memory-mapped file in the stage's folder. The file's space is reserved before decoding, and it
+disappears when the process ends, however it ends. Batches reach the device through pinned memory.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ ON_DEVICE = 0.25
 IN_MEMORY = 0.5
 """Share of the available main memory that images may take."""
 CHUNK = 1024
-"""Images decoded together: what is in memory twice while the block is filled."""
+"""Images decoded together, which are in memory twice while the block is filled."""
 AHEAD = 4096
-"""Images of a single pass decoded while as many before them are used."""
+"""Images decoded ahead in a single pass."""
 
 
 class Pixels:
@@ -40,8 +40,8 @@ class Pixels:
 
     flat     uint8; on `device`, in memory or mapped from a file
     sizes    (N, 2) int64 height, width
-    offsets  (N,) int64, where in `flat` each image begins
-    device   where batches are wanted
+    offsets  (N,) int64, start of each image in `flat`
+    device   device of the batches
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Pixels:
             raise ValueError(f"{len(flat)} bytes do not hold the {len(sizes)} images that are said to be there")
 
     def __len__(self) -> int:
-        """Give N."""
+        """Return N."""
         return len(self.sizes)
 
     @classmethod
@@ -75,7 +75,7 @@ class Pixels:
         """Decode every image or box of some index rows; a file that several rows share is decoded once.
 
         folder    for the file, if memory is too small
-        progress  is told how many more images are done
+        progress  called with the number of newly decoded images
         Raises InputError as `reid_done_right.images.decode.load` does, or if the file does not fit the folder's disk.
         """
         sizes = measure(index, rows, threads)
@@ -97,10 +97,10 @@ class Pixels:
         return cls(flat, sizes, offsets, device)
 
     def batch(self, indices: NDArray[np.int64]) -> Tensor:
-        """Give the images at `indices` (B,) as uint8 (B, 3, H, W), channels last, on the device.
+        """Return the images at `indices` (B,) as uint8 (B, 3, H, W), channels last, on the device.
 
-        H and W are the largest of the batch; an image is at the top left, and zeros beside it. Raises IndexError if an
-        index is not of an image.
+        H and W are the largest in the batch; images are at the top left, padded by zeros. Raises IndexError for an
+        invalid index.
         """
         outside = (indices < 0) | (indices >= len(self))
         if outside.any():
@@ -133,7 +133,7 @@ class Pixels:
 
 
 def ahead(index: Index, rows: NDArray[np.int64], device: torch.device, threads: int = 1) -> Iterator[Pixels]:
-    """Give some index rows for a single pass, a chunk at a time in their order, the next being decoded meanwhile."""
+    """Yield index rows for a single pass, in chunks and in order, decoding the next chunk meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         chunks = [rows[start : start + AHEAD] for start in range(0, len(rows), AHEAD)]
         coming = None
@@ -144,19 +144,19 @@ def ahead(index: Index, rows: NDArray[np.int64], device: torch.device, threads: 
 
 
 def _bytes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give what each of N images takes."""
+    """Return the bytes of each of N images."""
     return np.asarray(3 * sizes.prod(1))
 
 
 def _cuts(paths: NDArray[np.str_]) -> list[int]:
-    """Cut sorted paths (N,) into runs of about CHUNK, no path in two of them: where runs begin, then N."""
+    """Split sorted paths (N,) into runs of about CHUNK, each path in one run: starts of the runs, then N."""
     begins = np.flatnonzero(np.append(True, paths[1:] != paths[:-1])) if len(paths) else np.empty(0, np.int64)
     firsts = np.searchsorted(begins, np.arange(0, len(paths), CHUNK))
     return [*np.unique(begins[firsts[firsts < len(begins)]]).tolist(), len(paths)] if len(paths) else [0]
 
 
 def _room(size: int, device: torch.device, folder: Path) -> Tensor:
-    """Make room for `size` bytes where they fit: on the device, in memory or in a file."""
+    """Allocate `size` bytes where they fit: on the device, in memory or in a file."""
     if device.type == "cuda" and size <= ON_DEVICE * torch.cuda.mem_get_info(device)[0]:
         return torch.empty(size, dtype=torch.uint8, device=device)
     if size * int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= IN_MEMORY * psutil.virtual_memory().available:

@@ -1,1 +1,1 @@
-"""What a report is made of: runs looked up by table cell, Markdown and figures. No file is opened here."""
+"""The parts of a report: runs by table cell, tables, claims, figures, pages. No file is opened here."""

@@ -1,4 +1,4 @@
-"""What of two rows of a table differs: values of single queries, paired by query and seed."""
+"""Compare two rows of a table: values of single queries, paired by query and seed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from reid_done_right.reporting.runs import Runs
 NEEDED = ("protocol", "rerank", "query", "ap", "ap_step", "first_hit_rank")
 Key = tuple[str, str, int]
 Queries = Mapping[Key, pd.DataFrame]
-"""What `reid evaluate` wrote of every query, by (dataset, variant, seed)."""
+"""Per-query scores from `reid evaluate`, by (dataset, variant, seed)."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What one cell of a table measures, but for the seed."""
+    """What one cell of a table measures, apart from the seed."""
 
     dataset: str
     variant: str
@@ -32,7 +32,7 @@ class Measure:
 
 
 def check_queries(file: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Give the rows back. Raises InputError naming the file if they are not those of `reid evaluate`."""
+    """Return the rows. Raises InputError naming the file if they are not from `reid evaluate`."""
     if absent := [name for name in NEEDED if name not in rows.columns]:
         raise InputError(f"{file}: not a file of queries, it lacks {absent[0]}; run `reid evaluate` again")
     counts: dict[str, int] = {}
@@ -46,7 +46,7 @@ def check_queries(file: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def values(rows: pd.DataFrame, protocol: str, rerank: str, metric: str, ap_rule: str) -> NDArray[np.float64]:
-    """Give one metric of every query (Q,), in order: mAP is its AP by the benchmark's rule, rank-k a hit (1) or not.
+    """Return one metric of every query (Q,), in order: mAP is its AP by the benchmark's rule, rank-k a hit (1) or not.
 
     Empty if nothing of that protocol and re-ranking was scored.
     """

@@ -1,4 +1,4 @@
-"""What the figures are drawn from: scores against the number of distractors, and training logs."""
+"""Data for the figures: scores against the number of distractors, and training logs."""
 
 from __future__ import annotations
 

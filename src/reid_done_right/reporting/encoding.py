@@ -1,4 +1,4 @@
-"""Pictures as text that a page holds in itself."""
+"""Encode pictures as data URIs for self-contained pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image as pillow
 
 
 def data_uri(content: bytes) -> str:
-    """Give a picture, SVG, PNG or WebP, as a data URI; a PNG becomes the smaller WebP."""
+    """Return a picture (SVG, PNG or WebP) as a data URI; a PNG becomes the smaller WebP."""
     if content.startswith(b"\x89PNG"):
         with pillow.open(BytesIO(content)) as opened:
             content = webp(opened.convert("RGB"), quality=75)

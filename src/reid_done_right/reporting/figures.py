@@ -1,4 +1,4 @@
-"""The report's figures, drawn the same to the byte wherever matplotlib has the same version."""
+"""The report's figures, with the same bytes wherever matplotlib has the same version."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _as_jpeg(found: re.Match[bytes]) -> bytes:
 
 
 DARK = {INK: "#e8e8e8", "#555555": "#b5b5b5", "#e6e6e6": "#3a3f45", "#ffffff": "#15181c", "#0072B2": "#4aa8e0"}
-"""What stands for the colours of ink, grid, paper and the darkest line where the reader's screen is dark."""
+"""Dark-mode colours for ink, grid, paper and the darkest line."""
 
 
 def _with_dark_colours(drawn: bytes) -> bytes:
@@ -130,7 +130,7 @@ def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, 
 
 
 def say(axes: Axes, words: str) -> None:
-    """Write why there is nothing where something would be drawn."""
+    """Write the reason into empty axes."""
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#555555")
 
 
@@ -211,7 +211,7 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
 
 
 def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[str, str]) -> None:
-    """Name the collapsed runs, a line a dataset, in room made for it above the curves."""
+    """Name the collapsed runs, one line per dataset, in room made for it above the curves."""
     seeds: dict[str, list[str]] = {}
     for run in members:
         if run.collapsed:
@@ -223,7 +223,7 @@ def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[st
 
 
 def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Figure:
-    """Draw how similar queries are to images of the same and of other people, a panel a run.
+    """Draw how similar queries are to images of the same and of other people, one panel per run.
 
     runs: {"run", "collapsed", "edges" (bins + 1), "positives" and "negatives" (bins)} of `reid retrieve`. Each outline
     holds an area of 1. A collapsed run is named as such.
@@ -259,7 +259,7 @@ def similarities(runs: Sequence[Mapping[str, Any]], title: str, subtitle: str) -
 
 
 def titled(width: float, height: float, title: str, subtitle: str) -> tuple[Figure, float]:
-    """Make a figure with a title and a subtitle, which wraps, above `height` inches; give the inches above them too."""
+    """Return a figure with a title and a wrapped subtitle above `height` inches, and the inches they take."""
     lines = [part for line in subtitle.splitlines() for part in textwrap.wrap(line, round(14 * width))]
     header = 0.4 + 0.155 * len(lines)
     figure = Figure(figsize=(width, header + height))
@@ -269,7 +269,7 @@ def titled(width: float, height: float, title: str, subtitle: str) -> tuple[Figu
 
 
 def nothing(title: str, subtitle: str) -> Figure:
-    """Draw a figure of which nothing is left but its title, and say so."""
+    """Draw a figure with only a title and the reason why it is empty."""
     figure, header = titled(9, 1.5, title, subtitle)
     say(figure.add_axes((0, 0, 1, 1 - header / figure.get_figheight()), frameon=False, xticks=[], yticks=[]), NOTHING)
     return figure

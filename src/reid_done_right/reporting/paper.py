@@ -26,7 +26,7 @@ class Paper:
     types: Mapping[tuple[str, str], str]
 
     def value(self, table: str, row: str, dataset: str, metric: str) -> str:
-        """Give a printed value. Raises InputError if the paper has none there."""
+        """Return a printed value. Raises InputError if the paper has none there."""
         try:
             return self.values[table, row, dataset, metric]
         except KeyError:

@@ -1,4 +1,4 @@
-"""Figures 1, 4, 5 and 6: ranked lists, and what a network looks at."""
+"""Figures 1, 4, 5 and 6: ranked lists and heat maps."""
 
 from __future__ import annotations
 

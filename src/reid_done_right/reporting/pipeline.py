@@ -1,4 +1,4 @@
-"""The picture of the pipeline: its rules as boxes, and what feeds what as arrows."""
+"""The picture of the pipeline: rules as boxes, edges as arrows."""
 
 from __future__ import annotations
 

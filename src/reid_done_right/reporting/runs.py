@@ -1,4 +1,4 @@
-"""The scored runs behind a report, looked up by what one cell of a table asks for."""
+"""The scored runs behind a report, looked up by table cell."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ Runs = Mapping[tuple[str, str, int], Run]
 
 @dataclass(frozen=True)
 class Cell:
-    """What a table cell is made of: a value per seed, those of collapsed runs apart, fractions in [0, 1]."""
+    """The values of a table cell: one per seed, collapsed runs separately, fractions in [0, 1]."""
 
     values: Mapping[int, float]
     collapsed: Mapping[int, float]
 
 
 def run_stem(dataset: str, variant: str) -> str:
-    """Give what the names of a variant's runs have in common."""
+    """Return the common part of the names of a variant's runs."""
     return f"{dataset}-{variant}"
 
 
 def run_name(dataset: str, variant: str, seed: int) -> str:
-    """Give the name that the files of a run carry."""
+    """Return a run's name, as used in file names."""
     return f"{run_stem(dataset, variant)}-seed{seed}"
 
 
 def stem_of(name: str) -> str:
-    """Give a run's name without its seed."""
+    """Return a run's name without its seed."""
     return name.rpartition("-seed")[0]
 
 
@@ -99,7 +99,7 @@ def _parse_run(file: Path, content: Mapping[str, Any]) -> Run:
 
 
 def score_key(metric: str) -> str:
-    """Give the key in scores files of a metric as the paper prints it: rank-1 -> rank1."""
+    """Return the key in score files of a metric as printed in the paper: rank-1 -> rank1."""
     return metric.replace("-", "")
 
 
@@ -158,7 +158,7 @@ def summarise(runs: Runs) -> dict[str, Any]:
 
 
 def about_run(run: Run) -> dict[str, Any]:
-    """Give a run's name, what it is, and mAP and rank-1 of its first protocol, plainly ranked."""
+    """Return a run's name and description, and mAP and rank-1 of its first protocol, without re-ranking."""
     protocol, rerank = next(iter(run.results))
     about = {"name": run.name, "dataset": run.dataset, "variant": run.variant, "seed": run.seed}
     scores = {metric: round(float(run.results[protocol, rerank][metric]), 6) for metric in ("mAP", "rank1")}
@@ -166,7 +166,7 @@ def about_run(run: Run) -> dict[str, Any]:
 
 
 def headline(runs: Runs, variant: str) -> dict[str, dict[str, float]]:
-    """Give {dataset: {protocol mAP, protocol rank1}} of one variant, plainly ranked, means without collapsed runs."""
+    """Return {dataset: {protocol mAP, protocol rank1}} of one variant, without re-ranking or collapsed runs."""
     found: dict[str, dict[str, list[float]]] = {}
     for run in runs.values():
         for (protocol, rerank), result in run.results.items():

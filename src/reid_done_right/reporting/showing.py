@@ -1,4 +1,4 @@
-"""Which queries, pairs and people a report shows: by stated rules, so that nobody picked them."""
+"""Select the queries, pairs and people that a report shows, by fixed rules instead of by hand."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 def extremes(
     precision: NDArray[np.floating], relevant: NDArray[np.integer], person: NDArray[np.integer], count: int, best: bool
 ) -> list[int]:
-    """Give the `count` queries of highest (lowest) AP, one a person; of equal AP those with more relevant images.
+    """Return the `count` queries with the highest (lowest) AP, one per person; ties go to more relevant images.
 
-    precision, relevant, person: (Q,). Queries with nothing to find are passed over. Fewer people give fewer queries.
+    precision, relevant, person: (Q,). Queries without a match are skipped. Fewer people give fewer queries.
     """
     order = np.lexsort((np.arange(len(precision)), -relevant, -precision if best else precision))
     chosen: list[int] = []
@@ -22,7 +22,7 @@ def extremes(
 def spread(
     precision: NDArray[np.floating], person: NDArray[np.integer], allowed: NDArray[np.bool_], count: int
 ) -> list[int]:
-    """Give `count` of the allowed queries, evenly from the highest AP to the lowest, one a person. All are (Q,)."""
+    """Return `count` of the allowed queries, spread evenly over AP, one per person. All are (Q,)."""
     order = np.lexsort((np.arange(len(precision)), -precision))
     _, first = np.unique(person[order][allowed[order]], return_index=True)
     queries = order[allowed[order]][np.sort(first)]
@@ -31,7 +31,7 @@ def spread(
 
 
 def most_seen(person: NDArray[np.integer], camera: NDArray[np.integer], count: int, images: int) -> list[list[int]]:
-    """Give, for the `count` people whom most cameras saw, then most images show, one image of each of `images` cameras.
+    """Return one image from each of `images` cameras for the `count` people seen by most cameras, then in most images.
 
     person, camera: (N,). Only people of id 1 and more; of equals the lower id. Where a person has fewer cameras, the
     cameras take turns.
@@ -43,6 +43,6 @@ def most_seen(person: NDArray[np.integer], camera: NDArray[np.integer], count: i
 
 
 def _in_turn(rows: NDArray[np.int64], camera: NDArray[np.integer], count: int) -> list[int]:
-    """Order rows so that cameras take turns, each in the rows' order; give the first `count`."""
+    """Return the first `count` rows, in an order in which cameras alternate."""
     turn = np.array([(camera[rows[:i]] == camera[row]).sum() for i, row in enumerate(rows)])
     return [int(row) for row in rows[np.lexsort((camera[rows], turn))][:count]]

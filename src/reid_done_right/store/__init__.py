@@ -1,8 +1,8 @@
-"""Results computed once, known by what made them, and traced back to the images.
+"""The store: results computed once, identified by their inputs, and traced back to the images.
 
-keys      what a result depends on, as digests
-objects   results, computed once and linked to where they are wanted: `make`
-ledger    one entry a job: what it read, wrote and computed with
+keys      digests of everything a result depends on
+objects   results, computed once and linked into place: `make`
+ledger    one entry per job: what it read, wrote and computed with
 trace     `reid why` and `reid verify`
 """
 

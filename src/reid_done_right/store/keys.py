@@ -1,13 +1,13 @@
-"""Keys of results: digests of contents, and of the code that computes them.
+"""Cache keys: digests of contents, and of the code that computes results.
 
-The code of a stage is its function, and every function, class and constant of ours that it reaches, by what they say
-and whatever the module they stand in. What does not compute is left out: comments, docstrings, type annotations,
-messages of errors, what is printed, labels of progress bars. A changed message or type re-runs nothing, a changed
-constant whatever reaches it.
+The code of a stage is its function and every function, class and constant of this project that it reaches, independent
+of the modules they are in. Whatever does not compute is left out: comments, docstrings, type annotations, error
+messages, printed text, labels of progress bars. A changed message or type re-runs nothing, a changed constant re-runs
+the stages that reach it.
 
-Names are followed without importing anything. Where that cannot tell what is meant, all that it may be counts: a module
-that is passed around counts whole, and `import_module` counts for everything. What a module does when it is imported
-counts as well, and so do files beside it that its code names, such as templates.
+Names are resolved without importing anything. Where they cannot be resolved, everything they may refer to counts: a
+whole module if it is passed around, and all modules for `import_module`. Code that runs on import counts as well, and
+so do files that the code names, such as templates.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SOURCE = Path(__file__).parents[2]
 PACKAGES = ("reid_done_right", "pedestrians")
 
 BY_FORMAT = ("READERS", "WRITERS", "RULES")
-"""Tables of which a job uses the entry that its parameter `format` names, if it has that parameter."""
+"""Tables of which a job uses only the entry for its parameter `format`, if it has one."""
 
 PRINTING = {"print", "warnings.warn", "bar.set_postfix"}
 TELLING = {"InputError", "ValueError", "TypeError", "LookupError", "KeyError", "IndexError", "RuntimeError"}
-"""Errors that say something to people, and carry nothing else."""
+"""Errors that only carry a message for people."""
 DESCRIBED = {"Field": {"description", "title", "examples"}}
-"""Calls that take texts for people only, and under which names."""
+"""Calls whose arguments are only text for people, and the names of these arguments."""
 
 WHOLE, EFFECTS = "*", ""
 """Of a module: all that it defines and imports; what it does when it is imported."""
@@ -53,9 +53,9 @@ def content_digest(path: Path) -> str:
 
 
 def code_key(stage: str, parameters: Mapping[str, Any] | None = None) -> str:
-    """Return the SHA-256 of the code that a stage computes with, for a job of these parameters.
+    """Return the SHA-256 of a stage's code, for a job with these parameters.
 
-    Raises InputError if there is no such stage.
+    Raises InputError for an unknown stage.
     """
     return _code_key(stage, str((parameters or {}).get("format", "")))
 
@@ -211,7 +211,7 @@ def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
 
 
 def _resolved(name: str) -> Place | str:
-    """Return what a full name stands for; itself if it is not ours."""
+    """Return what a full name refers to; the name itself if it is not ours."""
     parts = name.split(".")
     if not _is_ours(name):
         return name

@@ -1,1 +1,1 @@
-"""The two training loops, each flat and readable in one sitting."""
+"""The two training loops, each short and flat."""

@@ -1,4 +1,4 @@
-"""Taking a training up where it was stopped, to the last bit."""
+"""Checkpoints: resume a stopped training with the same bits."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from reid_done_right.artifacts import InputError, Weights, read_checkpoint, set_
 from reid_done_right.models.backbone import load_state
 
 EVERY = 128
-"""Updates between checkpoints; the environment variable REID_CHECKPOINT_UPDATES says otherwise."""
+"""Updates between checkpoints, unless the environment variable REID_CHECKPOINT_UPDATES is set."""
 
 
 def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """Give the SHA-256 of what is known of a state and of its tensors' bytes, in the order of their names."""
+    """Return the SHA-256 of a state's metadata and of the bytes of its tensors, in order of their names."""
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for _, tensor in sorted(state.items()):
         content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -31,9 +31,9 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 
 
 class Checkpoints:
-    """Where a loop keeps its state, and when: every `every` updates, and when the process is asked to end.
+    """Where and when a loop saves its state: every `every` updates, and on SIGTERM or SIGINT.
 
-    path  of the file; None keeps nothing
+    path  of the file; None saves nothing
     """
 
     def __init__(self, path: Path | None = None, every: int | None = None) -> None:
@@ -43,9 +43,9 @@ class Checkpoints:
         self.signal: int | None = None
 
     def load(self) -> Weights | None:
-        """Give the state that is kept, None if there is none.
+        """Return the saved state, or None.
 
-        Raises InputError if the file is damaged; it is set aside then, so that the same again begins from the start.
+        Raises InputError if the file is damaged. It is set aside, so that the next run starts from the beginning.
         """
         if self.path is None or not self.path.is_file():
             return None
@@ -56,23 +56,23 @@ class Checkpoints:
         about = dict(kept.about) if kept else {}
         if kept is None or about.pop("content", "") != _digest(kept.state, about):
             set_aside(self.path)
-            raise InputError(f"{self.path}: damaged; set aside: run the same again, and the training begins anew")
+            raise InputError(f"{self.path}: damaged and set aside; run the same command again to start over")
         self.last = kept.about["update"]
         return kept
 
     def due(self, done: int, updates: int, stopping: bool) -> bool:
-        """Tell whether the state after `done` of so many updates is to be kept."""
+        """Return whether to save the state after `done` updates."""
         return self.path is not None and done < updates and (stopping or done % self.every == 0)
 
     def save(self, done: int, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Keep the state after `done` updates in place of the one before."""
+        """Save the state after `done` updates, replacing the previous one."""
         if self.path is not None:
             about = {"update": done, **about}
             write_weights(self.path, Weights(state, {**about, "content": _digest(state, about)}))
             self.last = done
 
     def restore(self, network: nn.Module, name: str, kept: Weights) -> None:
-        """Load a network from its tensors `name`.* of a state. Raises InputError if they are another training's."""
+        """Load a network from the tensors `name`.* of a state. Raises InputError if they belong to another training."""
         own = {key.removeprefix(name): tensor for key, tensor in kept.state.items() if key.startswith(name)}
         load_state(network, own, f"{self.path}: not the state of this training, delete it to begin again")
 
@@ -82,17 +82,17 @@ class Checkpoints:
         return self.signal is not None
 
     def stop(self) -> None:
-        """End the process with the exit status of the signal that asked for it."""
+        """Exit with the status of the received signal."""
         raise SystemExit(128 + (self.signal or signal.SIGTERM))
 
     @property
     def where(self) -> str:
-        """Say what can be taken up again."""
+        """Return a sentence about where training can resume."""
         return "no checkpoint yet" if self.last is None else f"last good checkpoint: {self.path}, {self.last} updates"
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Let SIGTERM and SIGINT end the process after the update in hand, its state kept."""
+        """On SIGTERM or SIGINT, finish the current update, save the state and exit."""
 
         def note(number: int, frame: FrameType | None) -> None:
             self.signal = number

@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 def triplet_loss(query: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Equation 1: max(0, m + q'd- - q'd+) for unit-norm embeddings (B, D); gives (B,), unreduced.
+    """Equation 1: max(0, m + q'd- - q'd+) for unit-norm embeddings (B, D); returns (B,), unreduced.
 
-    The margin is in units of the dot product, which lies in [-1, 1].
+    The margin is in units of the dot product, in [-1, 1].
     """
     return (margin + (query * negative).sum(1) - (query * positive).sum(1)).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, its state open to checkpoints (section 4.1)."""
+"""Stochastic gradient descent with momentum, with state for checkpoints (section 4.1)."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Optimizer(torch.optim.SGD):
 
     @property
     def gradients(self) -> list[Tensor]:
-        """The gradients; zeros where an update left none."""
+        """The gradients, zero where an update left none."""
         for parameter in self.trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self.trained if parameter.grad is not None]
 
     def gradient_norm(self) -> float:
-        """Return the norm of all gradients together: not finite if one of them is not."""
+        """Return the joint norm of all gradients, not finite if any of them is not."""
         return float(nn.utils.get_total_norm(self.gradients))
 
     def descend(self, rate: float) -> None:
-        """Move all parameters at learning rate `rate`; weight decay moves those without a gradient, too."""
+        """Update all parameters with learning rate `rate`; weight decay also moves those without a gradient."""
         assert self.gradients
         for group in self.param_groups:
             group["lr"] = rate * group["times"]
@@ -57,7 +57,7 @@ class Optimizer(torch.optim.SGD):
         return {f"velocity.{number}": buffer for number, buffer in enumerate(buffers) if buffer is not None}
 
     def restore(self, velocities: Mapping[str, Tensor]) -> None:
-        """Take up what `velocities` returned; other names are ignored."""
+        """Restore the result of `velocities`; other names are ignored."""
         for number, parameter in enumerate(self.trained):
             if (kept := velocities.get(f"velocity.{number}")) is not None:
                 self.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(kept)

@@ -1,4 +1,4 @@
-"""Watching a training: a progress bar, and TensorBoard if `REID_EVENTS` names a folder."""
+"""Monitor a training with a progress bar and, if `REID_EVENTS` is set to a folder, TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from reid_done_right.training.classification import Diverged, Watch
 
 @contextmanager
 def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterator[Watch]:
-    """Give what a loop calls with each row of its log and the number of images of the update.
+    """Yield a callback for a loop: it takes each row of the log and the number of images in the update.
 
-    The bar shows loss, share of active triplets or accuracy, learning rate, images a second and the time left. If the
-    environment variable REID_EVENTS names a folder, each value goes to TensorBoard's event files in
-    `<folder>/<stage>/<run>` as well.
+    The bar shows loss, share of active triplets or accuracy, learning rate, images per second and the time left. If
+    the environment variable REID_EVENTS is set to a folder, each value is also written as TensorBoard events to
+    `<folder>/<stage>/<run>`.
     """
     folder = os.environ.get("REID_EVENTS")
     writer: Any = None
@@ -30,14 +30,14 @@ def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterat
         def watch(row: Mapping[str, float], images: int) -> None:
             nonlocal writer
             update = int(row["update"])
-            if bar.n < update:  # taken up where it was stopped
+            if bar.n < update:  # resumed
                 bar.initial = bar.n = update
             values = {label: f"{row[name]:.3g}" for name, label in shown.items() if name in row}
             speed = bar.format_dict["rate"]
             bar.set_postfix(values | ({"images/s": f"{speed * images:.0f}"} if speed else {}), refresh=False)
             bar.update()
             if folder and not silent:
-                if writer is None:  # what a killed run told beyond its last checkpoint is told again
+                if writer is None:  # a killed run's events after its last checkpoint are written again
                     writer = _writer(Path(folder, stage, run), update)
                 for name, value in row.items():
                     if name != "update":
@@ -51,7 +51,7 @@ def watching(stage: str, run: str, updates: int, silent: bool = False) -> Iterat
 
 
 def _writer(folder: Path, update: int) -> Any:
-    """Begin a file of events, which takes the place of older ones from an update on."""
+    """Open an event file, which replaces older events from an update on."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=update)

@@ -1,4 +1,4 @@
-"""Data parallelism over processes that `torchrun` starts: each has some of the triplets, sums give all the same."""
+"""Data parallelism over processes started by `torchrun`: each has a share of the triplets, and sums are shared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Workers:
-    """This process among `count`, numbered from 0; alone unless torchrun's environment says otherwise."""
+    """This process among `count`, numbered from 0; a single one unless started by torchrun."""
 
     def __init__(self) -> None:
         self.rank = int(os.environ.get("RANK", 0))
@@ -26,11 +26,11 @@ class Workers:
             torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
 
     def share(self, items: int) -> NDArray[np.int64]:
-        """Give the numbers of this process' items, of so many."""
+        """Return the indices of this process's share of `count` items."""
         return np.arange(self.rank, items, self.count)
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by their sums over all processes, in one message."""
+        """Replace tensors of one type by their sums over all processes, in one all-reduce."""
         if self.count == 1:
             return
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -39,13 +39,13 @@ class Workers:
             tensor.copy_(part.view(tensor.shape))
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Tell whether any process says so."""
+        """Return whether the value is true in any process."""
         votes = torch.tensor([float(flag)], device=device)
         self.sum([votes])
         return bool(votes.item())
 
     def agree(self, value: Any) -> Any:
-        """Give all processes what the first one has."""
+        """Broadcast the first process's value to all."""
         if self.count == 1:
             return value
         box = [value]
@@ -53,7 +53,7 @@ class Workers:
         return box[0]
 
     def part(self) -> None:
-        """Wait until all have come this far, and end the connection."""
+        """Wait for all processes, then close the connection."""
         if self.count > 1:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()

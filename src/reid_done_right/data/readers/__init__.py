@@ -50,7 +50,7 @@ def count(index: Index) -> dict[str, int]:
 
 
 def report(index: Index, expected: Mapping[str, int]) -> str:
-    """Give a table of the counts that are not 0 or are expected, found beside expected."""
+    """Return a table of the counts that are not 0 or are expected, found beside expected."""
     found = {name: number for name, number in count(index).items() if number or name in expected}
     lines = [f"{'count':18}{'found':>10}{'expected':>10}"]
     for name, number in found.items():

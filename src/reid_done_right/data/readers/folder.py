@@ -1,4 +1,4 @@
-"""A folder of photos whose names say who, and which camera: any names, by a pattern with named fields."""
+"""Photos in a folder, labelled by their paths: a pattern with named fields describes any scheme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the readers share: is this the right folder, which images lie in it, and how labels become index rows."""
+"""Shared by the readers: check folders, list images, and turn labels into index rows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def rows(
 
 
 def select(index: Index, keep: NDArray[np.bool_]) -> Index:
-    """Give the rows of `index` that the mask (N,) keeps, in order."""
+    """Return the rows of `index` inside the mask (N,), in order."""
     return replace(index, **{column: getattr(index, column)[keep] for column in COLUMNS})
 
 
@@ -127,7 +127,7 @@ def load_matrix(path: Path, variable: str) -> NDArray[Any]:
 
 @contextmanager
 def as_released(path: Path) -> Iterator[None]:
-    """Tell of the file at `path` what goes wrong where its content is taken apart and is not built as expected."""
+    """Turn errors while parsing the file at `path` into an InputError that names it."""
     try:
         yield
     except InputError:

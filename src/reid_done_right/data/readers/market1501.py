@@ -48,5 +48,5 @@ def read(root: Path) -> Index:
 
 
 def _views(index: Index) -> NDArray[np.int64]:
-    """Give one number (N,) for each (person, camera) pair."""
+    """Return one number (N,) for each (person, camera) pair."""
     return index.person_id * 10 + index.camera_id

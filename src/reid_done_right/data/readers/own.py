@@ -1,4 +1,4 @@
-"""Photos of one's own: labels that are any text become ids, and identities are split where nobody did."""
+"""Own photos: turn text labels into ids, and split identities unless the user did."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Items = Literal["image", "tracklet"]
 
 @dataclass(frozen=True)
 class Photos:
-    """What is known of N photos, as text; a column that the user does not give is None.
+    """Labels of N photos, as text; a column that the user does not give is None.
 
-    place   how messages name a row, such as its file or the line of a table
+    place   name of each row in messages, such as its file or the line of a table
     """
 
     path: Sequence[str]
@@ -79,7 +79,7 @@ def index_photos(
 
 
 def unmatched(index: Index, same_camera_is_junk: bool) -> NDArray[np.int64]:
-    """Give the rows of the queries that have nothing to find in the gallery."""
+    """Return the rows of the queries that have nothing to find in the gallery."""
     query, gallery = (Labels(index.person_id[part], index.camera_id[part]) for part in (index.query, index.gallery))
     relevant, _ = relevant_and_junk(query, gallery, Rule(same_camera_is_junk=same_camera_is_junk))
     return np.asarray(index.query[relevant.counts == 0])
@@ -92,7 +92,7 @@ def _number(labels: Sequence[str], skip: Sequence[str] = ()) -> NDArray[np.int64
 
 
 def _splits(photos: Photos, person_id: NDArray[np.int64], train: float, seed: int) -> NDArray[np.object_]:
-    """Give each photo's split, still with "test"; drawn by identity if the user gives none."""
+    """Return each photo's split, still with "test"; drawn by identity if the user gives none."""
     if photos.split is None:
         trained = training_persons(person_id[person_id > 0], train, np.random.default_rng(seed))
         return np.where(np.isin(person_id, trained), "train", "test").astype(object)

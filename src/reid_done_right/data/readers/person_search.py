@@ -72,7 +72,7 @@ def read(root: Path) -> Index:
 
 
 def _train_boxes(path: Path) -> dict[Place, int]:
-    """Give the person of each labelled training box: `Train` holds {idname, nAppear, scene} for each person."""
+    """Return the person of each labelled training box: `Train` holds {idname, nAppear, scene} for each person."""
     persons = load_matrix(path, "Train").ravel()
     with as_released(path):
         return {
@@ -151,7 +151,7 @@ def _gallery_boxes(path: Path, pool: Sequence[str], labelled: dict[Place, int]) 
 def _gallery_lists(
     searches: dict[str, list[Search]], gallery: Sequence[Place], first_row: int
 ) -> dict[str, list[NDArray[np.int64]]]:
-    """Give for each size and query the index rows of all boxes in the listed scenes, in list order."""
+    """Return for each size and query the index rows of all boxes in the listed scenes, in list order."""
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, place in enumerate(gallery, first_row):
         rows_of[place.scene].append(row)
