@@ -1,12 +1,12 @@
-# make             set up, then run the embedded experiment: every stage, Tables 1-4, Figure 7
-# make test        set up, then check format, lint and types and run the tests
+# make             install, then run the embedded experiment: every stage, Tables 1-4, Figure 7
+# make test        install, then check format, lint and types and run the tests
 # make check       the same in two minutes, without the slow tests
-# make test-slurm  set up, install Slurm if it is missing and apt-get may, run the smoke experiment through it
-# make test-kubernetes  set up, run a training through stand-ins for pods and an object store
-# make soak        set up, then try other random inputs, and inject faults at random for MINUTES=10 (docs/robustness.md)
-# make reproduce   set up, run the smoke experiment and say which artifact differs first from those that are committed
-# make docs        set up, then build the documentation into site/
-# make setup       only set up
+# make test-slurm  run the smoke experiment on Slurm, installing it first if it is missing and apt-get is allowed
+# make test-kubernetes  run one training with stand-ins for pods and an object store
+# make soak        try new random inputs, then inject random faults for MINUTES=10 (docs/robustness.md)
+# make reproduce   run the smoke experiment and report the first artifact that differs from the committed digests
+# make docs        build the documentation into site/
+# make setup       only install
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
 
 PYTHON ?= python3.11

@@ -48,7 +48,7 @@ USES = 4096 * 192 / 12_936
 
 
 def in_turn(repeats: int, work: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Give the median CPU seconds of each piece of work, run one after the other `repeats` times after a first time."""
+    """Return the median CPU seconds of each piece of work, run one after the other `repeats` times after a first time."""
     spent: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(repeats + 1):
         for name, run in work.items():

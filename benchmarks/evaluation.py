@@ -148,7 +148,7 @@ def products(query: NDArray[np.float32], gallery: NDArray[np.float32], rows: int
 def dense_scores(
     query: NDArray[np.float32], query_labels: Labels, gallery: NDArray[np.float32], gallery_labels: Labels
 ) -> float:
-    """Give mAP by the step rule from the sorted Q x G matrix, the way torchreid computes it."""
+    """Return mAP by the step rule from the sorted Q x G matrix, the way torchreid computes it."""
     order = np.argsort(1 - query @ gallery.T, axis=1)
     person, camera = gallery_labels.person_id[order], gallery_labels.camera_id[order]
     matches = person == query_labels.person_id[:, None]
@@ -177,7 +177,7 @@ def torchreid_scores(
     gallery: NDArray[np.float32],
     gallery_labels: Labels,
 ) -> float:
-    """Give mAP by torchreid's own cosine distance and evaluator."""
+    """Return mAP by torchreid's own cosine distance and evaluator."""
     import torch
 
     metrics = folder / "torchreid/reid/metrics"

@@ -21,7 +21,7 @@ The weights are random, with batch norm's statistics of some images, as after a 
 | percent_of_peak | arithmetic of the updates (images counted: one forward pass, two more for those with a gradient) / the chip's peak in bfloat16 |
 | embedding_images_per_second | clean images at the same size, decoded beforehand |
 | gradient_agreement | relative L2 distance and cosine between bfloat16's gradient of one batch and float32's |
-| ways | of each way: seconds of its first gradient, which compiles, and of the next ones; images a second; agreement |
+| ways | of each way: seconds of its first gradient, which compiles, and of the next ones; images per second; agreement |
 """
 
 import argparse
@@ -118,7 +118,7 @@ def forward_operations(options: argparse.Namespace) -> float:
 
 
 def gradient(made: Embedder, images: Pixels, options: argparse.Namespace, precision: str, at_once: int) -> Tensor:
-    """Give the gradient of one batch, all of it with a loss, at the largest cut-out, as one vector."""
+    """Return the gradient of one batch, all of it with a loss, at the largest cut-out, as one vector."""
 
     def show(places: NDArray[np.int64]) -> Views:
         return augmented(images.sizes[places], options.largest_side, False, 0.0, 0.5, 0.5, 0, 0, places)
@@ -131,7 +131,7 @@ def gradient(made: Embedder, images: Pixels, options: argparse.Namespace, precis
 
 
 def that_fits(work: Callable[[int], Tensor], at_once: int) -> tuple[Tensor, int]:
-    """Do work with so many images at once, or with half as many, until they fit; give its result and their number."""
+    """Do work with so many images at once, or with half as many, until they fit; return its result and their number."""
     while True:
         try:
             return work(at_once), at_once
@@ -143,7 +143,7 @@ def that_fits(work: Callable[[int], Tensor], at_once: int) -> tuple[Tensor, int]
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Give the seconds of the fastest of some calls."""
+    """Return the seconds of the fastest of some calls."""
     found = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -263,7 +263,7 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
 
 
 def run(options: argparse.Namespace, part: str, seconds: float, *more: str) -> dict[str, Any]:
-    """Do one part in a process of its own, killed after so many seconds; give what it told, and `error` if it failed."""
+    """Do one part in a process of its own, killed after so many seconds; return what it told, and `error` if it failed."""
     told = options.folder / f"{part}.json"
     given = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in PASSED]
     command = [sys.executable, __file__, "--json", str(told), "--part", part, "--folder", str(options.folder)]
@@ -283,7 +283,7 @@ def run(options: argparse.Namespace, part: str, seconds: float, *more: str) -> d
 
 
 def fastest(ways: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Give the fastest way in bfloat16 that went through and whose gradient agrees as well as others'; None if none."""
+    """Return the fastest way in bfloat16 that went through and whose gradient agrees as well as others'; None if none."""
     through = {
         name: (way["estimated_seconds_per_update"], way.get("gradient_agreement", {"cosine": 1})["cosine"])
         for name, way in ways.items()
@@ -295,7 +295,7 @@ def fastest(ways: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Give the figures in words."""
+    """Return the figures in words."""
     lines = [f"{'way':20}{'gradient s':>12}{'images/s':>10}{'update s':>10}{'first s':>9}{'cosine':>9}"]
     for name, way in found["ways"].items():
         keys = ("gradient_seconds", "embedding_images_per_second", "estimated_seconds_per_update")

@@ -33,7 +33,7 @@ STRIPES, LEVELS = 6, 4
 
 
 def histogram(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give root-frequencies of 4 x 4 x 4 colours in six horizontal stripes of the middle columns: (384,)."""
+    """Return root-frequencies of 4 x 4 x 4 colours in six horizontal stripes of the middle columns: (384,)."""
     middle = image[:, image.shape[1] // 5 : -(image.shape[1] // 5)] // (256 // LEVELS)
     colours = middle.astype(np.int64) @ np.array([LEVELS**2, LEVELS, 1])
     stripes = np.array_split(colours, STRIPES)
@@ -46,7 +46,7 @@ def score(
     images: Sequence[NDArray[np.uint8]],
     extract: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]],
 ) -> float:
-    """Give the mAP of single queries, trapezoid, of what `extract` makes of the images (query rows, then gallery)."""
+    """Return the mAP of single queries, trapezoid, of what `extract` makes of the images (query rows, then gallery)."""
     embeddings = normalised(extract(images))
     queries = len(index.query)
     labels = [Labels(index.person_id[rows], index.camera_id[rows]) for rows in (index.query, index.gallery)]
@@ -65,7 +65,7 @@ def by(network: Embedder) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.
 
 
 def measure(dataset: str, seed: int) -> dict[str, float]:
-    """Give the mAP of each kind of embedding on a dataset."""
+    """Return the mAP of each kind of embedding on a dataset."""
     index = read_index(RESULTS / f"index/{dataset}.parquet")
     images = load(index, np.concatenate([index.query, index.gallery]))
     classifier = RESULTS / f"pretrain/{dataset}-resnet10-seed{seed}.safetensors"

@@ -24,7 +24,7 @@ LIMIT = 256 * 2**20
 
 
 def used() -> int:
-    """Give the bytes that count against the limit."""
+    """Return the bytes that count against the limit."""
     found = re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found is not None
     return 1024 * int(found[1])

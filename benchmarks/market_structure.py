@@ -41,7 +41,7 @@ TRAIN_IMAGES, TRAIN_PERSONS, CAMERAS = 12_936, 751, 6
 
 
 def listed() -> list[tuple[str, int, int]]:
-    """Give folder, person and camera of every file; gt_bbox has one drawn box for each query, the release more."""
+    """Return folder, person and camera of every file; gt_bbox has one drawn box for each query, the release more."""
     query, gallery = market()
     train = np.setdiff1d(np.arange(1, 1502), gallery.person_id)[np.arange(TRAIN_IMAGES) % TRAIN_PERSONS]
     camera = np.arange(TRAIN_IMAGES) // TRAIN_PERSONS % CAMERAS + 1
@@ -59,7 +59,7 @@ def listed() -> list[tuple[str, int, int]]:
 
 
 def render(root: Path, workers: int) -> int:
-    """Render all files; give their number. Nobody is twice a distractor or junk."""
+    """Render all files; return their number. Nobody is twice a distractor or junk."""
     files = listed()
     nobodies = sum(person <= 0 for _, person, _ in files)
     people = population((WORLD, Release.MARKET1501, Stream.PEOPLE), 1502 + nobodies)
@@ -81,7 +81,7 @@ def render(root: Path, workers: int) -> int:
 
 
 def snakemake(folder: Path, *options: str) -> float:
-    """Run the experiment in the folder; give the seconds."""
+    """Run the experiment in the folder; return the seconds."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", ROOT / "Snakefile"]
     command += ["--directory", folder, "--configfile", folder / "params.yaml", "--quiet", "rules", *options]
     start = time.monotonic()
@@ -90,7 +90,7 @@ def snakemake(folder: Path, *options: str) -> float:
 
 
 def stages(folder: Path) -> dict[str, dict[str, float]]:
-    """Give seconds and peak memory of each stage, as Snakemake measured them; jobs of a stage together."""
+    """Return seconds and peak memory of each stage, as Snakemake measured them; jobs of a stage together."""
     measured: dict[str, dict[str, float]] = {}
     for file in sorted((folder / "results/market-structure/benchmarks").rglob("*.tsv")):
         with file.open(newline="") as opened:
@@ -103,7 +103,7 @@ def stages(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def megabytes(folder: Path) -> float:
-    """Give the disk that a folder takes, hard links counted once, as `du` counts."""
+    """Return the disk that a folder takes, hard links counted once, as `du` counts."""
     printed = subprocess.run(["du", "-sk", str(folder)], capture_output=True, text=True, check=True).stdout
     return round(int(printed.split()[0]) / 1024, 1)
 

@@ -20,13 +20,13 @@ from pedestrians.releases import write_distractors, write_market1501
 
 
 def size(folder: Path) -> tuple[int, int]:
-    """Give the number of images and their bytes."""
+    """Return the number of images and their bytes."""
     files = list(folder.rglob("*.jpg"))
     return len(files), sum(file.stat().st_size for file in files)
 
 
 def timed(write: Callable[[], None], folder: Path) -> dict[str, float]:
-    """Render a release; give what it took, and the images in a folder of it."""
+    """Render a release; return what it took, and the images in a folder of it."""
     start, before = time.perf_counter(), os.times()
     write()
     seconds, after = time.perf_counter() - start, os.times()

@@ -40,7 +40,7 @@ from chromium import CHROMIUM, Tab, browse
 
 
 def commands(experiment: str, jobs: Mapping[str, Jobs], out: Path) -> dict[str, list[str]]:
-    """Give the command of each stage of the report, with `out` instead of the report's own folder."""
+    """Return the command of each stage of the report, with `out` instead of the report's own folder."""
     found = {}
     for stage in ("tabulate", "illustrate", "draw", "publish"):
         for job in jobs[stage].values():
@@ -52,7 +52,7 @@ def commands(experiment: str, jobs: Mapping[str, Jobs], out: Path) -> dict[str, 
 
 
 def measured(command: list[str]) -> dict[str, float]:
-    """Run a command of reid without the store; give its seconds, processor seconds and peak memory in GiB."""
+    """Run a command of reid without the store; return its seconds, processor seconds and peak memory in GiB."""
     began = time.perf_counter()
     started = subprocess.Popen(
         [sys.executable, "-m", "reid_done_right", *command], env={**os.environ, "REID_STORE": "none"}
@@ -66,7 +66,7 @@ def measured(command: list[str]) -> dict[str, float]:
 
 
 def opened(page: Path, repeats: int) -> tuple[float | None, list[str] | None]:
-    """Open a page in new browsers; give the median of the seconds until it had loaded, and what went wrong on it."""
+    """Open a page in new browsers; return the median of the seconds until it had loaded, and what went wrong on it."""
     if CHROMIUM is None:
         print("no Chromium here: how fast the page opens is not measured")
         return None, None

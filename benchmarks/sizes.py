@@ -55,7 +55,7 @@ MOST = Updates(1800, 700, 256)
 
 
 def settings(world: int, updates: Updates) -> dict[str, dict[str, Any]]:
-    """Give the settings of every stage: params.yaml's for `market`, in another world, with these updates."""
+    """Return the settings of every stage: params.yaml's for `market`, in another world, with these updates."""
     text = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     market = text["datasets"]["market"]
     market |= {"source": {"render": market["source"]["render"] | {"world": world}}, "variants": ["default"]}
@@ -70,7 +70,7 @@ def settings(world: int, updates: Updates) -> dict[str, dict[str, Any]]:
 
 
 def once(path: Path, make: Callable[[Path], object]) -> float:
-    """Give the CPU seconds of making a file, now or before."""
+    """Return the CPU seconds of making a file, now or before."""
     spent = path.with_suffix(".seconds")
     if not spent.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def once(path: Path, make: Callable[[Path], object]) -> float:
 
 
 def rows_of(work: Path, world: int) -> Path:
-    """Give the index of a world."""
+    """Return the index of a world."""
     chosen, folder = settings(world, MOST), work / str(world)
     chosen["dataset"].pop("root")
     manifest, rows = folder / "manifest.json", folder / "index.parquet"
@@ -91,14 +91,14 @@ def rows_of(work: Path, world: int) -> Path:
 
 
 def initial(work: Path, updates: Updates) -> tuple[Path, float]:
-    """Give first weights and their CPU seconds."""
+    """Return first weights and their CPU seconds."""
     path = work / f"objects-{updates.initialise}" / "weights.safetensors"
     chosen = settings(WORLDS[0], updates)["initialise"]
     return path, once(path, lambda out: initialise(settings=chosen, out=out))
 
 
 def classifier(work: Path, updates: Updates, world: int) -> tuple[Path, float]:
-    """Give a classifier's weights and their CPU seconds."""
+    """Return a classifier's weights and their CPU seconds."""
     path = work / str(world) / f"classifier-{updates.initialise}-{updates.pretrain}" / "weights.safetensors"
     inputs = {"index": rows_of(work, world), "weights": initial(work, updates)[0], "log": path.with_name("log.csv")}
     chosen = settings(world, updates)["pretrain"]
@@ -106,7 +106,7 @@ def classifier(work: Path, updates: Updates, world: int) -> tuple[Path, float]:
 
 
 def embedder(work: Path, updates: Updates, world: int) -> dict[str, float]:
-    """Give an embedder's mAP of single queries and the CPU seconds of each training."""
+    """Return an embedder's mAP of single queries and the CPU seconds of each training."""
     path = work / str(world) / f"embedder-{'-'.join(map(str, updates))}" / "weights.safetensors"
     inputs = {"index": rows_of(work, world), "log": path.with_name("log.csv")}
     weights, pretraining = classifier(work, updates, world)
@@ -120,7 +120,7 @@ def embedder(work: Path, updates: Updates, world: int) -> dict[str, float]:
 
 
 def mean_average_precision(rows: Path, trained: Path) -> float:
-    """Give the mAP of single queries."""
+    """Return the mAP of single queries."""
     test = read_index(rows)
     images = load(test, np.concatenate([test.query, test.gallery]))
     return score(test, images, by(embedder_of(read_weights(trained), str(trained))))

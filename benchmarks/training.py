@@ -79,7 +79,7 @@ def show_at(images: Pixels, side: int) -> Show:
 
 
 def gradient(made: Embedder, images: Pixels, one_by_one: bool, side: int) -> Tensor:
-    """Give the gradient of 16 triplets of distinct images, all with a loss, as one vector."""
+    """Return the gradient of 16 triplets of distinct images, all with a loss, as one vector."""
     triplets = np.arange(48).reshape(16, 3)
     made.zero_grad()
     add = add_gradient_one_by_one if one_by_one else add_gradient

@@ -82,7 +82,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 
 def place(path: Path) -> str:
-    """Give the name on the site of a file or folder of the repository."""
+    """Return the name on the site of a file or folder of the repository."""
     name = path.relative_to(ROOT).as_posix()
     if name == "README.md":
         return "index.md"
@@ -96,14 +96,14 @@ def place(path: Path) -> str:
 
 
 def origin(place: str) -> Path:
-    """Give the file of the repository that a Markdown page of the site is."""
+    """Return the file of the repository that a Markdown page of the site is."""
     if place == "index.md":
         return ROOT / "README.md"
     return ROOT / (place.removeprefix("repository/") if place.startswith("repository/") else f"docs/{place}")
 
 
 def file_of(path: Path, config: MkDocsConfig) -> File:
-    """Give the site's file of a file of the repository: a listing if it is text without markup."""
+    """Return the site's file of a file of the repository: a listing if it is text without markup."""
     if path.suffix in LANGUAGES:
         listing = f"# {path.name}\n\n````{LANGUAGES[path.suffix]}\n{path.read_text()}\n````\n"
         return File.generated(config, place(path), content=f"---\nsearch: {{exclude: true}}\n---\n{listing}")
@@ -111,7 +111,7 @@ def file_of(path: Path, config: MkDocsConfig) -> File:
 
 
 def targets(page: Path) -> list[Path]:
-    """Give the files of the repository that a page links to and that are no page of the API."""
+    """Return the files of the repository that a page links to and that are no page of the API."""
     links = (page.parent / target for target, _ in LINK.findall(page.read_text()))
     found = (link.resolve() for link in links)
     return [
@@ -120,7 +120,7 @@ def targets(page: Path) -> list[Path]:
 
 
 def moved(link: re.Match[str], page: Path) -> str:
-    """Give a link of a page of the repository as it is on the site; one that leads nowhere, unchanged, to be found."""
+    """Return a repository page's link as a link of the site; a broken link unchanged, so that it is reported."""
     there = (page.parent / link[1]).resolve()
     if not there.exists() or not there.is_relative_to(ROOT):
         return link[0]
@@ -138,20 +138,20 @@ def unescaped(tex: str) -> str:
 
 
 def dotted(path: Path) -> str:
-    """Give the name of the module in a file of `src`."""
+    """Return the name of the module in a file of `src`."""
     return ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
 
 
 @cache
 def modules(layer: str) -> list[str]:
-    """Give the modules of a layer, except packages that define nothing."""
+    """Return the modules of a layer, except packages that define nothing."""
     folder = ROOT / "src/reid_done_right" / layer
     files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     return [dotted(path) for path in files if len(ast.parse(path.read_text()).body) > 1]
 
 
 def entries(layer: str) -> list[dict[str, str]] | str:
-    """Give a layer's part of the navigation."""
+    """Return a layer's part of the navigation."""
     names = modules(layer)
     if names == [f"reid_done_right.{layer}"]:
         return f"api/reid_done_right.{layer}.md"
@@ -159,7 +159,7 @@ def entries(layer: str) -> list[dict[str, str]] | str:
 
 
 def overview() -> str:
-    """Give the first page of the API: each module in its own words."""
+    """Return the first page of the API: each module in its own words."""
     lines = ["# API", "", "Every module by its layer; a layer imports only from those below it "]
     lines += ["([architecture](../architecture.md#layers))."]
     for layer, purpose in LAYERS.items():
@@ -170,7 +170,7 @@ def overview() -> str:
 
 
 def summary(module: str) -> str:
-    """Give the first line of a module's docstring."""
+    """Return the first line of a module's docstring."""
     path = ROOT / "src" / module.replace(".", "/")
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0].replace("|", r"\|")

@@ -19,7 +19,7 @@ class NameLists(griffe.Extension):
 
 
 def _listed(lines: list[str]) -> Iterator[str]:
-    """Give the lines with each entry as an item, what it goes on with indented, and a blank line around each list."""
+    """Yield the lines with each entry as an item, what it goes on with indented, and a blank line around each list."""
     within = False
     for line in lines:
         entry = ENTRY.match(line)

@@ -31,7 +31,7 @@ page lists everything that `requirements.lock` installs on Linux; `make licences
 
 
 def licence(name: str, stated: str) -> str:
-    """Give what a package states, else what the first words of its licence's text say.
+    """Return what a package states, else what the first words of its licence's text say.
 
     Raises:
         SystemExit: where neither says anything: a person has to look.
@@ -50,7 +50,7 @@ def licence(name: str, stated: str) -> str:
 
 
 def page() -> str:
-    """Give the page."""
+    """Return the page."""
     asked = [sys.executable, "-m", "piplicenses", "--format=json", "--with-system"]
     printed = subprocess.run(
         [*asked, "--ignore-packages", "pip", "reid-done-right"], check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""An object store on this machine that speaks as much of S3 as Snakemake's plugin asks for."""
+"""A local object store that implements the part of S3 that Snakemake's plugin needs."""
 
 import hashlib
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ class Server(Local):
 
 
 def listing(objects: dict[str, tuple[bytes, datetime]], prefix: str) -> bytes:
-    """Give the answer to ListObjects, all keys at once."""
+    """Return the answer to ListObjects, all keys at once."""
     found = "".join(
         f"<Contents><Key>{escape(key)}</Key><Size>{len(content)}</Size>"
         f"<LastModified>{put:%Y-%m-%dT%H:%M:%S.000Z}</LastModified></Contents>"

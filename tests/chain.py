@@ -1,4 +1,4 @@
-"""The tiny experiment's stages in one process, and the digests of what they compute: python tests/chain.py FOLDER
+"""Run the stages of the tiny experiment in one process and print digests: python tests/chain.py FOLDER
 
 prints {"numerics": portable or native, "digests": {file: SHA-256 of its tensors, scores or rows}}. What every supported
 processor must print is tests/structure/portable.json; where a change of the arithmetic is meant, write it there.

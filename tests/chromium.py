@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its own protocol, to look at a page as readers do."""
+"""A headless Chromium, driven over its own protocol, to test pages."""
 
 import asyncio
 import json

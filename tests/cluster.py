@@ -1,4 +1,4 @@
-"""A whole Slurm on this machine, for the tests: one node, made-up GPUs, no systemd, no accounting, run by root.
+"""A complete Slurm on this machine: one node, simulated GPUs, no systemd, no accounting, run by root.
 
 Its programs come with Debian's packages slurmctld, slurmd, slurm-client and munge.
 """
@@ -130,7 +130,7 @@ def slurm(folder: Path, cores: int = 2, memory: int = 16000, gpus: int = 2) -> I
 
 
 def free_ports(count: int) -> list[int]:
-    """Give ports that nobody listens on."""
+    """Return ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -176,7 +176,7 @@ def kill(folder: Path) -> None:
 
 
 def processes(folder: Path) -> list[int]:
-    """Give the daemons of a Slurm that has its files in the folder, and what its jobs started."""
+    """Return the daemons of a Slurm that has its files in the folder, and what its jobs started."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -186,13 +186,13 @@ def processes(folder: Path) -> list[int]:
 
 
 def said(*command: str) -> str:
-    """Give what a command of Slurm's prints; nothing if it fails."""
+    """Return what a command of Slurm's prints; nothing if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def jobs() -> list[Job]:
-    """Give all jobs since the start, in the order of their numbers."""
+    """Return all jobs since the start, in the order of their numbers."""
     columns = ",".join(f"{name}:{width}" for name, width in COLUMNS.items())
     found = []
     for line in said("squeue", "-h", "-a", "-t", "all", "-O", columns).splitlines():

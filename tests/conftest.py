@@ -1,4 +1,4 @@
-"""What the tests share: copies of the project to run, files as committed, what a machine lacks, what a run costs."""
+"""Shared fixtures: copies of the project, committed files, missing programs, and the cost of a run."""
 
 import atexit
 import os
@@ -114,7 +114,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _ignored(path: Path, lines: Iterable[str]) -> bool:
-    """Tell whether the last line of a .gitignore that matches a path, whose root is the project, is without a "!"."""
+    """Return whether the last line of a .gitignore that matches a path, whose root is the project, is without a "!"."""
     matching = [line for line in lines if path.match(line.removeprefix("!").rstrip("/") or "#")]
     return bool(matching) and not matching[-1].startswith("!")
 
@@ -194,7 +194,7 @@ class Checkout:
         return printed
 
     def objects(self) -> set[Path]:
-        """Give the folders of finished results in the store: a computation adds one."""
+        """Return the folders of finished results in the store: a computation adds one."""
         return set((self.folder / ".store").glob("*/??/*"))
 
     def computed(self, action: Callable[[], object]) -> list[str]:
@@ -211,7 +211,7 @@ class Checkout:
         path.write_text(content.replace(old, new))
 
     def change(self, name: str, key: str, value: Any) -> None:
-        """Give a key such as "train/margin" another value in a YAML file."""
+        """Return a key such as "train/margin" another value in a YAML file."""
         path = self.folder / name
         content = yaml.safe_load(path.read_text())
         *parents, last = key.split("/")

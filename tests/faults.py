@@ -1,4 +1,4 @@
-"""Faults to inject into the stages' commands: a server that forks one with a fault in it, and what was tried.
+"""Inject faults into stage commands: a server that forks a command with a fault, and a list of the faults.
 
 The server imports everything once and computes nothing itself, so that a job costs what it computes and no more. It
 lives in a mount namespace of its own where the system allows one: what is mounted there, nobody else sees, and it is
@@ -66,7 +66,7 @@ class Tally:
         count[1] += 1
 
     def lines(self) -> list[str]:
-        """Give a line a kind and one for all."""
+        """Return one line per kind and one for all."""
         tried, survived = (sum(count[side] for count in self.counts.values()) for side in (0, 1))
         rows = [*sorted(self.counts.items()), ("all", [tried, survived])]
         return [f"{kind:44} tried {a:5}  survived {b:5}  lost {a - b:3}" for kind, (a, b) in rows]
@@ -115,7 +115,7 @@ class Server:
         assert said == "", said
 
     def seen(self, path: Path) -> Path:
-        """Give the path under which this process sees a file of the server's mount namespace."""
+        """Return the path under which this process sees a file of the server's mount namespace."""
         return Path(f"/proc/{self.process.pid}/root{path}")
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Started:
         self.server, self.pid = server, pid
 
     def wait(self) -> int:
-        """Give the exit status, negative for a signal."""
+        """Return the exit status, negative for a signal."""
         return int(self.server.ask(do="wait", pid=self.pid))
 
     def kill(self, number: signal.Signals, after: float) -> int:
@@ -289,7 +289,7 @@ class Tree:
         return self.server.start(job.command, self.folder, **{"said": str(self.said), **options})
 
     def run(self, job: Job, **options: Any) -> tuple[int, str]:
-        """Run a job; give its exit status and what it said."""
+        """Run a job; return its exit status and what it said."""
         status = self.start(job, **options).wait()
         return status, self.said.read_text(errors="replace")
 
@@ -300,7 +300,7 @@ class Tree:
         remove(self.folder / ".store" / job.stage)
 
     def pages(self, job: Job) -> int:
-        """Give how many pages of memory the results of a job take."""
+        """Return how many pages of memory the results of a job take."""
         made = [self.folder / name for name in job.writes]
         files = [file for path in made for file in (path.rglob("*") if path.is_dir() else [path])]
         return sum(-(-file.stat().st_size // 4096) if file.is_file() else 1 for file in files)
@@ -397,13 +397,13 @@ class Engine:
         self.tree.checkout.run(f"{self.command} --unlock")
 
     def finish(self) -> tuple[int, str]:
-        """Run the engine to its end; give its exit status and what it printed."""
+        """Run the engine to its end; return its exit status and what it printed."""
         status = self.start().wait(1800)
         return status, self.printed.read_text(errors="replace")
 
 
 def _free(handle: int) -> bool:
-    """Tell whether no process holds the open lock file."""
+    """Return whether no process holds the open lock file."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -412,7 +412,7 @@ def _free(handle: int) -> bool:
 
 
 def smallest() -> dict[str, Any]:
-    """Give the smallest parameters that have every stage; under the name `smoke`."""
+    """Return the smallest parameters that have every stage; under the name `smoke`."""
     content = changed({"experiment": "smoke", "seeds": [0], "variants": {"default": {}}, "resources": {}})
     del content["datasets"]["duke"]
     content["datasets"]["market"]["variants"] = ["default"]
@@ -424,7 +424,7 @@ def smallest() -> dict[str, Any]:
 
 
 def planned(checkout: Checkout) -> list[Job]:
-    """Give the jobs that Snakemake would run, in an order in which each finds what it reads."""
+    """Return the jobs that Snakemake would run, in an order in which each finds what it reads."""
     printed = checkout.run(f"{SNAKEMAKE} --dry-run --printshellcmds")
     pattern = r"^ +input: (.*)\n +output: (.*)\n(?: +.*\n)*?Shell command: .*?(reid .*?) > .*$"
     jobs = []

@@ -1,4 +1,4 @@
-"""Every parser that meets data from outside, as a function of bytes that a fuzzer or a property test may choose.
+"""Every parser of external data, as a function of bytes for the fuzzer and the property tests.
 
 A target writes the bytes where the parser looks for them and calls it. It may give a result, or raise InputError
 with a message of one line that names the file; everything else is a finding. `tests/fuzz.py` chooses the bytes guided by
@@ -452,7 +452,7 @@ TARGETS: dict[str, Target] = {
 
 
 def attempt(name: str, content: bytes, folder: Path) -> bool:
-    """Give one input to a target: True if it was taken, False if it was refused as it should be."""
+    """Return one input to a target: True if it was taken, False if it was refused as it should be."""
     target = TARGETS[name]
     try:
         target.run(content, folder)

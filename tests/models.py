@@ -1,4 +1,4 @@
-"""A model file as small as they get, with random weights."""
+"""A minimal model file with random weights."""
 
 from pathlib import Path
 from typing import Any

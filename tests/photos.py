@@ -1,4 +1,4 @@
-"""Photos of rendered people, named as users name theirs, and an experiment on them as small as parameters allow."""
+"""Photos of rendered people with user-style names, and a minimal experiment on them."""
 
 import shutil
 from pathlib import Path
@@ -46,7 +46,7 @@ def write_photos(root: Path, cameras: int = 2) -> Path:
 
 
 def shrink(params: Path) -> None:
-    """Give an experiment the tiny one's network and schedules; what is said of the data stays word for word.
+    """Return an experiment the tiny one's network and schedules; what is said of the data stays word for word.
 
     Names stay too, and so the list of jobs.
     """

@@ -1,4 +1,4 @@
-"""A Kubernetes on this machine, as far as Snakemake's executor asks for one: a pod is a process in an empty folder.
+"""A local Kubernetes with what Snakemake's executor needs: a pod is a process in an empty folder.
 
 Claims are folders that pods see where they mount them. What a pod's image would have is the environment of the tests.
 """

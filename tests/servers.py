@@ -1,4 +1,4 @@
-"""Web servers on this machine; one of them misbehaves on demand, for the tests of downloads."""
+"""A local web server that misbehaves on demand, for the download tests."""
 
 import threading
 import time

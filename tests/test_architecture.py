@@ -1,4 +1,4 @@
-"""A directory is a layer and imports only downwards; files are opened at the edges only."""
+"""Layers import only downwards, and only the edges open files."""
 
 import ast
 import re
@@ -57,7 +57,7 @@ def dotted(path: Path) -> str:
 
 
 def ours(path: Path) -> set[str]:
-    """Give the modules of ours that a file imports, anywhere in it, below `reid_done_right`; the renderer's whole."""
+    """Return the modules of ours that a file imports, anywhere in it, below `reid_done_right`; the renderer's whole."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

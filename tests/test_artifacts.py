@@ -1,4 +1,4 @@
-"""Every artifact comes back as it was written; a damaged, missing or foreign file is one line that names it."""
+"""Artifacts survive a round trip; a damaged, missing or foreign file is a one-line error that names it."""
 
 import os
 from dataclasses import replace

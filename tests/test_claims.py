@@ -1,4 +1,4 @@
-"""Findings: what follows from differences of known size, and what is not claimed."""
+"""Verdicts on the paper's claims, from differences of known size."""
 
 from pathlib import Path
 

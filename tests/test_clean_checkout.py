@@ -1,4 +1,4 @@
-"""A clean checkout stays clean: what git tracks of a report is a function of the parameters, and all else is ignored."""
+"""A clean checkout stays clean: committed reports depend only on the parameters; others are ignored."""
 
 import json
 import subprocess

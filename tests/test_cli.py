@@ -1,4 +1,4 @@
-"""The command line: help that names every option, mistakes in one line, no heavy imports."""
+"""The command line: every option has help, mistakes are one line, no heavy imports."""
 
 import json
 import subprocess

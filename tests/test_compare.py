@@ -1,4 +1,4 @@
-"""`reid compare`: two files, names or folders of queries, and what is said where they do not fit."""
+"""`reid compare` on files, names and folders, and its errors."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Compiled backbones: the shapes that they are given change nothing, and they train as they do eager."""
+"""Compiled backbones: padded shapes change nothing, and training equals eager mode."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The graph: stage functions take what it says, and what is added to it reaches every engine."""
+"""The graph: stage functions match it, and additions reach both engines."""
 
 from inspect import signature
 from pathlib import Path

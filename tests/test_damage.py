@@ -1,4 +1,4 @@
-"""Unusual and damaged images: what each becomes or why it is refused, all of a dataset together, and what may be left out."""
+"""Unusual and damaged images: conversion, rejection, joint reports, and allowed exceptions."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Manifests against a digest made by hand; the two stages on rendered, owned, changed and wrong folders."""
+"""Manifests against a hand-made digest; both stages on rendered, own, changed and wrong folders."""
 
 import hashlib
 import shutil

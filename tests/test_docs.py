@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, and its pages hold together without network."""
+"""The documentation builds without warnings and works offline."""
 
 import ast
 import os
@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Links]:
-    """Give every page of the site but the report's, whose links to artifacts serve where it was made."""
+    """Return every page of the site but the report's, whose links to artifacts serve where it was made."""
     found = set(site.rglob("*.html")) - {site / "404.html", site / "repository/reports/embedded/report.html"}
     return {page: Links(page) for page in found}
 

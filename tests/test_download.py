@@ -1,4 +1,4 @@
-"""Downloads from a server that drops, stalls, lies, redirects and rate-limits, and after a kill."""
+"""Downloads from a server that drops, stalls, lies, redirects and limits its rate, and after a kill."""
 
 import hashlib
 import json

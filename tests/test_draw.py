@@ -1,4 +1,4 @@
-"""Figures from hand-made curves and logs: what they show, what they leave out, what they name, equal bytes."""
+"""Figures from hand-made curves and logs: content, omissions, labels, equal bytes."""
 
 import json
 import re

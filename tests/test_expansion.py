@@ -68,7 +68,7 @@ def test_too_many_neighbours_are_refused():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 40), st.booleans(), st.sampled_from([None, "cpu"]))
 def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self, device):
-    """Small whole numbers: products are exact and often equal, and the earlier item must come first."""
+    """Small integers: products are exact and often equal, and the earlier item must come first."""
     rng = np.random.default_rng(seed)
     query, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (6, 20))
     across = neighbours.nearest(query, gallery, k, rows=rows, threads=1, device=device)

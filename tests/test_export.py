@@ -1,4 +1,4 @@
-"""Exported models: run by onnxruntime and PyTorch at any size, checked, described; nothing left of what went wrong."""
+"""Exported models: run by onnxruntime and PyTorch at any size, verified, documented; no leftovers on failure."""
 
 import json
 import re
@@ -37,7 +37,7 @@ SIZES = [(1, 64, 32), (3, 47, 80), (2, 9, 5), (1, 1, 1), (5, 65, 33)]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model beside the files of its run, as the pipeline leaves them."""
+    """Return a model beside the files of its run, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("results")
     (root / "train").mkdir()
     rng, queries = np.random.default_rng(0), 40

@@ -1,4 +1,4 @@
-"""What may befall a run, and that nothing is lost: the same command again ends with the undisturbed run's bytes.
+"""Fault injection: the same command ends with the bytes of an undisturbed run, and nothing is lost.
 
 A sample of each kind, the same every time, runs with the other tests; `make soak` goes on for minutes with random ones
 (docs/robustness.md). The seed is printed with the counts, and `REID_FAULTS_SEED` repeats it.

@@ -1,4 +1,4 @@
-"""What an experiment needs from outside, through the plan, the stages and the commands."""
+"""External data of an experiment, through the plan, the stages and the commands."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Code keys tied to the bytes that they stand for: no result is found under a key that it outgrew.
+"""Code keys against output bytes: a stage never writes other bytes under an unchanged key.
 
 `structure/portable.json` has the bytes of a tiny chain, which `test_numerics.py` computes again; beside it,
 `structure/code_keys.json` has each stage's code key and the digest of its bytes there. Other bytes of a stage, and of
@@ -34,7 +34,7 @@ WRITES = {
 
 
 def found() -> dict[str, dict[str, str]]:
-    """Give stage -> its code key now, and the digest of its bytes in the chain as committed."""
+    """Return stage -> its code key now, and the digest of its bytes in the chain as committed."""
     files = json.loads((STRUCTURE / "portable.json").read_text())["digests"]
     written = {
         stage: {name: content for name, content in files.items() if any(fnmatch(name, each) for each in patterns)}

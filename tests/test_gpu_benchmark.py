@@ -1,4 +1,4 @@
-"""The benchmark that runs where a GPU is at hand, tiny and on a CPU: each of its branches."""
+"""The GPU benchmark, tiny and on a CPU: all of its branches."""
 
 import json
 import os

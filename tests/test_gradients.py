@@ -1,4 +1,4 @@
-"""One update in pieces: exact however images are batched, shared or cut to fit; and taken up again to the last bit."""
+"""Parts of one update: exact for any batching, sharing and splitting, and resumable to the last bit."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def one_thread() -> None:
 
 
 def pictures(low: int = 16, count: int = 30) -> Pixels:
-    """Give images of many sizes, five a person."""
+    """Return images of many sizes, five a person."""
     generator = np.random.default_rng(0)
     colours = generator.integers(30, 226, (6, 1, 1, 3))
     sizes = [(low + 16 + k % 7, low + k % 5) for k in range(count)]
@@ -70,7 +70,7 @@ def network(backbone: Any = None, pooling: str = "max") -> Double:
 def gradient(
     made: Embedder, images: Pixels, add: Any, at_once: int = 99, margin: float = 0.1, side: int = 40
 ) -> tuple[Tensor, Tensor]:
-    """Give the losses, and all gradients in one vector."""
+    """Return the losses, and all gradients in one vector."""
 
     def show(places: NDArray[np.int64]) -> Views:
         return augmented(images.sizes[places], side, True, 0.8, 0.5, 0.0, 3, 7, places)

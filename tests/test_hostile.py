@@ -1,4 +1,4 @@
-"""Whatever bytes come from outside: a result, or one line that names the file; nothing is executed, nothing hangs.
+"""Untrusted input: any bytes give a result or a one-line error; nothing is executed, nothing hangs.
 
 Each parser of `hostile.py` is given inputs that code writes, changed at random; `make fuzz` changes them guided by
 coverage. What either found is here by name.

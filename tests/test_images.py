@@ -1,4 +1,4 @@
-"""Decoding and cutting against Pillow, file by file and row by row; and every way a file can be wrong."""
+"""Decoding and cropping against Pillow, file by file and row by row; and all errors."""
 
 import hashlib
 from collections.abc import Sequence

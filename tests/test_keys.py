@@ -1,4 +1,4 @@
-"""Keys know content, and the code that computes; not messages, not where code stands, not what a job does not use."""
+"""Keys depend on content and computing code; not on messages, on modules, or on unused code."""
 
 import re
 import shutil
@@ -242,7 +242,7 @@ def test_code_key_of_no_stage_is_an_error(small: Path, stage: str) -> None:
 
 
 def jobs() -> dict[str, str]:
-    """Give the code key of every job of the smallest experiment."""
+    """Return the code key of every job of the smallest experiment."""
     forget()
     return {
         f"{stage}/{name}": code_key(STAGES[stage].command or stage, job.parameters)
@@ -266,7 +266,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def touched(original: dict[str, str]) -> set[str]:
-    """Give the stages of the jobs whose code is another one now."""
+    """Return the stages of the jobs whose code is another one now."""
     return {name.split("/")[0] for name, key in jobs().items() if key != original[name]}
 
 

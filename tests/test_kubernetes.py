@@ -1,4 +1,4 @@
-"""The documented commands for Kubernetes and an object store, against stand-ins of both on this machine.
+"""The documented commands for Kubernetes and an object store, against local stand-ins.
 
 Planned only in `make test`; `make test-kubernetes` also runs jobs in pods that share nothing but what is documented.
 """
@@ -24,7 +24,7 @@ def objects() -> Iterator[Bucket]:
 
 
 def documented() -> str:
-    """Give the command in the documentation, for the smoke experiment."""
+    """Return the command in the documentation, for the smoke experiment."""
     (command,) = re.findall(
         r"^snakemake --dry-run --executor kubernetes .*$", (ROOT / "docs/engines.md").read_text(), re.M
     )

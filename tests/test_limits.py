@@ -1,4 +1,4 @@
-"""Memory, open files and left-over files: what a stage is allowed, and that nothing grows with repetition."""
+"""Memory, open files and leftovers: limits of each stage, and no growth with repetition."""
 
 import gc
 import os
@@ -74,7 +74,7 @@ TIMES += [pytest.param(kind, 1000, marks=pytest.mark.soak) for kind in ("artifac
 
 
 def open_things(folder: Path) -> tuple[int, int]:
-    """Give how many files this process has open, and how many parts of files below a folder it has mapped."""
+    """Return how many files this process has open, and how many parts of files below a folder it has mapped."""
     maps = Path("/proc/self/maps").read_text().splitlines()
     return len(list(Path("/proc/self/fd").iterdir())), sum(str(folder) in line for line in maps)
 

@@ -1,4 +1,4 @@
-"""MATLAB files are read as SciPy reads them, and damage is told instead of followed into memory."""
+"""MATLAB files are read as by SciPy, and damage is reported instead of crashing."""
 
 from pathlib import Path
 from typing import Any

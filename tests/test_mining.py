@@ -1,4 +1,4 @@
-"""Hard triplets against a loop over all of them; who is drawn, how often, and what cannot be mined."""
+"""Hard triplets against a loop over all triplets; frequencies of queries; errors."""
 
 from itertools import product
 from typing import Any
@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 
 def all_triplets(embeddings: Tensor, person_id: NDArray[np.int64], query: int) -> dict[tuple[int, int], float]:
-    """Give the loss without margin of every (positive, negative) of a query, by looping over all pairs."""
+    """Return the loss without margin of every (positive, negative) of a query, by looping over all pairs."""
     vectors = embeddings.double().numpy()
     losses = {}
     for positive, negative in product(range(len(person_id)), repeat=2):
@@ -35,7 +35,7 @@ def pool(seed: int, images: int, people: int) -> tuple[Tensor, NDArray[np.int64]
 
 
 def able_queries(person_id: NDArray[np.int64]) -> list[int]:
-    """Give the places with a positive and a negative in the pool."""
+    """Return the places with a positive and a negative in the pool."""
     same = [(person_id == one).sum() for one in person_id]
     return [place for place, count in enumerate(same) if 1 < count < len(person_id)]
 

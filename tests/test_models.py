@@ -1,4 +1,4 @@
-"""Networks: torchvision's, key for key and number for number; unit-norm embeddings; weights that do not fit."""
+"""Networks: equal to torchvision's, key by key and number by number; unit-norm embeddings; wrong weights."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def saved(about: dict[str, object] | None = None) -> Weights:
 
 
 def described(name: str) -> Backbone:
-    """Give the section of the parameters that asks for one of torchvision's networks."""
+    """Return the section of the parameters that asks for one of torchvision's networks."""
     for (block, blocks, groups, width_per_group), published in PUBLISHED.items():
         if name == published:
             return Backbone(block=block, blocks=list(blocks), groups=groups, width_per_group=width_per_group)
@@ -53,7 +53,7 @@ def described(name: str) -> Backbone:
 
 @lru_cache(maxsize=1)
 def torchvisions(name: str) -> nn.Module:
-    """Give one of torchvision's networks in evaluation mode, its batch norm with statistics of its own."""
+    """Return one of torchvision's networks in evaluation mode, its batch norm with statistics of its own."""
     torch.manual_seed(0)
     options = {"transform_input": True, "init_weights": True} if name == "inception_v3" else {}
     made: nn.Module = torchvision.models.get_model(name, **options).eval()
@@ -66,7 +66,7 @@ def torchvisions(name: str) -> nn.Module:
 
 
 def published(name: str) -> dict[str, Tensor]:
-    """Give a network's state under the names of torchvision's file: batches are not counted, DenseNet's are old."""
+    """Return a network's state under the names of torchvision's file: batches are not counted, DenseNet's are old."""
     state = {key: value for key, value in torchvisions(name).state_dict().items() if "num_batches" not in key}
     if name.startswith("densenet"):
         for old in ("norm", "conv"):

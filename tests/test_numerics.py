@@ -1,4 +1,4 @@
-"""Portable arithmetic: the same bits whatever processor, environment and number of cores."""
+"""Portable arithmetic: the same bits on any processor, environment and number of cores."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Photos of one's own: patterns and tables against slow readings of them, splits by hand, and every message."""
+"""Own photos: patterns and tables against slow references, splits by hand, and all messages."""
 
 import csv
 import re
@@ -226,7 +226,7 @@ def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
 
 
 def chosen(views: str, same_camera_is_junk: bool, seed: int = 0) -> list[str]:
-    """Choose queries of photos such as "a1 a1 a2" (person, camera); give the views chosen."""
+    """Choose queries of photos such as "a1 a1 a2" (person, camera); return the views chosen."""
     photos = views.split()
     person, camera = (
         np.array(column, np.int64) for column in zip(*((ord(p[0]) - 96, int(p[1])) for p in photos), strict=True)

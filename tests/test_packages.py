@@ -1,4 +1,4 @@
-"""Every package that an installation takes is locked by its digest, and its licence is known."""
+"""Every installed package is locked by digest, and its licence is known."""
 
 import os
 import re

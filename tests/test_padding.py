@@ -1,4 +1,4 @@
-"""Images of mixed sizes in one batch: the embeddings and the gradients of one image at a time, to the last bits."""
+"""Images of mixed sizes in one batch: embeddings and gradients equal those of single images."""
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[ModuleType, Callable[[], Backbone]]] = {
 
 
 def embedder(family: str, pooling: str = "max", batch_norm: str = "frozen") -> Embedder:
-    """Give a small network of a family in float64; batch norm has statistics, scales and biases as after training."""
+    """Return a small network of a family in float64; batch norm has statistics, scales and biases as after training."""
     torch.manual_seed(0)
     made = Embedder(FAMILIES[family][1](), 6, pooling).double()
     for module in made.modules():
@@ -73,14 +73,14 @@ def grid(some: Sequence[Tensor], margin: int = 0, noise: float = 0) -> tuple[Ten
 
 
 def gradients(made: Embedder, rows: Tensor) -> dict[str, Tensor]:
-    """Give the gradient of a loss of the embeddings by all parameters that train."""
+    """Return the gradient of a loss of the embeddings by all parameters that train."""
     made.zero_grad()
     (rows * torch.linspace(-1, 1, rows.numel(), dtype=rows.dtype).view_as(rows)).sum().backward()
     return {name: parameter.grad for name, parameter in made.named_parameters() if parameter.requires_grad}
 
 
 def error(found: dict[str, Tensor], oracle: dict[str, Tensor]) -> float:
-    """Give the relative L2 distance of two gradients."""
+    """Return the relative L2 distance of two gradients."""
     assert found.keys() == oracle.keys()
     apart = sum((found[name] - oracle[name]).square().sum() for name in oracle)
     return float((apart / sum(tensor.square().sum() for tensor in oracle.values())) ** 0.5)

@@ -1,4 +1,4 @@
-"""The page of a report: what stands in it, and that it works in a real browser, from its file, without a network."""
+"""The report page: its content, and that it works offline in a real browser."""
 
 import json
 import re

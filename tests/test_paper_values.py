@@ -1,4 +1,4 @@
-"""reports/paper.csv against the paper: number of values, hand-picked cells, and what the tables say of themselves."""
+"""reports/paper.csv against the paper: number of values, selected cells, and consistency of tables."""
 
 from collections import Counter
 from pathlib import Path

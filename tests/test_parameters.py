@@ -1,4 +1,4 @@
-"""Every parameter is described once, in its model: the tables of docs/choices.md and the JSON schema follow."""
+"""Every parameter is described once, in its model: docs/choices.md and the JSON schema are generated."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Parameters: what is shipped is valid; every mistake is one line that names the file, the key and the fix."""
+"""Parameters: shipped files are valid; every mistake is one line that names the file, the key and the fix."""
 
 import io
 import json
@@ -23,7 +23,7 @@ SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))
 
 
 def mistake(tmp_path: Path, changes: dict[str, Any]) -> str:
-    """Give the message about the tiny experiment with some changes, without the file's name."""
+    """Return the message about the tiny experiment with some changes, without the file's name."""
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(changed(changes)))
     with pytest.raises(InputError) as raised:

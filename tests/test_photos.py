@@ -1,4 +1,4 @@
-"""Photos of one's own: embedded from Python and into galleries, with every mistake told; nothing lost by a kill."""
+"""Own photos: embedding from Python and into galleries, all errors, and resuming after a kill."""
 
 import doctest
 import io

@@ -1,4 +1,4 @@
-"""Images in one block: the same wherever it lies, whatever its order and threads; and every way it can fail."""
+"""Images in one block: equal for every storage, order and number of threads; and all errors."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_file(read: Pixels) -> bool:
-    """Tell whether the block is mapped from a file, which has no name any more."""
+    """Return whether the block is mapped from a file, which has no name any more."""
     address = read.flat.data_ptr()
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, stop = (int(end, 16) for end in line.split()[0].split("-"))

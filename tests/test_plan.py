@@ -1,4 +1,4 @@
-"""The plan: how many jobs, which files they share, and exactly whose settings a change touches."""
+"""The plan: number of jobs, shared files, and which settings a change affects."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def jobs_of(changes: dict[str, Any] | None = None) -> dict[str, planning.Jobs]:
 
 
 def touched(changes: dict[str, Any], tmp_path: Path) -> set[str]:
-    """Give the jobs, group/name, whose settings files a change writes; two stand for both seeds."""
+    """Return the jobs, group/name, whose settings files a change writes; two stand for both seeds."""
     write_settings(jobs_of(), tmp_path)
     return {
         path.relative_to(tmp_path).with_suffix("").as_posix() for path in write_settings(jobs_of(changes), tmp_path)

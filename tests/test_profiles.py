@@ -1,4 +1,4 @@
-"""Snakemake's profiles: what they share, and what is asked of a cluster, as far as a dry run tells."""
+"""Snakemake's profiles: common settings, and requests to a cluster, in dry runs."""
 
 import re
 from typing import Any
@@ -27,7 +27,7 @@ def test_profiles_differ_only_in_where_jobs_run() -> None:
 
 
 def asked(printed: str) -> dict[str, dict[str, int]]:
-    """Give what the first job of each rule asks for."""
+    """Return what the first job of each rule asks for."""
     found: dict[str, dict[str, int]] = {}
     for rule, lines in re.findall(r"^ *rule (\w+):\n((?: +\w+: .*\n)*)", printed, re.MULTILINE):
         found.setdefault(rule, {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)(?=,|\n)", lines)})

@@ -1,4 +1,4 @@
-"""Random numbers by what they are for: uniform, independent of their neighbours, the same in any company."""
+"""Random numbers as functions of their purpose: uniform, independent, reproducible in any order."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ MASK = 2**64 - 1
 
 
 def splitmix64(state: int) -> int:
-    """Give the first output of Vigna's splitmix64.c from a state, in Python's integers."""
+    """Return the first output of Vigna's splitmix64.c from a state, in Python's integers."""
     z = (state + 0x9E3779B97F4A7C15) & MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
@@ -94,7 +94,7 @@ def test_a_negative_word_is_an_error() -> None:
 
 
 def grid(keys: int, height: int, width: int) -> torch.Tensor:
-    """Give the noise (keys, height, width, 3) of whole images."""
+    """Return the noise (keys, height, width, 3) of whole images."""
     key = torch.from_numpy(bits(0, np.arange(keys)).view(np.int64))
     image, row, column = (at.ravel() for at in torch.meshgrid(*map(torch.arange, (keys, height, width)), indexing="ij"))
     return noise(key[image], row, column).view(keys, height, width, 3)

@@ -123,7 +123,7 @@ coarse = arrays(np.float32, st.tuples(st.integers(2, 12), st.just(3)), elements=
 
 @st.composite
 def benchmarks(draw):
-    """Embeddings of few small whole numbers, whose products are exact and often equal, with labels of every kind."""
+    """Embeddings of few small integers, whose products are exact and often equal, with labels of every kind."""
     query, gallery = draw(coarse), draw(coarse)
     query[~query.any(axis=1)] = 1
     gallery[~gallery.any(axis=1)] = 1
@@ -313,7 +313,7 @@ SIZES, DRAWS = [0, 10, 11, 60, 100], 3
 
 
 def swept(shards):
-    """Embeddings of whole numbers: many equal scores, none of which may beat."""
+    """Embeddings of integers: many equal scores, none of which may beat."""
     query, query_labels, gallery, gallery_labels = benchmark()
     query, gallery = np.rint(2 * query), np.rint(2 * gallery)
     extra = np.rint(2 * np.random.default_rng(2).standard_normal((100, gallery.shape[1]))).astype(np.float32)

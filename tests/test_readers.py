@@ -1,4 +1,4 @@
-"""Readers on hand-made folders, true to the official grammars, and on what the renderer writes."""
+"""Readers on hand-made folders in the official formats, and on rendered releases."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What `reid check` says of data, weights, machine and jobs in every state, against files made for it."""
+"""`reid check`: data, weights, machine and jobs in every state, against files made for it."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ ONLY_OWN = {
 
 
 def own(**changes: Any) -> Params:
-    """Give the tiny experiment on own photos alone; keys of the dataset, or of the experiment with a slash."""
+    """Return the tiny experiment on own photos alone; keys of the dataset, or of the experiment with a slash."""
     dataset = ONLY_OWN["datasets/photos"] | {name: value for name, value in changes.items() if "/" not in name}
     others = {name: value for name, value in changes.items() if "/" in name}
     content = ONLY_OWN | {"datasets/photos": dataset} | others

@@ -1,4 +1,4 @@
-"""README and docs: their commands run, their tables are the report's, their picture is the graph, their changes apply.
+"""README and docs: commands run, tables and graph are current, and the changes to copy apply.
 
 `python tests/test_readme.py` pastes the report's tables and the graph into them again.
 """
@@ -66,13 +66,13 @@ ELSEWHERE = {
 
 
 def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
-    """Give language and content of a page's fenced blocks in these languages."""
+    """Return language and content of a page's fenced blocks in these languages."""
     found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return [(language, content) for language, content in found if language in languages]
 
 
 def commands(page: Path) -> list[str]:
-    """Give the lines of its shell blocks, without comments."""
+    """Return the lines of its shell blocks, without comments."""
     return [line for _, content in blocks(page, "sh") for line in lines_to_run(content)]
 
 
@@ -121,7 +121,7 @@ CHANGED = ("own_data.md", "report.md")  # pages whose changes are applied
 
 
 def change(diff: str) -> tuple[str, str, str]:
-    """Give the file of a change, and its text before and after."""
+    """Return the file of a change, and its text before and after."""
     _, file, *rest = diff.splitlines()
     old, new = ("".join(f"{line[1:]}\n" for line in rest if line[0] != left) for left in "+-")
     return file.removeprefix("+++ b/"), old, new
@@ -137,7 +137,7 @@ def test_quick_start_is_two_commands() -> None:
 
 
 def excerpt(content: str) -> str:
-    """Give heading and first table of a report's file."""
+    """Return heading and first table of a report's file."""
     heading, *lines = content.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
     end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
@@ -209,7 +209,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Give the anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""Readers on skeletons of the official releases at their true scale, and on any file name whatever.
+"""Readers on skeletons of the official releases at full scale, and on any file name.
 
 The skeletons have the persons, cameras and numbers of files of the official lists, and no images. Labels of
 DukeMTMC-reID (files for each person and camera) and MARS (tracklets) are in tests/structure, those of Market-1501
@@ -25,7 +25,7 @@ Pairs = NDArray[np.int64]
 
 
 def listed(path: Path, cameras: int) -> tuple[Pairs, Pairs]:
-    """Give person and camera of each gallery file and of each query (N, 2), from a table of numbers of files."""
+    """Return person and camera of each gallery file and of each query (N, 2), from a table of numbers of files."""
     with path.open(newline="") as opened:
         table = np.array([[int(cell) for cell in row] for row in list(csv.reader(opened))[1:]])
     pairs = np.stack([np.repeat(table[:, 0], cameras), np.tile(np.arange(1, cameras + 1), len(table))], axis=1)
@@ -46,7 +46,7 @@ def fill(folder: Path, names: list[str]) -> None:
 
 
 def first_hits_possible(index: Index) -> bool:
-    """Tell whether every query has its person in another camera of the gallery."""
+    """Return whether every query has its person in another camera of the gallery."""
     seen = {tuple(pair) for pair in zip(index.person_id[index.gallery], index.camera_id[index.gallery], strict=True)}
     cameras_of: dict[int, set[int]] = {}
     for person, camera in seen:

@@ -1,4 +1,4 @@
-"""The command `reid train`, killed like a machine that loses power, and asked to share its work."""
+"""`reid train`, killed as by a power loss, and shared between processes."""
 
 import json
 import os

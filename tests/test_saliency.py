@@ -1,4 +1,4 @@
-"""Grad-CAM against finite differences on a toy network in float64, and what the figures draw of it."""
+"""Grad-CAM against finite differences on a toy network in float64, and the figures that show it."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Search: in the terminal, on a page in a real browser; every mistake in a line."""
+"""Search in the terminal and on a page in a real browser; every error is one line."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ in_chromium = needs("Chromium", CHROMIUM is not None)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a model, photos and their gallery."""
+    """Return a folder with a model, photos and their gallery."""
     folder = tmp_path_factory.mktemp("search")
     write_model(folder / "m.safetensors")
     fill(folder / "photos", 30)

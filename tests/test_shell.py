@@ -1,4 +1,4 @@
-"""Nothing that a folder, a photo or a dataset is called becomes a command: both engines run in a path of odd letters."""
+"""Names of folders, photos and datasets never become commands: both engines run in a hostile path."""
 
 import json
 import re

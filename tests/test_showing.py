@@ -1,4 +1,4 @@
-"""Which queries and people a report shows, and where heat-maps are drawn."""
+"""Selection of queries and people for a report, and position of heat maps."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The smoke experiment through a real Slurm of one node with made-up GPUs; a training is cancelled on the way.
+"""The smoke experiment on a real one-node Slurm with simulated GPUs; one training is cancelled on the way.
 
 `make test-slurm` installs Slurm where it may, and runs this.
 """
@@ -87,7 +87,7 @@ def wait_for_the_long_training(checkout: Checkout, started: "subprocess.Popen[st
 
 
 def progress(checkout: Checkout) -> list[int]:
-    """Give the updates that the progress bar of the long training has shown since its job's start, but 0."""
+    """Return the updates that the progress bar of the long training has shown since its job's start, but 0."""
     log = checkout.folder / f"results/smoke/logs/train/{LONG}.log"
     shown = log.read_text(errors="replace") if log.is_file() else ""
     return [int(done) for done in re.findall(rf"\b([1-9]\d*)/{UPDATES} \[", shown)]

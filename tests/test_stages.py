@@ -1,4 +1,4 @@
-"""From rendering to Figure 7 through the stages' own functions, at the settings that a plan gives; scores by hand."""
+"""From rendering to Figure 7 through the stage functions, with settings from a plan; scores by hand."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The store: computed once, linked after that, whole after any failure, kill or race."""
+"""The store: results are computed once, then linked, and stay intact after failures, kills and races."""
 
 import errno
 import os
@@ -48,12 +48,12 @@ def ask(compute: Callable[[Path], None], *outputs: str, **changes: Any) -> bool:
 
 
 def kept() -> list[Path]:
-    """Give the folders of finished results in the store."""
+    """Return the folders of finished results in the store."""
     return list(Path(".store").glob("*/??/*"))
 
 
 def files() -> set[str]:
-    """Give everything outside the store, but the copy of the ledger beside a report."""
+    """Return everything outside the store, but the copy of the ledger beside a report."""
     return {path.as_posix() for path in Path().rglob("*") if ".store" not in path.parts} - {"in.txt", "ledger.json"}
 
 

@@ -1,4 +1,4 @@
-"""The tests' own ground: what they copy, what they compare with what, and the line that says what was skipped."""
+"""The test suite itself: copies, comparisons with commits, and the summary of skipped tests."""
 
 import subprocess
 from pathlib import Path

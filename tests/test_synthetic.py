@@ -1,4 +1,4 @@
-"""The rendered benchmark: official names and index files, and the same bytes for any number of workers."""
+"""The rendered benchmark: official names and index files, and equal bytes for any number of workers."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Tables from hand-made scores: the exact Markdown, missing and collapsed runs, report.json, equal bytes."""
+"""Tables from hand-made scores: exact Markdown, missing and collapsed runs, report.json, equal bytes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The first K of a gallery against sorting all similarities, and the histograms of similarities."""
+"""The first K of a gallery against a full sort, and histograms of similarities."""
 
 import doctest
 

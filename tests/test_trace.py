@@ -1,4 +1,4 @@
-"""The ledger: what made artifacts, damage found before use, `reid verify` and `reid why`, in a clone too."""
+"""The ledger: provenance, damage found before use, `reid verify` and `reid why`, also in a clone."""
 
 import json
 import os

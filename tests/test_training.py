@@ -1,4 +1,4 @@
-"""Losses and schedules by hand; both loops: they learn, they repeat bit by bit, they say when they fail."""
+"""Losses and schedules by hand; both loops learn, repeat bit by bit, and report divergence."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -262,7 +262,7 @@ def test_a_diverging_classifier_is_told(images: Pixels) -> None:
 
 
 def gap(network: Embedder, images: Pixels) -> float:
-    """Give how much more similar images of one person are than images of two, on average."""
+    """Return how much more similar images of one person are than images of two, on average."""
     embeddings = embed(network, images, np.arange(30), 32)
     similarity, same_person = embeddings @ embeddings.T, PEOPLE[:, None] == PEOPLE
     return float(similarity[same_person & ~np.eye(30, dtype=bool)].mean() - similarity[~same_person].mean())
@@ -414,7 +414,7 @@ def test_a_diverging_run_is_told(images: Pixels, satisfied: str) -> None:
 
 
 def point() -> Embedder:
-    """Give an embedder that puts every image into one point: its loss is the margin, its gradient zero."""
+    """Return an embedder that puts every image into one point: its loss is the margin, its gradient zero."""
     network = deepcopy(embedder())
     nn.init.zeros_(network.fc.weight)
     nn.init.ones_(network.fc.bias)

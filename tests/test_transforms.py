@@ -1,4 +1,4 @@
-"""Images into networks: sizes, windows and noise within their limits; pixels the same in any batch, by either way."""
+"""Transforms: sizes, windows and noise within limits; equal pixels in any batch and on both code paths."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def ramp(height: int, width: int) -> NDArray[np.uint8]:
-    """Give an image whose every pixel differs from its neighbours: red counts columns, green rows."""
+    """Return an image whose every pixel differs from its neighbours: red counts columns, green rows."""
     rows, columns = np.indices((height, width))
     return np.stack([columns, rows, np.full_like(rows, 99)], 2).astype(np.uint8)
 

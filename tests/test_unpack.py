@@ -1,4 +1,4 @@
-"""Archives that are sound, that attack, that are damaged, and that a kill cuts short."""
+"""Archives: valid, hostile, damaged, and interrupted by a kill."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""First weights from files: torchvision's old and new ones, anybody's checkpoints, and files that attack."""
+"""Initial weights from files: torchvision's old and new ones, other checkpoints, and hostile files."""
 
 from collections.abc import Mapping
 from pathlib import Path

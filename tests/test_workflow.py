@@ -230,7 +230,7 @@ def kill_in_training(checkout: Checkout, command: str, printed: Path) -> None:
 
 
 def free(handle: int) -> bool:
-    """Tell whether no process holds the open lock file."""
+    """Return whether no process holds the open lock file."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -442,7 +442,7 @@ OTHERS = {"reid_done_right.stages.fetch", "reid_done_right.training.workers"}
 
 
 def imported(module: str) -> set[str]:
-    """Give the packages of others that running a stage can import, in functions too."""
+    """Return the packages of others that running a stage can import, in functions too."""
     packages, waiting, seen = set(), [module, "reid_done_right.__main__", "reid_done_right.running"], set()
     while waiting:
         name = waiting.pop()

@@ -1,4 +1,4 @@
-"""A whole experiment as small as the parameters allow, and ways to change one key of it."""
+"""A minimal complete experiment, and helpers to change single keys of it."""
 
 from copy import deepcopy
 from typing import Any
@@ -65,7 +65,7 @@ MISSING = object()
 
 
 def changed(changes: dict[str, Any]) -> dict[str, Any]:
-    """Give the tiny experiment with other values at some paths such as "train/margin"; MISSING removes a key."""
+    """Return the tiny experiment with other values at some paths such as "train/margin"; MISSING removes a key."""
     content = deepcopy(PARAMS)
     for path, value in changes.items():
         section: Any = content

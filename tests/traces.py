@@ -1,4 +1,4 @@
-"""What no file of a report may hold: when, where and from which commit it was made."""
+"""Content that no report file may have: time, place and commit of a run."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-# What all the rules need: the plan of the jobs, the environment, the resources. No science here.
+# Shared by all rules: the plan, the environment, the resources. No science here.
 import json
 import os
 import shlex
@@ -15,7 +15,7 @@ SOURCE = Path(workflow.basedir) / "src"
 
 
 def choose_environment():
-    """Run `reid` from this checkout: in each rule's conda environment if asked for and there is conda, else in ours."""
+    """Run `reid` from this checkout, in the rule's conda environment if requested and available."""
     deployment = workflow.deployment_settings
     with_conda = DeploymentMethod.CONDA in deployment.deployment_method
     if with_conda and shutil.which("conda") is None:
@@ -29,11 +29,11 @@ def choose_environment():
             )
     python = "python" if with_conda else shlex.quote(sys.executable)
     shell.prefix(
-        # `reid` lets the system refuse more memory than the rule states; what a GPU's driver maps cannot be told apart
+        # `reid` limits its memory to the rule's request, except on a GPU, whose driver maps memory of its own
         "allow() {{ [ $2 -gt 0 ] || export REID_MEMORY_MB=$1; }}; "
-        "trap : TERM; "  # outlive a training that is asked to end, for the job is over when its shell is
+        "trap : TERM; "  # wait for a training that handles SIGTERM: the job ends with its shell
         f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
-        # what goes to the job's log: show its warnings and, after a failure, its last line on the terminal, too
+        # from the job's log, also show warnings and, after a failure, the last line on the terminal
         "exec 3>&2; "
         f'reid() {{{{ {python} -m reid_done_right "$@" 3>&-; status=$?; [ ! -f /dev/fd/2 ] || '
         '{{ grep "^reid: warning: " /dev/fd/2; [ $status -eq 0 ] || tail -n 1 /dev/fd/2; }} >&3; '
@@ -51,7 +51,7 @@ def look_when_a_job_ends():
 
 
 def ask_reid(*arguments):
-    """Give what a command prints that reads the parameters; where it fails, say what it says and stop."""
+    """Return the output of a command that reads the parameters; print its errors and stop if it fails."""
     asked = subprocess.run(
         [sys.executable, "-m", "reid_done_right", *arguments],
         input=json.dumps(config),
@@ -65,12 +65,12 @@ def ask_reid(*arguments):
 
 
 def make_plan():
-    """Validate the parameters, write each job's settings where they changed, and give rules and jobs."""
+    """Validate the parameters, update the settings of all jobs, and return rules and jobs."""
     return json.loads(ask_reid("plan", "-"))
 
 
 def check_datasets():
-    """Look at the folders, names and counts of the datasets that are to be read, before any job starts."""
+    """Check folders, names and counts of the datasets to be read, before any job starts."""
     jobs = workflow.dag.needrun_jobs()
     names = sorted({job.wildcards.job for job in jobs if job.rule.name == "dataset"})
     if names:
@@ -83,7 +83,7 @@ E, RULES = PLAN["experiment"], PLAN["rules"]
 
 
 def asked(rule):
-    """What a job asks of the scheduler: after a kill, which may have been for want of it, more memory and time."""
+    """Resources of a job: more memory and time on each retry, in case a lack of them caused the kill."""
     stated = RULES[rule]["resources"]
 
     def more(resource):
@@ -97,7 +97,7 @@ def asked(rule):
 
 
 def shown(path, captions):
-    """A file, in Snakemake's report if it is to be there."""
+    """An output file, in Snakemake's report if it belongs there."""
     if os.path.basename(path) not in captions:
         return path
     caption, category, labels = captions[os.path.basename(path)]
@@ -107,13 +107,13 @@ def shown(path, captions):
 
 
 def inputs(rule):
-    """What a job of the rule reads, by name."""
+    """Inputs of a job of the rule, by name."""
     name, jobs = RULES[rule]["job"], RULES[rule]["jobs"]
     return lambda wildcards: jobs[name.format(**dict(wildcards.items()))]
 
 
 def folders(rule):
-    """The folders among the command's options, wherever a storage has put the files in them."""
+    """Folders among the command's options, wherever a storage plugin has put their files."""
 
     def of(option, place):
         def found(wildcards, input, output):
@@ -132,7 +132,7 @@ def folders(rule):
 
 
 def command(rule):
-    """The command of the rule; `reid` lets the system refuse more memory than the rule states."""
+    """The command of the rule; `reid` limits its memory to the rule's request."""
     options = "".join(
         f" {option} {{{value}:q}}" for option, value in RULES[rule]["options"].items()
     )

@@ -1,4 +1,4 @@
-# The rules, one a stage, as the plan describes them. For `train`, say, the loop below makes
+# One rule per stage, from the plan. For `train`, for example, the loop below makes
 #
 #   rule train:
 #       input:
@@ -34,7 +34,7 @@ SHOWN = {  # in Snakemake's own report: file -> caption, category, labels
     ),
 }
 
-# Snakemake asks for `shell` again when a job runs; there, `rule` is its own variable, the name of the job's rule.
+# Snakemake evaluates `shell` again when a job runs; there, `rule` is its own variable, the name of the job's rule.
 for rule in RULES:
 
     rule:
