@@ -394,7 +394,7 @@ STAGES = {
         job="figures",
     ),
     "publish": Stage(
-        help="""Put tables, figures and every query's ranked list on one page.
+        help="""Put tables, figures and ranked lists of queries on one page.
 
         The page works offline and needs no server.""",
         brief="one page",
