@@ -74,7 +74,7 @@ def test_drops_do_not_count_while_bytes_are_gained(server: Server, part: Path) -
 def test_a_later_run_goes_on_from_what_an_earlier_one_left(server: Server, part: Path) -> None:
     server.script = [servers.drops_at(30_000), *[servers.hangs_up] * 3]
     with pytest.raises(
-        InputError, match="attempts in a row without getting further: 3; run the same again later, it goes on"
+        InputError, match="attempts in a row without progress: 3; run the same command later, it resumes"
     ):
         download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT[:30_000]
@@ -115,7 +115,7 @@ def test_a_server_that_never_gets_further_is_given_up(server: Server, part: Path
     """Each attempt brings bytes, but always the same, as nothing allows to go on."""
     server.etag = 'W/"weak"'
     server.script = [servers.drops_at(30_000)] * 99
-    with pytest.raises(InputError, match=r"broke after 30000 of 100000 bytes .*without getting further: 3"):
+    with pytest.raises(InputError, match=r"broke after 30000 of 100000 bytes .*without progress: 3"):
         download(server.url(), part, LIMIT, HASTY)
     assert len(server.asked) == 4  # one that got further than nothing, and three
 
@@ -136,7 +136,7 @@ def test_a_stalled_server_is_left_and_asked_again(server: Server, part: Path) ->
 
 def test_a_length_that_the_body_does_not_reach_is_told(server: Server, part: Path) -> None:
     server.script = [servers.claims(150_000), *[servers.answers(416)] * 9]
-    with pytest.raises(InputError, match="attempts in a row without getting further: 3"):
+    with pytest.raises(InputError, match="attempts in a row without progress: 3"):
         download(server.url(), part, LIMIT, HASTY)
     server.script = [servers.claims(150_000)] * 9
     part.unlink(missing_ok=True)
@@ -213,7 +213,9 @@ def test_waits_grow(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_server_that_asks_for_an_hour_is_left(server: Server, part: Path) -> None:
     server.script = [servers.answers(429, Retry_After="3600")]
-    with pytest.raises(InputError, match=r"says 429 Too Many Requests; .* it asks to wait 3600 s; run the same again"):
+    with pytest.raises(
+        InputError, match=r"says 429 Too Many Requests; .* it asks to wait 3600 s; run the same command later"
+    ):
         download(server.url(), part, LIMIT, HASTY)
     assert len(server.asked) == 1
 

@@ -348,7 +348,7 @@ ONE_CAMERA = [(p, "1", "1", "train" if p in "ab" else "test") for p in "abcd" fo
         (photos_of([*ONE_CAMERA[:6], ("c", "1", "1", "query"), ("d", "1", "1", "gallery")]), {"same_camera_is_junk": False}, "no query has a photo of its person in the gallery; give two photos of a person, or lower read.train"),
         (photos_of([row for row in ONE_CAMERA if row[0] != "a"]), {}, "root: 3 photos of 1 persons to train on; at least two persons are needed, one of them with two photos: give more, or raise read.train"),
         (photos_of([*ONE_CAMERA, ("c", "2", "1", "query")]), {}, "line 6: split is test, whose queries are chosen here, but other rows are queries already"),
-        (photos_of(ONE_CAMERA), {"unknown": ["a"]}, "line 0: 'a' is in read.unknown, so it stands for nobody and cannot be in split train; make it gallery or test"),
+        (photos_of(ONE_CAMERA), {"unknown": ["a"]}, "line 0: 'a' is in read.unknown, so it has no identity and cannot be in split train; make it gallery or test"),
         (photos_of(ONE_CAMERA, tracklet=None), {"items": "tracklet"}, "root: protocol.items is tracklet, but no tracklets are given; add them, or use image"),
         (photos_of([*TRACKS, ("c", "1", "1", "train")]), {"items": "tracklet"}, "line 48: split is train, but its tracklet began as"),
     ],

@@ -59,7 +59,7 @@ def test_other_pairs_that_cannot_be_evaluated():
         check(labels((1, 1)), labels((2, 1)))
     with pytest.raises(ValueError, match="query: row 1 has person_id 0"):
         check(labels((7, 1), (0, 1)), GALLERY)
-    with pytest.raises(ValueError, match="gallery: row 1 has person_id -7, which is nobody's: junk is -1"):
+    with pytest.raises(ValueError, match="gallery: row 1 has person_id -7, which is undefined: junk is -1"):
         check(labels((7, 1)), labels((7, 2), (-7, 1)))
     with pytest.raises(ValueError, match="query: embeddings of 3 dimensions, those of gallery have 2"):
         check(labels((7, 1)), GALLERY, query_size=3)

@@ -286,7 +286,7 @@ GARBAGE = np.where(np.arange(80) == 9, np.iinfo(np.int64).min, 1)
         (broken(person_id=GALLERY["person_id"].astype(str)), "person_id holds text"),
         (broken(camera_id=GALLERY["camera_id"][:, None]), r"camera_id is int64 of shape \(80, 1\)"),
         (broken(person_id=HUGE), "person_id of row 9 is 9223372036854775808, too large"),
-        (broken(person_id=GARBAGE), "row 9 has person_id -9223372036854775808, which is nobody's"),
+        (broken(person_id=GARBAGE), "row 9 has person_id -9223372036854775808, which is undefined"),
         (broken(person_id=GALLERY["person_id"] + 100), "no query has a match: no person_id of .*query.npz occurs in"),
         ({"embeddings": GALLERY["embeddings"]}, "no array 'person_id'; it holds embeddings"),
         ({}, "no array 'embeddings'; it holds nothing"),

@@ -261,7 +261,7 @@ def test_a_release_is_unpacked_once_and_watched(tmp_path: Path) -> None:
         obtain_release(folder, archives, "")
     (tmp_path / "a.zip.sha256").unlink()
     with pytest.raises(
-        InputError, match=r"Release: was unpacked from another a.zip than now lies at .*delete the folder"
+        InputError, match=r"Release: was unpacked from another a.zip than the one at .*delete the folder"
     ):
         obtain_release(folder, archives, "")
     archives[0].path.unlink()  # to free the disk

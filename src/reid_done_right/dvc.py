@@ -18,7 +18,7 @@ from reid_done_right.plan import Jobs
 
 HEAD = """\
 # Written by `reid plan {params} --dvc`; do not edit. The same jobs and commands as Snakemake's:  dvc repro{file}
-# If the parameters ask for other jobs, stage `plan` writes this file anew and stops; run the same again.
+# If the parameters ask for other jobs, stage `plan` rewrites this file and stops; run the same command again.
 """
 PLOTS = {  # report file -> plot template, title and axis of each column
     "figure7.csv": ({"template": "variants", "x": "distractors", "x_label": "distractors added to the gallery"}, {

@@ -88,8 +88,8 @@ def download(url: str, part: Path, limit: int, patience: Patience = PATIENCE) ->
     except Interrupted as error:
         asked = f"; it asks to wait {error.retry_after:.0f} s" if error.retry_after else ""
         raise InputError(
-            f"{url}: {error}; attempts in a row without getting further: {fruitless}{asked}; run the same again later, "
-            "it goes on from where it is"
+            f"{url}: {error}; attempts in a row without progress: {fruitless}{asked}; run the same command later, "
+            "it resumes"
         ) from None
 
 
@@ -218,7 +218,9 @@ class _Transfer:
             gained, self.furthest = have > self.furthest, max(have, self.furthest)
             raise Interrupted(f"the connection broke after {have} of {total} bytes ({error})", gained) from None
         except OSError as error:
-            raise InputError(f"{self.part}: {error.strerror}; see to it and run the same again, it goes on") from None
+            raise InputError(
+                f"{self.part}: {error.strerror}; fix that and run the same command again, it resumes"
+            ) from None
 
 
 def _validator(response: requests.Response) -> str | None:

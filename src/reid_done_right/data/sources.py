@@ -35,7 +35,7 @@ def file_of(settings: Mapping[str, Any]) -> File:
 
 
 def released_archives(layout: str, folder: Path) -> list[dict[str, Any]]:
-    """Return the archives of a format's release as settings for `file_of`; they lie beside its folder."""
+    """Return the archives of a format's release as settings for `file_of`; they are beside its folder."""
     archives = []
     for archive in TABLE["releases"].get(layout, {}).get("archives", []):
         known = {key: archive[key] for key in ("sha256", "bytes") if key in archive}
@@ -56,7 +56,7 @@ def name_of(url: str) -> str:
 
 
 def advice(layout: str) -> str:
-    """Say how to obtain the release of a format: what, where and on what terms; photos of one's own have no source."""
+    """Return how to obtain the release of a format: what, where and on what terms; own photos have no source."""
     release = TABLE["releases"].get(layout)
     if release is None:
         return "these are photos of your own"

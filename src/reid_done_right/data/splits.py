@@ -1,4 +1,4 @@
-"""Splits of one's own data by identity: who is trained on, and which images become queries."""
+"""Split own data by identity into training and test, and choose the queries."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def deleted(gallery: Labels, rule: Rule) -> NDArray[np.bool_]:
 
 
 def check_labels(query: Labels, gallery: Labels, rule: Rule, names: tuple[str, str] = ("query", "gallery")) -> None:
-    """Raise ValueError if an id is nobody's, if a query is nobody, or if no query at all has anything to find.
+    """Raise ValueError for an undefined id, for a query that is not a person, or if no query has a match.
 
     `names` are what messages call the two sides, such as their files.
     """
@@ -97,7 +97,7 @@ def check_labels(query: Labels, gallery: Labels, rule: Rule, names: tuple[str, s
         if unknown.any():
             row = int(np.argmax(unknown))
             raise ValueError(
-                f"{name}: row {row} has person_id {labels.person_id[row]}, which is nobody's: junk is {rule.junk_id}, "
+                f"{name}: row {row} has person_id {labels.person_id[row]}, which is undefined: junk is {rule.junk_id}, "
                 f"a distractor {rule.distractor_id}, and people have positive numbers"
             )
     marked = np.isin(query.person_id, nobody)

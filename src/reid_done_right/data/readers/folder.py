@@ -59,8 +59,8 @@ def labels_of(root: Path, paths: Sequence[str], pattern: str) -> dict[str, list[
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Turn a pattern such as "{person}_c{camera}_{rest}.jpg" into a regular expression for paths below the folder.
 
-    {person}, {camera}, {tracklet} and {split} are read, fields of any other name only stand for what varies. A field
-    is at least one character, never a "/", and ends at the first place from which the rest of the pattern fits;
+    {person}, {camera}, {tracklet} and {split} are read; other fields match parts that vary. A field has at least one
+    character, never a "/", and ends as early as the rest of the pattern allows;
     {person:4} is exactly four characters. A field that is read and stands twice must be the same text both times.
     Braces themselves are written twice.
     Raises InputError on a pattern without {person}, on fields with nothing between them, and on a mistake of syntax.

@@ -24,7 +24,7 @@ def expect_folders(root: Path, folders: Sequence[str], advice: str) -> None:
     """Check that `root` is the release's own folder, the one that holds all of `folders`.
 
     Raises InputError that names what was found and, if `root` is a level too high or too low, the right folder, or
-    the archives that lie there still packed; else `advice` says how to obtain the release.
+    the archives still packed in it; otherwise `advice` says how to obtain the release.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; {advice}")

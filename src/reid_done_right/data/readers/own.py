@@ -50,7 +50,7 @@ def index_photos(
     """Turn labels into an index: rows in the order of the photos.
 
     Person and camera ids are numbered from 1 in the order of their texts, which the index keeps; tracklets in that of
-    (person, camera, tracklet). unknown: texts that stand for nobody, id 0, never trained on nor queried. Without
+    (person, camera, tracklet). unknown: texts without an identity, id 0, never trained on nor queried. Without
     splits, `train` of the persons, drawn by `seed`, are trained on; of the others, one item of each person and camera
     is a query and the rest is gallery. items: what is a query or a match, an image or a whole tracklet.
     Raises InputError naming the photo for labels that contradict each other, and if no query could find anything.
@@ -102,7 +102,7 @@ def _splits(photos: Photos, person_id: NDArray[np.int64], train: float, seed: in
             raise InputError(f"{photos.place[row]}: split is {given!r}, expected one of {', '.join(SPLITS)}")
         if given in ("train", "query") and person_id[row] == 0:
             raise InputError(
-                f"{photos.place[row]}: {photos.person[row]!r} is in read.unknown, so it stands for nobody and cannot "
+                f"{photos.place[row]}: {photos.person[row]!r} is in read.unknown, so it has no identity and cannot "
                 f"be in split {given}; make it gallery or test"
             )
     if {"test", "query"} <= set(split):
