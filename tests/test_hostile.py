@@ -370,7 +370,7 @@ def test_weights_that_say_nonsense_of_themselves_are_told(tmp_path: Path, about:
 def test_a_member_of_an_npz_that_is_no_array_is_told(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as opened:
         opened.writestr("embeddings.npy", b"text")
-    with pytest.raises(InputError, match=r"a\.npz: embeddings is no array"):
+    with pytest.raises(InputError, match=r"a\.npz: embeddings is not an array"):
         read_arrays(tmp_path / "a.npz", ("embeddings",))
 
 
