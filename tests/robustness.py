@@ -79,7 +79,7 @@ class Inputs:
         self.seeds: dict[str, list[bytes]] = {}
 
     def one(self) -> None:
-        """Give one input to a target at random."""
+        """Return one input to a target at random."""
         chance = self.chance
         if chance.random() < 0.2:
             name = chance.choice([*schemas.SCHEMAS])

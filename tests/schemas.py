@@ -93,7 +93,7 @@ def lying(content: Any, place: tuple[Any, ...], value: Any) -> Any:
 
 
 def attempt(name: str, content: Any, folder: Path) -> bool:
-    """Give one content to a target in a folder of its own: True if it was taken, False if it was refused in a line."""
+    """Return one content to a target in a folder of its own: True if it was taken, False if it was refused in a line."""
     here = Path.cwd()
     os.chdir(folder)
     try:

@@ -137,7 +137,7 @@ CORRUPT = CORRUPT[: len(CORRUPT) // 2] + b"\xff\xd9"  # ends as it should
 
 DAMAGED = {
     "empty.jpg": (b"", r"it is empty \(0 bytes\)"),
-    "page.jpg": (b"<html>404</html>", "it is no image that can be identified"),
+    "page.jpg": (b"<html>404</html>", "it is not a recognised image format"),
     "half.jpg": (JPEG[: len(JPEG) // 2], "JPEG"),
     "header.jpg": (JPEG[:100], "its JPEG header is damaged"),
     "middle.jpg": (CORRUPT, "Corrupt JPEG data"),

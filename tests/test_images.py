@@ -129,7 +129,7 @@ def test_stray_bytes_between_segments_are_passed_over(tmp_path: Path) -> None:
     [
         (None, "there is none"),
         (b"", r"it is empty \(0 bytes\)"),
-        (b"<html>not found</html>", "no image that can be identified"),
+        (b"<html>not found</html>", "not a recognised image format"),
         (simplejpeg.encode_jpeg(pixels())[:300], "JPEG header is damaged"),
         (simplejpeg.encode_jpeg(pixels())[:-2], "Premature end of JPEG file"),
     ],

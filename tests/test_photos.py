@@ -267,9 +267,9 @@ def test_damaged_photos_are_all_named_and_refused_or_left_out(
     Image.fromarray(picture(1)).save(photos / "b/c1/y.png")
     assert embed_photos(photos, model, Path("g.safetensors"), shard=3, allow_damaged=True) == 8
     assert len(computed) == 4, "what was embedded was kept, but for the shard of the restored photo"
-    assert "left out photos/a/c0/x.jpg: it is no image that can be identified" in capsys.readouterr().err
+    assert "left out photos/a/c0/x.jpg: it is not a recognised image format" in capsys.readouterr().err
     gallery = read_gallery(Path("g.safetensors"))
-    assert gallery.about["left_out"] == {"a/c0/x.jpg": "it is no image that can be identified"}
+    assert gallery.about["left_out"] == {"a/c0/x.jpg": "it is not a recognised image format"}
     assert len(gallery.path) == 8 and "a/c0/x.jpg" not in gallery.path
     with pytest.raises(InputError, match="1 of 9 photos cannot be embedded"):
         embed_photos(photos, model, Path("g.safetensors"), shard=3)

@@ -118,7 +118,7 @@ def test_the_page_works_in_a_browser_without_network(page: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["notes.txt"], "notes.txt: cannot be embedded: it is no image that can be identified"),
+        (["notes.txt"], "notes.txt: cannot be embedded: it is not a recognised image format"),
         (["none.png"], "none.png: cannot be embedded: there is none"),
         (["photos"], "photos: cannot be embedded"),
         (["photos/a/c0/0.png", "--top", "0"], "--top 0: expected a number of results"),

@@ -1,8 +1,8 @@
-"""The edges of the DAG: every artifact that one stage writes and another reads, and how it lies on disk.
+"""The edges of the DAG: every artifact that one stage writes and another reads, and its file format.
 
-Writers are atomic (temporary name in the same folder, flushed to disk, renamed). What made an artifact is in the ledger
-(`reid_done_right.store.ledger`), not in the file: equal content is equal bytes. Readers check what they read and raise
-`InputError` with the file's name.
+Writers are atomic (temporary name in the same folder, flushed to disk, renamed). Provenance is in the ledger
+(`reid_done_right.store.ledger`), not in the file, so equal content means equal bytes. Readers validate their input and
+raise `InputError` with the file's name.
 Nothing is pickled: weights and embeddings are safetensors, rows are Parquet, scores and manifests JSON, logs CSV.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HOST = os.uname().nodename
 
 DIGITS = 12
-"""Of a digest, where people read it."""
+"""Digits of a digest shown to people."""
 
 SPLITS = ("train", "query", "gallery", "query+gallery", "boxes")
 
@@ -44,7 +44,7 @@ class InputError(ValueError):
     """
 
     def __str__(self) -> str:
-        """Return the message as a terminal can print it: names and contents are anybody's."""
+        """Return the message, safe to print on a terminal: it may quote foreign names and contents."""
         return "\n".join(printable(str(line)) for line in self.args)
 
 
@@ -55,7 +55,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, flush it to disk and rename it to `path`.
+    """Yield a temporary path beside `path`; on success, flush the file to disk and rename it to `path`.
 
     Raises OSError naming `path` if the disk is full, fails or may not be written to.
     """
@@ -78,7 +78,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _errno(error: Exception) -> int | None:
-    """Give the system's number of an error; safetensors, written in Rust, has it in its words only."""
+    """Return the errno of an error; safetensors, written in Rust, has it only in its message."""
     if isinstance(error, OSError):
         return error.errno
     said = re.search(r"\(os error (\d+)\)", str(error))
@@ -86,12 +86,12 @@ def _errno(error: Exception) -> int | None:
 
 
 def beside(path: Path) -> Path:
-    """Give the name under which this process makes what is to become `path`."""
+    """Return the temporary path under which this process writes `path`."""
     return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes of this machine that are no more, killed as they wrote `path`, left beside it."""
+    """Remove temporary files beside `path` left by killed processes of this machine."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{HOST}.*.tmp"):
         from psutil import pid_exists
 
@@ -101,11 +101,11 @@ def sweep(path: Path) -> None:
 
 
 DAMAGED = ".damaged"
-"""Ending of the name under which a damaged file is set aside."""
+"""Suffix of a damaged file that was set aside."""
 
 
 def set_aside(path: Path) -> None:
-    """Take a damaged file out of the way, and lose nothing of it."""
+    """Rename a damaged file, keeping its content."""
     path.replace(path.with_name(path.name + DAMAGED))
 
 
@@ -226,11 +226,11 @@ class Index:
             raise InputError(f"index of {self.root}: unknown split {found}, expected one of {', '.join(SPLITS)}")
 
     def __len__(self) -> int:
-        """Give the number of rows N."""
+        """Return the number of rows N."""
         return len(self.path)
 
     def rows(self, *splits: str) -> NDArray[np.int64]:
-        """Give the row numbers whose split is one of `splits`, ascending, int64."""
+        """Return the row numbers whose split is one of `splits`, ascending, int64."""
         return np.flatnonzero(np.isin(self.split, splits))
 
     @property
@@ -302,7 +302,7 @@ def read_index(path: Path) -> Index:
 
 
 def _index(table: Any) -> Index:
-    """Make an index of the table that holds it; what is of another kind raises all that NumPy and Arrow raise."""
+    """Convert a table to an index; invalid tables raise any exception of NumPy and Arrow."""
     columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("gallery_")}
     for name in ("person_id", "camera_id", "tracklet_id"):
         if columns[name].dtype != np.int64:
@@ -333,7 +333,7 @@ def _index(table: Any) -> Index:
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters of a network and what is needed to build it again.
+    """Parameters of a network and the description to rebuild it.
 
     state     name -> tensor, the names of torchvision's state dicts
     about     JSON-able description: architecture, pooling, largest side, collapsed, ...
@@ -363,7 +363,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_checkpoint(path: Path) -> Weights:
-    """Read the state of an unfinished training. Raises InputError if it is damaged or no such thing."""
+    """Read the state of an unfinished training. Raises InputError if the file is damaged or of another kind."""
     from safetensors.torch import load_file
 
     kept = Weights(_load(path, load_file), _about(path))
@@ -373,9 +373,9 @@ def read_checkpoint(path: Path) -> Weights:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of anybody's network, by name, without executing code: safetensors, or a state dict of PyTorch.
+    """Read a network's tensors by name, without executing code, from safetensors or a PyTorch state dict.
 
-    A state dict may stand under the key "state_dict" or "model" of what was saved. Raises InputError if the file is
+    A state dict may be under the key "state_dict" or "model" of the file. Raises InputError if the file is
     missing, damaged, or would have to execute code.
     """
     from safetensors.torch import load_file
@@ -416,7 +416,7 @@ class Embeddings:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Give the embeddings (len(rows), D) of the given index rows. Raises InputError if one was not embedded."""
+        """Return the embeddings (len(rows), D) of the given index rows. Raises InputError if one was not embedded."""
         order = np.argsort(self.rows, kind="stable")
         place = np.searchsorted(self.rows, rows, sorter=order)
         found = np.isin(rows, self.rows)
@@ -463,7 +463,7 @@ def _load(path: Path, load_file: Any) -> dict[str, Any]:
 
 
 def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
-    """Give safetensors' metadata, under one key: it writes several in random order, and equal content other bytes."""
+    """Return safetensors' metadata, under one key: it writes several in random order, and equal content other bytes."""
     return {"reid": json.dumps({"about": dict(about)})}
 
 
@@ -481,7 +481,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def write_log(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write a training log as CSV, one row an update; figures to six significant digits."""
+    """Write a training log as CSV, one row per update, with six significant digits."""
     with replacing(path) as temporary, temporary.open("w", newline="") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(rows[0].keys() if rows else ["update"])

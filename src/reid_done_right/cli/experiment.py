@@ -55,10 +55,10 @@ def check(
     params: Annotated[
         Path, typer.Argument(help="The experiment's parameters; - reads JSON from standard input.")
     ] = Path("params.yaml"),
-    probe: Annotated[
-        bool, typer.Option(help="Time a few training updates, for the time estimate.")
-    ] = True,
-    decode: Annotated[bool, typer.Option(help="Decode every image instead of reading only the headers and ends of files.")] = False,
+    probe: Annotated[bool, typer.Option(help="Time a few training updates, for the time estimate.")] = True,
+    decode: Annotated[
+        bool, typer.Option(help="Decode every image instead of reading only the headers and ends of files.")
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Check only folders, names and counts, and print only errors.")
     ] = False,
@@ -154,7 +154,9 @@ def verify(
 
 def why(
     file: Annotated[Path, typer.Argument(help="An artifact, such as reports/embedded/table1.md.")],
-    every: Annotated[bool, typer.Option("--all", help="Follow every input, not only the first of many similar ones.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Follow every input, not only the first of many similar ones.")
+    ] = False,
     parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters of every job.")] = False,
 ) -> None:
     """Print the provenance of an artifact: the jobs behind it, as a tree, down to the digest of the images."""

@@ -18,9 +18,7 @@ def embed_photos(
         str | None,
         typer.Option(help="Labels in the paths, relative to the folder, such as {person}/{camera}/{name}."),
     ] = None,
-    allow_damaged: Annotated[
-        bool, typer.Option("--allow-damaged", help="Skip damaged photos and list them.")
-    ] = False,
+    allow_damaged: Annotated[bool, typer.Option("--allow-damaged", help="Skip damaged photos and list them.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
     numerics: Numerics = "portable",
 ) -> None:
@@ -99,9 +97,12 @@ def _print_places(found: Any, reranked: bool) -> None:
 
 def export(
     model: Annotated[Path, file("The model, written by `reid train`.")],
-    out: Annotated[Path, written("Output file: .onnx, or .pt2 for torch-export. Its model card (.md) is written beside it.")],
+    out: Annotated[
+        Path, written("Output file: .onnx, or .pt2 for torch-export. Its model card (.md) is written beside it.")
+    ],
     form: Annotated[
-        Literal["onnx", "torch-export"], typer.Option("--format", help="onnx for any runtime, torch-export for PyTorch.")
+        Literal["onnx", "torch-export"],
+        typer.Option("--format", help="onnx for any runtime, torch-export for PyTorch."),
     ] = "onnx",
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 25.")] = 18,
     tolerance: Annotated[
@@ -110,12 +111,8 @@ def export(
     scores: Annotated[
         Path | None, file("Scores for the card, written by `reid evaluate`.  [default: those of the model's run]")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Training data, for the card.  [default: from the run]")
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence, for the card.  [default: from the run]")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="Training data, for the card.  [default: from the run]")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence, for the card.  [default: from the run]")] = None,
 ) -> None:
     """Export a model for other programs, with a model card.
 

@@ -16,7 +16,9 @@ def compare(
         str, typer.Argument(help="A file or folder of per-query scores, or a name such as embedded/market-default.")
     ],
     theirs: Annotated[str, typer.Argument(help="What to compare it with, in the same form.")],
-    metrics: Annotated[str, typer.Option(help="Metrics to compare: mAP and rank-k, separated by commas.")] = "mAP,rank-1",
+    metrics: Annotated[
+        str, typer.Option(help="Metrics to compare: mAP and rank-k, separated by commas.")
+    ] = "mAP,rank-1",
     results: Annotated[Path, folder("Folder in which names are looked up.")] = Path("results"),
     csv: Annotated[Path | None, written("Also write the numbers, as fractions (.csv).")] = None,
 ) -> None:
@@ -51,14 +53,16 @@ def score(
     multi_query: Annotated[
         Path | None, file("More images of the query persons; each query is pooled from those of its person and camera.")
     ] = None,
-    pool: Annotated[Literal["mean", "max"], typer.Option(help="How to pool those, or the frames of mars.")] = (
-        "mean"
-    ),
+    pool: Annotated[Literal["mean", "max"], typer.Option(help="How to pool those, or the frames of mars.")] = ("mean"),
     normalise_frames: Annotated[
         bool, typer.Option(help="Normalise the frames of mars before pooling; its official code does not.")
     ] = True,
-    distractors: Annotated[Path | None, file("Embeddings of distractor images, which show none of the benchmark's persons.")] = None,
-    sizes: Annotated[str, typer.Option(help="Numbers of distractors to add, each scored, such as 0,100000,500000.")] = "",
+    distractors: Annotated[
+        Path | None, file("Embeddings of distractor images, which show none of the benchmark's persons.")
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of distractors to add, each scored, such as 0,100000,500000.")
+    ] = "",
     draws: Annotated[int, typer.Option(help="Number of random draws of distractors.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of these draws and of the confidence interval of mAP.")] = 0,
     rerank: Rerank = "none",
@@ -95,7 +99,7 @@ def score(
         bool | None,
         typer.Option(
             "--same-camera-is-junk/--same-camera-counts",
-            help="Rule: ignore images of a query's person from its own camera. For one-camera data: --same-camera-counts.",
+            help="Rule: ignore what a query's camera saw of its person. With one camera, use --same-camera-counts.",
         ),
     ] = None,
     junk_id: Annotated[
@@ -106,7 +110,8 @@ def score(
     ] = None,
     cut: Annotated[int | None, typer.Option(help="Rule: matches beyond this rank do not count.")] = None,
     ap_rule: Annotated[
-        Literal["trapezoid", "step"] | None, typer.Option(help="Rule: definition of AP behind mAP; both are always reported.")
+        Literal["trapezoid", "step"] | None,
+        typer.Option(help="Rule: definition of AP behind mAP; both are always reported."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
     device: Annotated[

@@ -1,4 +1,4 @@
-"""Embeddings and labels that any framework can write: the arrays of `.npz` and `.safetensors` files, checked."""
+"""Read and validate embeddings and labels written by any framework, as `.npz` or `.safetensors`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reid_done_right.evaluation.embedded import integers
 
 @contextmanager
 def naming(prefix: str = "") -> Iterator[None]:
-    """Say of which file an error speaks."""
+    """Prefix errors with the name of the file."""
     try:
         yield
     except InputError:
@@ -30,14 +30,14 @@ def naming(prefix: str = "") -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays of a file that were asked for, and the names of all that it holds."""
+    """The requested arrays of a file, and the names of all its arrays."""
 
     path: Path
     arrays: Mapping[str, NDArray[Any]]
     names: Sequence[str]
 
     def column(self, name: str, rows: int | None = None) -> NDArray[Any]:
-        """Give an array, of `rows` rows if that is known. Raises InputError if it is not there or has others."""
+        """Return an array, with `rows` rows if given. Raises InputError if it is missing or has another length."""
         if name not in self.arrays:
             held = ", ".join(self.names) or "nothing"
             raise InputError(f"{self.path}: no array {name!r}; it holds {held}")
@@ -49,12 +49,12 @@ class Arrays:
         return array
 
     def integers(self, name: str, rows: int | None = None) -> NDArray[np.int64]:
-        """Give an array of whole numbers."""
+        """Return an array of integers."""
         with naming(f"{self.path}: "):
             return integers(self.column(name, rows), name)
 
     def pointers(self, name: str, rows: int, end: int) -> NDArray[np.int64]:
-        """Give where each of `rows` rows begins and ends in an array of length `end`."""
+        """Return the bounds of `rows` rows in an array of length `end`."""
         pointers = self.integers(name, rows + 1)
         if pointers[0] != 0 or pointers[-1] != end or (np.diff(pointers) < 0).any():
             raise InputError(f"{self.path}: {name} must ascend from 0 to {end}, the length of what it points into")
@@ -64,7 +64,7 @@ class Arrays:
 def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
     """Read (.npz) or map (.safetensors, so larger than memory) the arrays of a file that are `wanted`.
 
-    Others are left alone, whatever they hold. Raises InputError for a file that is missing, damaged or of another kind.
+    Others are ignored. Raises InputError for a file that is missing, damaged or of another kind.
     """
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"{path}: expected .npz (np.savez(name, embeddings=..., person_id=...)) or .safetensors")
@@ -75,7 +75,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except Exception as error:  # whatever a damaged archive makes zipfile, zlib, numpy or safetensors raise
+    except Exception as error:  # zipfile, zlib, NumPy and safetensors raise many kinds on damaged files
         raise InputError(f"{path}: not a readable {path.suffix} file ({reason_of(error)})") from None
 
 
@@ -99,7 +99,7 @@ def _read_array(path: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> ND
             f"{path}: {name} holds Python objects, which are not loaded; save an array of numbers"
         ) from None
     if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what is none
-        raise InputError(f"{path}: {name} is no array; save it again by np.savez")
+        raise InputError(f"{path}: {name} is not an array; save it again with np.savez")
     return array
 
 

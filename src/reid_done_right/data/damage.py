@@ -1,4 +1,4 @@
-"""Damaged images: all of a dataset's together, before anything trains, and those that may be left out."""
+"""Find all damaged images of a dataset before training, and drop those that are allowed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from reid_done_right.data.readers.layout import select
 from reid_done_right.images.decode import clip, content_digest, decode, inspect
 
 ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")
-"""How a JPEG and a PNG end that were written to their end."""
+"""Last bytes of a complete JPEG and a complete PNG."""
 
 Progress = Callable[[list[str]], Iterable[str]]
 
 
 def find_damaged(index: Index, threads: int = 1, whole: bool = True, progress: Progress = iter) -> dict[str, str]:
-    """Give the path and the reason of every file of an index that cannot be decoded, or whose box lies outside it.
+    """Return path -> reason for every file of an index that cannot be decoded, or whose box lies outside it.
 
-    whole: decode every pixel; else read headers, and decode only files that do not end as their format does.
+    whole: decode every pixel; otherwise read headers, and decode only files with an incomplete end.
     `progress` wraps the list of files. The result does not depend on `threads`.
     """
     found = _examine(index, threads, whole, progress)
@@ -56,7 +56,7 @@ def _examine(index: Index, threads: int, whole: bool, progress: Progress) -> dic
 
 
 def leave_out(index: Index, allowed: Sequence[str], threads: int = 1, progress: Progress = iter) -> Index:
-    """Give the index without the rows of the damaged files that are allowed, with the digest of every other file.
+    """Return the index without the rows of allowed damaged files, with the digest of every other file.
 
     Every file is read once, and decoded. Raises InputError naming the damaged files that are not allowed, and the
     allowed ones that are not damaged.
@@ -88,7 +88,7 @@ def check_allowed(index: Index, damaged: Mapping[str, str], allowed: Sequence[st
 
 
 def without(index: Index, paths: Sequence[str]) -> Index:
-    """Give the index without the rows of some files, its gallery lists without them too; they are in `left_out`."""
+    """Return the index and its gallery lists without some files, which are listed in `left_out`."""
     keep = ~np.isin(index.path, paths)
     lists = index.gallery_lists
     if lists is not None:

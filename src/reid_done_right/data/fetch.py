@@ -1,4 +1,4 @@
-"""From what is known of a release or file from outside to what lies on disk, verified: found, fetched or unpacked."""
+"""Find, download or unpack releases and files, and verify them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reid_done_right.data.sources import File, advice, file_of, weights_file
 from reid_done_right.data.unpack import RECEIPT, unpack
 
 UNKNOWN = 1 << 38
-"""Bytes that a download of unknown size may have: a quarter of a terabyte."""
+"""Largest download of unknown size in bytes: a quarter of a terabyte."""
 
 
 ALLOWED = "REID_DATA"
@@ -30,12 +30,12 @@ command runs in. Parameters may be anybody's."""
 
 @dataclass(frozen=True)
 class External:
-    """What lies on disk of something from outside, and what there is to do.
+    """The state of an external file or release on disk, and what to do about it.
 
     path    the file, or the release's folder
-    state   there; to unpack: its archives are there; to fetch: from known addresses; missing: obtain it by hand
+    state   there; to unpack: its archives exist; to fetch: from known addresses; missing: obtain it by hand
     bytes   to download, None if unknown
-    todo    what will be done, or what you have to do, in one line; "" if it is there
+    todo    next step, automatic or manual, in one line; "" if it is there
     """
 
     path: Path
@@ -45,7 +45,7 @@ class External:
 
 
 def find(settings: Mapping[str, Any]) -> External | None:
-    """Look for what a job needs from outside, by its settings, without reading it; None if it needs nothing.
+    """Look for the external data of a job, without reading it; None if the job needs none.
 
     settings: the parameters of a job of `dataset`, with its source: {"folder"} and perhaps "archives", or of
     `initialise`: {"imagenet", "architecture", "folder"} or {"checkpoint"}. Raises InputError if an unpacked folder has
@@ -57,7 +57,7 @@ def find(settings: Mapping[str, Any]) -> External | None:
 
 
 def obtain(settings: Mapping[str, Any], offline: bool = False) -> Path | None:
-    """Make sure that what a job needs from outside is there, by its settings as in `find`; fetch it if need be.
+    """Make sure that a job's external data exists, given its settings as in `find`; download it if necessary.
 
     Returns the file that the job's result depends on: the receipt of an unpacked release, the file of the weights;
     None if there is none. Raises InputError as `obtain_release` and `obtain_file` do.
@@ -92,12 +92,12 @@ def _file(settings: Mapping[str, Any]) -> tuple[File, str] | None:
 
 
 def find_file(file: File, how: str) -> External:
-    """Look for a file, without reading it. how: how to obtain it by hand."""
+    """Look for a file, without reading it. how: instructions to obtain it by hand."""
     if file.path.is_file():
         return External(file.path, "there", 0, "")
     if file.urls:
         return External(file.path, "to fetch", file.bytes, f"fetch {file.urls[0]}")
-    return External(file.path, "missing", None, f"{how}; put it to {file.path}")
+    return External(file.path, "missing", None, f"{how}; put it at {file.path}")
 
 
 def find_release(folder: Path, archives: Sequence[File], how: str) -> External:
@@ -116,7 +116,7 @@ def find_release(folder: Path, archives: Sequence[File], how: str) -> External:
         total = sum(sizes) if len(sizes) == len(absent) else None
         return External(folder, "to fetch", total, f"fetch {', '.join(file.urls[0] for file in absent)} and unpack")
     put = f"{_names(absent)}, or its folder to {folder}" if absent else f"{folder}"
-    return External(folder, "missing", None, f"{how}; put it to {put}")
+    return External(folder, "missing", None, f"{how}; put it at {put}")
 
 
 def obtain_file(file: File, how: str, offline: bool = False, patience: Patience = PATIENCE) -> str:
@@ -130,8 +130,8 @@ def obtain_file(file: File, how: str, offline: bool = False, patience: Patience 
     if file.path.is_file():
         return _verified(file, file.path, f"{file.path}", "obtain it again")
     if not file.urls:
-        raise InputError(f"{file.path}: no such file; {how}; put it to {file.path}")
-    by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it to {file.path}"
+        raise InputError(f"{file.path}: no such file; {how}; put it at {file.path}")
+    by_hand = f"download {file.urls[0]}{_megabytes(file)} where there is a network and put it at {file.path}"
     if offline:
         raise InputError(f"{file.path}: no such file, and nothing is fetched offline; {by_hand}")
     part = file.path.with_name(f"{file.path.name}.part")
@@ -176,12 +176,12 @@ def obtain_release(
 
 
 def was_unpacked(folder: Path) -> bool:
-    """Tell a folder that was unpacked here from one of the user's own."""
+    """Return whether a folder was unpacked here, rather than provided by the user."""
     return (folder / RECEIPT).is_file()
 
 
 def _verified(file: File, path: Path, what: str, remedy: str) -> str:
-    """Give a file's digest if it is the published or recorded one; record it if there is neither.
+    """Return a file's digest if it equals the published or recorded one; record it if there is neither.
 
     A download of another digest is removed, and InputError raised.
     """
@@ -220,7 +220,7 @@ def _check_whole(folder: Path) -> None:
         if (len(sizes), sum(sizes.values())) != (known.get("files"), known.get("bytes")):
             raise InputError(
                 f"{folder}: holds {len(sizes)} files of {sum(sizes.values())} bytes in all, but {known.get('files')} "
-                f"of {known.get('bytes')} were unpacked; delete the folder and run again, it is then unpacked anew"
+                f"of {known.get('bytes')} were unpacked; delete the folder and run again to unpack it"
             )
 
 

@@ -1,10 +1,10 @@
-"""Galleries: embeddings of photos by one model, the photos' paths and what is known of them, in one file.
+"""Galleries: embeddings of photos by one model, with paths and labels, in one file.
 
-The file is safetensors, so that its embeddings are mapped, not read: a gallery may be larger than memory.
+The file is safetensors, so that its embeddings are memory-mapped: a gallery may be larger than memory.
 
     embeddings           (N, D) float32 of unit norm
-    path, path_ends      (bytes,) uint8: all paths in UTF-8, one after another; (N,) int64 where each ends
-    person, person_ends  labels, where they are known; camera, camera_ends likewise
+    path, path_ends      (bytes,) uint8: all paths in UTF-8, concatenated; (N,) int64 the end of each
+    person, person_ends  labels, if known; camera, camera_ends likewise
 
 Its metadata key `reid` is JSON with `about`: `kind` ("gallery"), `model` (SHA-256 of the model's file), `model_name`,
 `root` (folder that paths are relative to), `largest_side`, `left_out` (path to reason of the damaged photos that were
@@ -47,13 +47,13 @@ class About(Strict):
 
 @dataclass(frozen=True)
 class Gallery:
-    """Photos that can be searched.
+    """Searchable photos.
 
-    file        where it is from
+    file        the gallery file
     embeddings  (N, D) float32 of unit norm, mapped
     path        (N,) relative to `root`
-    labels      person and camera of each, as far as known
-    about       see the module
+    labels      person and camera of each, if known
+    about       see the module docstring
     """
 
     file: Path
@@ -76,7 +76,7 @@ def write_gallery(
     labels: Mapping[str, Sequence[str]],
     about: Mapping[str, Any],
 ) -> None:
-    """Write a gallery atomically, its embeddings part by part, so that they never are in memory together.
+    """Write a gallery atomically, one part of the embeddings in memory at a time.
 
     parts  (n, D) each, N rows in all. Raises ValueError if they are not as many as paths.
     """
@@ -87,7 +87,7 @@ def write_gallery(
         columns[f"{name}_ends"] = np.cumsum([len(text) for text in encoded], dtype=np.int64)
     header: dict[str, Any] = {"__metadata__": {"reid": json.dumps({"about": {"kind": "gallery", **about}})}}
     end = 0
-    # the widest kinds first, as the format wants its tensors aligned
+    # the widest types first, because the format aligns its tensors
     ends = [(name, "I64", column.shape) for name, column in columns.items() if name.endswith("_ends")]
     texts_of = [(name, "U8", column.shape) for name, column in columns.items() if not name.endswith("_ends")]
     for name, kind, shape in (*ends, ("embeddings", "F32", (len(path), dimension)), *texts_of):

@@ -1,4 +1,4 @@
-"""What a dataset folder held when it was made or first seen: its files' number, bytes and digest."""
+"""Manifests: number, size and digest of the files of a dataset when it was made or first seen."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def check_unchanged(manifest: Mapping[str, Any]) -> None:
 
 
 def file_sizes(root: Path, prefix: str = "", most: float = math.inf) -> dict[str, int]:
-    """Give the size in bytes of every file below `root` by its posix path, `prefix` before it; none if no folder.
+    """Return the size in bytes of every file below `root` by its posix path, `prefix` before it; none if no folder.
 
     Hidden files and folders and Thumbs.db are left out; links are followed. No more than `most` files are looked for.
     """
@@ -114,7 +114,7 @@ def file_sizes(root: Path, prefix: str = "", most: float = math.inf) -> dict[str
 
 
 def readable(name: str, folder: Path) -> str:
-    """Give the name of a file in a folder if it is one line of UTF-8. Raises InputError if not."""
+    """Return the name of a file in a folder if it is one line of UTF-8. Raises InputError if not."""
     if name.isprintable() or not any(letter in "\r\n" or "\ud800" <= letter <= "\udfff" for letter in name):
         return name
     shown = f"{folder}/{ascii(name)[1:-1]}"
@@ -122,7 +122,7 @@ def readable(name: str, folder: Path) -> str:
 
 
 def portable(root: Path) -> str:
-    """Give a folder as posix text, relative to the working directory if below it, else absolute."""
+    """Return a folder as POSIX text, relative to the working directory if below it, otherwise absolute."""
     absolute = root.absolute()
     inside = absolute.is_relative_to(Path.cwd())
     return (absolute.relative_to(Path.cwd()) if inside else absolute).as_posix()

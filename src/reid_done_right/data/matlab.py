@@ -1,7 +1,7 @@
-"""MATLAB files of version 5, read without trusting them.
+"""Read MATLAB files of version 5 safely.
 
-SciPy's reader follows type numbers of the file into memory without a check, so that one flipped bit ends the process.
-This one knows the kinds that the releases hold: numbers, text, cells and structs, compressed or not.
+SciPy's reader uses type numbers of the file as memory indices without a check, so one flipped bit crashes the process.
+This one supports the types in the releases: numbers, text, cells and structs, compressed or not.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from reid_done_right.artifacts import read_regular
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-"""How numbers are stored: type number -> NumPy's name."""
+"""Storage of numbers: type number -> NumPy's name."""
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
-"""What a matrix of numbers holds: class number -> NumPy's name."""
+"""Class of a numeric matrix: class number -> NumPy's name."""
 CELL, STRUCT, TEXT = 1, 2, 4
 ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 LARGEST = 1 << 31
-"""Bytes that a compressed variable may unpack to."""
+"""Largest size of an unpacked variable in bytes."""
 DEEPEST = 16
 
 
@@ -71,7 +71,7 @@ def _unpacked(packed: memoryview) -> memoryview:
 
 
 def _elements(content: memoryview, order: str, most: int | None = None, padded: bool = True) -> Iterator[Element]:
-    """Give the elements that lie one after another; each begins at a multiple of 8, if `padded`, or where one ended."""
+    """Yield consecutive elements; each starts at a multiple of 8 if `padded`, otherwise right after the last one."""
     place = given = 0
     while place < len(content) and given != most:
         if len(content) - place < 8:
@@ -129,14 +129,14 @@ def _matrix(content: memoryview, order: str, depth: int) -> NDArray[Any]:
 
 def _numbers(element: Element, order: str) -> NDArray[Any]:
     if element.kind not in STORED:
-        raise ValueError(f"numbers are stored as type {element.kind}, which is unheard of")
+        raise ValueError(f"numbers are stored as type {element.kind}, which is unknown")
     return np.frombuffer(element.content, f"{order}{STORED[element.kind]}")
 
 
 def _text(element: Element, dims: list[int], order: str) -> NDArray[np.str_]:
     """Join each row of characters, which lie column by column."""
     if element.kind not in ENCODINGS:
-        raise ValueError(f"text is stored as type {element.kind}, which is unheard of")
+        raise ValueError(f"text is stored as type {element.kind}, which is unknown")
     encoding = ENCODINGS[element.kind]
     if not encoding.startswith(("latin", "utf-8")):
         encoding += "-le" if order == "<" else "-be"

@@ -1,4 +1,4 @@
-"""Evaluation tasks of an index and its embeddings, or of arrays that anybody wrote: one builder for all stages."""
+"""Build evaluation tasks from an index and its embeddings, or from user arrays, for all stages."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def array_task(
     normalise_frames: bool = True,
     late: bool = False,
 ) -> tuple[Task, NDArray[np.int64] | None]:
-    """Return the task that two files of arrays set, as `stages.score` describes them, and the queries' tracklets.
+    """Return the task of two files of arrays, as described in `stages.score`, and the queries' tracklets.
 
     late: whether the gallery is checked, and normalised if need be, only when it is ranked.
 

@@ -1,4 +1,4 @@
-"""Archives into folders, safely: nothing lands outside, nothing swells beyond bounds, nothing half done looks done."""
+"""Unpack archives safely: nothing outside the folder, bounded size, and no half-unpacked folders."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ DAMAGED = (
     ValueError,
     OverflowError,
 )
-"""What the libraries raise on damaged and exotic archives, beside an OSError without a number."""
+"""Exceptions of the libraries on damaged and unusual archives, besides an OSError without a number."""
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an archive may unpack to: files, bytes in all, and bytes for each byte of its own. Photos barely shrink."""
+    """Limits of an unpacked archive: files, bytes, and bytes per byte of the archive. Photos barely compress."""
 
     files: int = 3_000_000
     bytes: int = 1 << 40
@@ -68,11 +68,11 @@ def unpack(
     progress: Progress = iter,
     bounds: Bounds = BOUNDS,
 ) -> None:
-    """Unpack zip and tar archives together to the new folder `folder`, whole or not at all.
+    """Unpack zip and tar archives together into the new folder `folder`, atomically.
 
-    The work is done in a hidden folder beside it, flushed to disk and renamed; what a killed run left there is
-    removed. If everything lies in one single folder, that one becomes `folder`. receipt: gives, from the folder before
-    it is renamed, the text of the hidden file `RECEIPT` in it, the sign that it was unpacked here. `progress` wraps the
+    Files are unpacked into a hidden folder beside it, flushed to disk and renamed; leftovers of a killed run are
+    removed. If everything is in a single folder, that one becomes `folder`. receipt: returns, given the folder before
+    it is renamed, the text of the hidden file `RECEIPT`, which marks a folder as unpacked here. `progress` wraps the
     entries. Raises InputError, before it writes anything of that archive, on names that are absolute, climb with "..",
     come twice or mean something else on another system; on links, devices and encryption; and beyond `bounds`. Raises
     InputError on damage and on entries that hold other than they declare. Modes, owners and times are not taken over.

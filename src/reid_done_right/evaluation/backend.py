@@ -6,7 +6,7 @@ from reid_done_right.evaluation.counting import Backend
 
 
 def backend(threads: int | None = None, device: str | None = None) -> Backend:
-    """Return NumPy's backend, or PyTorch's if a `device` of it is named, such as ``cuda``."""
+    """Return NumPy's backend, or PyTorch's if a `device` such as ``cuda`` is given."""
     if device is None:
         return Backend(threads)
     from reid_done_right.evaluation.torch_backend import TorchBackend  # torch takes seconds to import

@@ -107,7 +107,7 @@ def _count(start, stop, scores, items, pointers, thresholds, order, cells, count
             if not _beats(score, item, thresholds[last], order[last]):
                 continue
             best, length = first, last + 1 - first
-            while length > 1:  # halving without a branch, which no processor could predict
+            while length > 1:  # branch-free bisection, as the branches would be unpredictable
                 half = length // 2
                 best += 0 if _beats(score, item, thresholds[best + half - 1], order[best + half - 1]) else half
                 length -= half

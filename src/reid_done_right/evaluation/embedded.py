@@ -1,4 +1,4 @@
-"""Embedded images: embeddings and labels that belong together, checked once, when they are put together."""
+"""Embedded images: embeddings with their labels, validated once, on construction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ROWS = 8192
 _UNIT = 1e-2
 """Norms within this distance of 1 count as 1."""
 _EXACT = 1e-3
-"""Where norms may be corrected, those within this distance stay as they are, so that a memory map stays one."""
+"""If norms may be corrected, those within this distance of 1 are kept, so that a memory map stays mapped."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Who is on each row and which camera saw it: two (N,) integer arrays."""
+    """Person and camera of each row: two (N,) integer arrays."""
 
     person_id: NDArray[np.int64]
     camera_id: NDArray[np.int64]
@@ -43,7 +43,7 @@ class UnnormalisedError(Exception):
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of unit norm and the labels of their rows; whoever holds one need not check it again.
+    """Unit-norm embeddings and the labels of their rows, validated on construction.
 
     One pass over the embeddings, a few thousand rows at a time, checks that all are finite and of norm 1. Raises
     ValueError naming the first row that is not.
@@ -54,7 +54,7 @@ class Embedded:
     labels: Labels
     """N rows."""
     name: str = "embeddings"
-    """What errors call it: query, gallery, or a file."""
+    """Name in error messages: query, gallery, or a file."""
     normalise: bool = False
     """Replace embeddings of other norms by a normalised copy instead of raising."""
     late: bool = False
@@ -165,7 +165,7 @@ def normalised(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def integers(values: object, name: str) -> NDArray[np.int64]:
-    """Return (N,) int64 of any whole numbers, also those that came through a table of floats.
+    """Return integers of any type as (N,) int64, including integral floats.
 
     Raises ValueError, naming `name` and the row, for anything else and for numbers that int64 or their own type of
     float cannot hold exactly.

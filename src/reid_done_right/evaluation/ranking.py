@@ -1,11 +1,11 @@
 """Ranks of the relevant items of every query, exactly, by counting: no sort and no Q x G matrix.
 
-The rank of a relevant item is one more than the number of undeleted gallery items that beat it; equal scores
+The rank of a relevant item is one more than the number of remaining gallery items that beat it; equal scores
 keep gallery order. Scores are computed block by block. A query's relevant items take their scores out of the
 same matrix product as the items that compete with them, so equal embeddings of one block are equal scores,
 whatever the rounding.
 
-Three queries and four gallery items; `j` marks a query's junk, `*` what it should find:
+Three queries and four gallery items; `j` marks a query's junk, `*` its relevant items:
 
              item 0   item 1   item 2   item 3
     query A   0.9 j    0.6 *    0.7      0.1     item 2 beats item 1, junk does not count: rank 2
@@ -102,9 +102,9 @@ def rank_gallery(
         task: queries, gallery and rule. A memory map is read block by block; float16 is widened there.
         rerank: ``none``, ``qe-dba`` (the paper's re-ranking, `expansion`) or ``k-reciprocal`` (`reciprocal`).
         options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal`, if not their defaults.
-        block: how many scores to hold at a time (4 bytes each).
-        threads: how many count at once. The matrix products are numpy's and use what BLAS is set to.
-        device: where PyTorch is to compute instead, such as ``cuda``, with the same ranks; the gallery passes through
+        block: number of scores held in memory (4 bytes each).
+        threads: number of threads. The matrix products are numpy's and use what BLAS is set to.
+        device: PyTorch device to use instead, such as ``cuda``, with the same ranks; the gallery passes through
             it block by block.
         progress: wraps the list of blocks, as tqdm does.
 

@@ -93,8 +93,8 @@ def k_reciprocal(
         variant: ``matlab`` is the original code. ``python`` is its port (ranklist, torchreid, fast-reid), whose half
             neighbourhood is one larger for k1 = 3 (mod 4). ``squared-twice`` is that port fed with squared
             distances, which it squares again (torchreid's engine by default, and layumi's code).
-        threads: how many work at once.
-        device: where PyTorch is to multiply instead, such as ``cuda``; sets and overlaps stay on the CPU.
+        threads: number of threads.
+        device: PyTorch device to use instead, such as ``cuda``; sets and overlaps stay on the CPU.
         progress: wraps the list of blocks, as tqdm does.
 
     Raises:

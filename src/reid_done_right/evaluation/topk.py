@@ -1,6 +1,6 @@
 """The first K items of a gallery for each query, in memory that does not grow with queries x gallery.
 
-`top_k` takes embeddings alone; `retrieve` knows labels and a benchmark's rule, by which junk is left out.
+`top_k` uses only embeddings; `retrieve` also uses labels and a benchmark's rule to remove junk.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def top_k(
 ) -> TopK:
     """Rank a gallery (G, D) for queries (Q, D), both of unit norm, and keep the first K = `top` of each list.
 
-    Exact: what comes out depends neither on blocks nor on threads. The gallery may be a memory map, larger than memory,
-    unless it is re-ranked.
+    The result is exact and depends neither on blocks nor on threads. Unless it is re-ranked, the gallery may be a
+    memory map larger than memory.
 
     >>> import numpy as np
     >>> gallery = np.eye(4, dtype=np.float32)
@@ -67,8 +67,8 @@ def top_k(
         rerank: ``none``, ``qe-dba`` (`expansion.expand`) or ``k-reciprocal`` (`reciprocal.k_reciprocal`), which compare
             the whole gallery with itself.
         options: keyword arguments of these two, if not their defaults.
-        threads: how many work at once.
-        device: where PyTorch is to compute instead, such as ``cuda``.
+        threads: number of threads.
+        device: PyTorch device to use instead, such as ``cuda``.
         progress: wraps the list of blocks, as tqdm does.
 
     Raises:
@@ -104,7 +104,7 @@ def similarities(
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What people look at: who came first, and how far the right ones stand from the wrong ones.
+    """The first results of every query, and histograms of similarities.
 
     items        (Q, K) gallery rows, best first, junk deleted; -1 beyond the end of a short gallery
     similarity   (Q, K) float32, theirs

@@ -1,4 +1,4 @@
-"""From files to pixels: every file is decoded once, boxes are cut out, nothing is resized or normalised here."""
+"""Decode files to pixels and crop boxes, each file once; nothing is resized or normalised here."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Image = NDArray[np.uint8]
 """(h, w, 3), RGB."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""That Pillow may take a file for, whatever its name. It would have Ghostscript run PostScript."""
+"""Formats that Pillow may detect, whatever a file's name. It would run PostScript through Ghostscript."""
 JPEG_SIGNATURE = b"\xff\xd8"
 MOST_PIXELS = 89_478_485
-"""Of one image: Pillow's own limit against decompression bombs, 256 MiB as RGB."""
+"""Largest image: Pillow's own limit against decompression bombs, 256 MiB as RGB."""
 HEAD = 2**14
-"""Bytes of a file in which a JPEG tells its size, unless it carries a large preview."""
+"""Bytes at the start of a JPEG that contain its size, unless it has a large preview."""
 
 UNKNOWN_RANGE = "it has 32 bits a pixel, whose black and white are unknown; save it with 8 or 16"
 
@@ -38,7 +38,7 @@ Part = TypeVar("Part")
 
 
 def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1) -> list[Image]:
-    """Load the images of some index rows.
+    """Load the images of index rows.
 
     Returns one (h, w, 3) uint8 RGB array per row, in the order of `rows`: the whole image, or what of the row's box
     lies inside it. A file that several rows share is decoded once. The result does not depend on `threads`.
@@ -56,14 +56,14 @@ def load(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1
 
 
 def content_digest(content: bytes) -> int:
-    """Give the first 8 bytes of the SHA-256 of a file's bytes, by which a changed file is found."""
+    """Return the first 8 bytes of a file's SHA-256, which detect a changed file."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
 def measure(index: Index, rows: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.int64]:
-    """Give the sizes (N, 2), height and width, of what `load` loads, from the headers of the files alone.
+    """Return the sizes (N, 2), height and width, of the images from `load`, reading only the headers.
 
-    Raises InputError as `load` does, for what a header tells.
+    Raises InputError as `load` does, for errors in a header.
     """
     sizes = _each(
         index, rows, threads, lambda path, _: measure_file(path, index.upright), lambda size, box: clip(size, box)[2:]
@@ -78,7 +78,7 @@ def _each(
     read: Callable[[Path, int], Content],
     part: Callable[[Content, Sequence[int]], Part],
 ) -> list[Part]:
-    """Read every file of some rows once, and give what part of it each row's box makes."""
+    """Read every file of some rows once, and convert it for each row's box."""
     wanted: dict[str, list[int]] = defaultdict(list)
     for position, path in enumerate(index.path[rows].tolist()):
         wanted[path].append(position)
@@ -106,13 +106,11 @@ def _each(
 
 
 def decode(content: bytes, upright: bool = False) -> Image:
-    """Decode a file's bytes to (h, w, 3) uint8 RGB: JPEG, known by its signature, else what Pillow reads
-    of `FORMATS`.
+    """Decode a file's bytes to (h, w, 3) uint8 RGB: JPEG, detected by its signature, or a format in `FORMATS`.
 
-    Grey is repeated, CMYK converted, 16 bits cut to their higher 8, transparency laid over white. `upright` turns the
-    pixels as the EXIF orientation says; without it they stay as they are stored, which is what boxes and the official
-    evaluation codes of the benchmarks refer to. Stray bytes between the segments of a JPEG harm no pixel; simplejpeg
-    refuses them, Pillow passes over them.
+    Grey is repeated, CMYK converted, 16 bits reduced to the higher 8, transparency placed on white. `upright` applies
+    the EXIF orientation; without it, pixels stay as stored, as the benchmarks' boxes and official evaluation code
+    expect. Stray bytes between the segments of a JPEG are harmless; simplejpeg refuses them, Pillow skips them.
     Raises ValueError or OSError on empty, damaged, truncated or foreign content, on animations, on pixels of 32 bits
     and on more than `MOST_PIXELS`.
     """
@@ -129,9 +127,9 @@ def decode(content: bytes, upright: bool = False) -> Image:
 
 
 def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
-    """Read a file's header only: its height and width, and whether it is a grey or RGB JPEG, for simplejpeg.
+    """Read only a file's header: height and width, and whether it is a grey or RGB JPEG, for simplejpeg.
 
-    Raises as `decode`, for what a header tells.
+    Raises as `decode`, for errors in a header.
     """
     if not content:
         raise ValueError("it is empty (0 bytes)")
@@ -140,7 +138,7 @@ def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)
         except ValueError as error:
             raise ValueError(f"its JPEG header is damaged ({error})") from None
-        except KeyError:  # a number of colours that is unheard of
+        except KeyError:  # an unknown number of colours
             raise ValueError("its JPEG header is damaged") from None
         if height * width <= MOST_PIXELS and colours != "CMYK":
             return (height, width), True
@@ -152,7 +150,7 @@ def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
             width, height = opened.size
             frames, mode = getattr(opened, "n_frames", 1), opened.mode
     except UnidentifiedImageError:
-        raise ValueError("it is no image that can be identified") from None
+        raise ValueError("it is not a recognised image format") from None
     if height * width > MOST_PIXELS:
         raise ValueError(f"its {width} x {height} pixels are more than {MOST_PIXELS}; scale it down")
     if frames > 1 and not content.startswith(JPEG_SIGNATURE):
@@ -163,7 +161,7 @@ def inspect(content: bytes) -> tuple[tuple[int, int], bool]:
 
 
 def of_pillow(opened: PillowImage) -> Image:
-    """Convert an image of Pillow to (h, w, 3) uint8 RGB as `decode` would have read it, upright.
+    """Convert a Pillow image to (h, w, 3) uint8 RGB, upright, as `decode` would.
 
     Raises ValueError or OSError if its pixels are damaged or of 32 bits.
     """
@@ -175,7 +173,7 @@ def of_pillow(opened: PillowImage) -> Image:
 
 
 def _rgb(opened: PillowImage) -> Image:
-    """Convert what Pillow opened to (h, w, 3) uint8 RGB."""
+    """Convert an open Pillow image to (h, w, 3) uint8 RGB."""
     from PIL import Image as pillow
 
     if opened.mode.startswith("I;16"):
@@ -197,11 +195,11 @@ TURNS: dict[int, Callable[[Image], Image]] = {
     7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
     8: lambda image: np.rot90(image),
 }
-"""What brings the pixels of each EXIF orientation upright; 1 is upright."""
+"""EXIF orientation -> transposition to upright; 1 is upright."""
 LYING = (5, 6, 7, 8)
-"""Those that exchange height and width."""
+"""Orientations that swap height and width."""
 ORIENTATION = 274
-"""EXIF's tag of it."""
+"""EXIF tag of the orientation."""
 
 
 def _turn(image: Image, content: bytes, upright: bool) -> Image:
@@ -210,7 +208,7 @@ def _turn(image: Image, content: bytes, upright: bool) -> Image:
 
 
 def _orientation(content: bytes) -> int:
-    """Read the EXIF orientation, 1 where there is none."""
+    """Return the EXIF orientation, 1 if there is none."""
     from PIL import Image as pillow
 
     with _telling(), pillow.open(BytesIO(content), formats=FORMATS) as opened:
@@ -219,7 +217,7 @@ def _orientation(content: bytes) -> int:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Turn whatever Pillow raises on damaged files into ValueError, but for OSError."""
+    """Turn everything that Pillow raises on damaged files into ValueError, except OSError."""
     from PIL import Image as pillow
 
     try:
@@ -233,11 +231,11 @@ def _telling() -> Iterator[None]:
 
 
 def measure_file(path: Path, upright: bool = False) -> tuple[int, int]:
-    """Give height and width of what `decode` makes of a file; the beginning of a JPEG usually tells."""
+    """Return height and width of a decoded file; for a JPEG, the beginning is usually enough."""
     with regular(path, MOST_BYTES).open("rb") as file:
         content = file.read(HEAD)
         if content.startswith(JPEG_SIGNATURE):
-            with suppress(ValueError, OSError):  # its header goes on, or is damaged: then all of it says so
+            with suppress(ValueError, OSError):  # a longer or damaged header: read the whole file
                 return _size(content, upright)
         return _size(content + file.read(), upright)
 
@@ -248,18 +246,18 @@ def _size(content: bytes, upright: bool) -> tuple[int, int]:
 
 
 def cut(image: Image, box: Sequence[int]) -> Image:
-    """Cut out a box x, y, w, h (pixels), clipped to the image (h, w, 3); w = 0 gives the whole image.
+    """Crop a box x, y, w, h (pixels), clipped to the image (h, w, 3); w = 0 means the whole image.
 
-    A cut is a copy, so that it does not keep its scene in memory. Raises ValueError if nothing of the box is inside.
+    A crop is a copy, so that it does not keep its scene in memory. Raises ValueError if the box is outside the image.
     """
     top, left, height, width = clip(image.shape[:2], box)
     return image if box[2] == 0 else image[top : top + height, left : left + width].copy()
 
 
 def clip(size: tuple[int, ...], box: Sequence[int]) -> tuple[int, int, int, int]:
-    """Give top, left, height and width of what a box x, y, w, h has in common with an image of `size`.
+    """Return top, left, height and width of the intersection of a box x, y, w, h with an image of `size`.
 
-    size  height and width. w = 0 gives the whole image. Raises ValueError if nothing of the box is inside.
+    size  height and width. w = 0 means the whole image. Raises ValueError if the box is outside the image.
     """
     x, y, w, h = box if box[2] else (0, 0, size[1], size[0])
     top, left = max(y, 0), max(x, 0)

@@ -1,4 +1,4 @@
-"""Photos for a single pass: files, arrays and Pillow images, a bounded number of bytes at a time, the next ahead."""
+"""Decode photos for a single pass (files, arrays, Pillow images) in parts of bounded size, one part ahead."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from reid_done_right.artifacts import read_regular, reason_of
 from reid_done_right.images.decode import MOST_PIXELS, Image, decode, measure_file, of_pillow
 
 PHOTOS = 1024
-"""Given together at most."""
+"""Largest number of photos in a part."""
 BYTES = 3 * MOST_PIXELS
-"""Of decoded photos given together; the largest that is read takes as many alone."""
+"""Largest number of decoded bytes in a part; the largest allowed photo takes as many alone."""
 
 
 def decoded(photos: Sequence[Any], threads: int = 1) -> Iterator[list[Image | str]]:
-    """Give photos as (h, w, 3) uint8 RGB, upright, in their order, a part at a time; for a damaged one, the reason.
+    """Yield parts of the photos as (h, w, 3) uint8 RGB, upright, in order, with the reason instead of a damaged one.
 
-    photos  files (str or Path), arrays (h, w, 3) or grey (h, w) of uint8, images of Pillow
-    At most two parts are in memory, each of `PHOTOS` photos and `BYTES`: the next is decoded while one is used. The
-    parts, and so the batches of a network, do not depend on `threads`.
+    photos  files (str or Path), uint8 arrays (h, w, 3) or grey (h, w), Pillow images
+    At most two parts of up to `PHOTOS` photos and `BYTES` are in memory: the next is decoded while one is used. The
+    parts, and therefore a network's batches, do not depend on `threads`.
     """
     with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as ahead:
         coming = None
@@ -36,7 +36,7 @@ def decoded(photos: Sequence[Any], threads: int = 1) -> Iterator[list[Image | st
 
 
 def _parts(photos: Sequence[Any], pool: ThreadPoolExecutor) -> Iterator[Sequence[Any]]:
-    """Cut photos into parts by the sizes that their headers tell."""
+    """Split photos into parts by the sizes in their headers."""
     for start in range(0, len(photos), PHOTOS):
         some = photos[start : start + PHOTOS]
         first = room = 0
@@ -49,7 +49,7 @@ def _parts(photos: Sequence[Any], pool: ThreadPoolExecutor) -> Iterator[Sequence
 
 
 def _bytes(photo: Any) -> int:
-    """Give what a photo takes once decoded; 0 if it will not be."""
+    """Return the bytes of a decoded photo, 0 if it cannot be decoded."""
     if isinstance(photo, str | Path):
         with suppress(OSError, ValueError):
             height, width = measure_file(Path(photo))
@@ -65,7 +65,7 @@ def _decode_all(part: Sequence[Any], pool: ThreadPoolExecutor) -> list[Image | s
 
 
 def decode_photo(photo: Any) -> Image | str:
-    """Decode one photo, or say what is wrong with it."""
+    """Return a decoded photo, or what is wrong with it."""
     try:
         if isinstance(photo, str | Path):
             return decode(read_regular(Path(photo)), upright=True)
@@ -81,7 +81,7 @@ def decode_photo(photo: Any) -> Image | str:
 
 
 def _of_array(pixels: NDArray[Any]) -> Image:
-    """Give (h, w, 3) of an array; grey is repeated. Raises ValueError for anything else."""
+    """Return an array as (h, w, 3), grey repeated. Raises ValueError for anything else."""
     if pixels.dtype == np.uint8 and pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of what they are for: (seed, update, image, ...) instead of a generator's state.
+"""Random numbers as a pure function of their purpose (seed, update, image, ...) instead of a generator's state.
 
 What an image gets does not depend on where it is in a batch, on what else is drawn, or on how many workers draw.
 Integers only, so every device gives the same bits.
@@ -35,12 +35,12 @@ def bits(*words: int | NDArray[Any]) -> NDArray[np.uint64]:
 
 
 def uniform(*words: int | NDArray[Any]) -> NDArray[np.float64]:
-    """Give one number uniform on [0, 1) for each combination of words, as `bits` does; 53 random bits."""
+    """Return one number uniform on [0, 1) for each combination of words, as `bits` does; 53 random bits."""
     return np.asarray((bits(*words) >> np.uint64(11)) * 2.0**-53)
 
 
 def noise(key: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Give uniform colours (n, 3) uint8 of n pixels.
+    """Return uniformly random colours (n, 3) uint8 of n pixels.
 
     key (n,) int64, the 64 random bits of a pixel's image; row, column (n,) int64, where it is there, below 2^16
     """

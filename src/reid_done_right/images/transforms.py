@@ -1,14 +1,14 @@
-"""Stored images on their way into a network: window, resize, flip, noise, normalisation, a batch at a time.
+"""Transform batches of stored images for a network: crop, resize, flip, noise, normalisation.
 
-First `Views` says in integers what of each image is shown, at what size, mirrored or not, under which noise; it is
-drawn from (seed, update, image) alone. Then `render` computes the pixels on the device that holds them.
+`Views` describes the transform of each image in integers (window, size, mirroring, noise), drawn only from (seed,
+update, image). `render` then computes the pixels on the device that holds them.
 
 Resizing is the fixed-point bilinear filter with antialiasing of torch and torchvision for uint8 images: horizontally,
-then vertically, integer weights, grey levels after each pass. On a CPU that is torch's own kernel, same sizes together:
-from 128 x 64 to 64 x 32 it takes a quarter of the time of float32 matrix products, to 416 x 208 a sixth. It has no
-counterpart for CUDA; there the same integers are put into one matrix an axis and image, and multiplied in float64,
-where sums of integers are exact whatever their order and padding, TF32 or autocast. So an image's pixels depend
-neither on the batch nor on the device.
+then vertically, integer weights, grey levels after each pass. A CPU uses torch's own kernel, grouping equal sizes: from
+128 x 64 to 64 x 32 it takes a quarter of the time of float32 matrix products, to 416 x 208 a sixth. CUDA has no such
+kernel; there the same integers form one matrix per axis and image, multiplied in float64, where sums of integers are
+exact for any order and padding, even under TF32 or autocast. So an image's pixels depend neither on the batch nor on
+the device.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from reid_done_right.images.randomness import bits, noise, uniform
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Of ImageNet's training images on [0, 1], RGB: what torchvision's V1 weights expect."""
+"""Mean and deviation of ImageNet's training images in [0, 1], RGB, as torchvision's V1 weights expect."""
 
 CHUNK = {"cpu": 2**22, "cuda": 2**25}
-"""Values that `render` works on at a time: bounds memory, and measured to be fast on a CPU."""
+"""Values that `render` processes at a time: bounds memory, and measured to be fast on a CPU."""
 
 _FLIP, _SCALE, _ASPECT, _TOP, _LEFT, _CUTOUT_HEIGHT, _CUTOUT_WIDTH, _CUTOUT_TOP, _CUTOUT_LEFT, _PIXELS = range(10)
 _DRAWS = np.arange(_PIXELS)[:, None]  # (k, 1): a row of draws each for (B,) images
@@ -48,12 +48,12 @@ class Images(Protocol):
     device: torch.device
 
     def batch(self, indices: NDArray[np.int64]) -> Tensor:
-        """Give images as uint8 (B, 3, H, W), channels last, each at the top left, on `device`."""
+        """Return images as uint8 (B, 3, H, W), channels last, each at the top left, on `device`."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """What is shown of each of B images, in pixels.
+    """The transforms of B images, in pixels.
 
     window    (B, 4) int64 top, left, height, width in the stored image
     size      (B, 2) int64 height, width that the window is scaled to
@@ -69,22 +69,22 @@ class Views:
     key: NDArray[np.uint64]
 
     def __len__(self) -> int:
-        """Give B."""
+        """Return B."""
         return len(self.size)
 
     def __getitem__(self, which: Any) -> Views:
-        """Give some of the views: a slice, indices or a mask."""
+        """Return some of the views: a slice, indices or a mask."""
         return Views(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
 def resized(sizes: NDArray[np.int64], largest_side: int) -> NDArray[np.int64]:
-    """Give the sizes (N, 2) of images of `sizes` (N, 2) at largest side M: aspect kept, other side rounded, never 0."""
+    """Return `sizes` (N, 2) scaled to largest side M: aspect kept, other side rounded, never 0."""
     scaled = np.rint(sizes * (largest_side / sizes.max(1, keepdims=True)))
     return np.asarray(np.maximum(1, scaled), np.int64)
 
 
 def whole(sizes: NDArray[np.int64], largest_side: int) -> Views:
-    """Show images of `sizes` (B, 2) as they are, their largest side scaled to M (section 3.2), up or down."""
+    """Return views of whole images of `sizes` (B, 2), resized to largest side M (section 3.2), up or down."""
     nothing = np.zeros_like(sizes)
     flat = np.zeros(len(sizes), np.int64)
     return Views(
@@ -148,7 +148,7 @@ def random_crops(
     image: NDArray[np.int64],
     aspect: str = "image",
 ) -> Views:
-    """Show a window of random area and aspect of each image, `image` (B,) of `sizes` (B, 2), scaled to `size`.
+    """Return views of random area and aspect ratio of each image, `image` (B,) of `sizes` (B, 2), resized to `size`.
 
     "Random-sized crops" of the classification stage (section 4.1): an area in [smallest_area, 1] of the image is drawn;
     mirrored half of the time if `flip`.
@@ -196,18 +196,18 @@ def _by_pixels(
 def _placed(
     part: NDArray[np.int64], sizes: NDArray[np.int64], top: NDArray[np.float64], left: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Put rectangles of sides `part` (B, 2) somewhere into `sizes` (B, 2): (B, 4), all positions equally likely."""
+    """Place rectangles of sides `part` (B, 2) in `sizes` (B, 2) at uniformly random positions: (B, 4)."""
     corner = ((sizes - part + 1) * np.stack([top, left], 1)).astype(np.int64)
     return np.hstack([corner, part])
 
 
 def render(images: Images, indices: NDArray[np.int64], views: Views) -> tuple[Tensor, Tensor | None]:
-    """Compute views of the images at `indices` (B,): what a network takes.
+    """Compute views of the images at `indices` (B,), ready for a network.
 
-    Returns float32 (B, 3, H, W), channels last, normalised, each image at the top left and exact zeros beside it, on
-    the device of the images; and their heights and widths (B, 2) int64, or None if all fill (H, W). What an image
-    gets does not depend on the others.
-    Raises ValueError if there is nothing to show, or a view leaves its image or is not of it.
+    Returns float32 (B, 3, H, W), channels last, normalised, each image at the top left and padded by exact zeros, on
+    the device of the images; and their heights and widths (B, 2) int64, or None if all fill (H, W). An image's pixels
+    do not depend on the others.
+    Raises ValueError if there are no views, or if a view lies outside its image.
     """
     sizes = images.sizes[indices]
     _check(sizes, views)
@@ -285,7 +285,7 @@ def _by_matrices(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
 def _filters(
     start: Tensor, length: Tensor, size: Tensor, mirrored: Tensor, pixels: int, grid: int
 ) -> tuple[Tensor, Tensor]:
-    """Give the integer weights (B, grid, pixels) of one axis, and what a filter's weights sum to (B, 1, 1), about.
+    """Return the integer weights (B, grid, pixels) of one axis, and what a filter's weights sum to (B, 1, 1), about.
 
     A triangle as wide as two steps of the coarser of the two rasters, cut at the window; then as many bits as an int16
     has room for, as in ATen's UpSampleKernel (`_compute_index_ranges_int16_weights`).

@@ -66,7 +66,7 @@ class Params(Section):
     )
 
     def variant(self, name: str) -> Train:
-        """Give the ranking stage's parameters for a variant: the default with the variant's differences."""
+        """Return the ranking stage's parameters for a variant: the default with the variant's differences."""
         return Train.model_validate(self.train.model_dump() | self.variants[name])
 
     def classification(self, variant: Train) -> Pretrain | None:
@@ -97,7 +97,7 @@ class Params(Section):
                 raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {SMALLEST[family]} or more")
 
     def variants_of(self, dataset: str) -> list[str]:
-        """Give the names of the variants that are trained on a dataset."""
+        """Return the names of the variants that are trained on a dataset."""
         names = self.datasets[dataset].variants
         return list(self.variants) if names == "all" else list(names)
 
@@ -108,7 +108,7 @@ class Params(Section):
         return [] if shown is None else [name for name in shown.datasets if shown.variant in self.variants_of(name)]
 
     def resources_of(self, stage: str) -> Resources:
-        """Give what a job of a stage asks for."""
+        """Return what a job of a stage asks for."""
         return self.resources.get(stage, Resources())
 
     @model_validator(mode="after")

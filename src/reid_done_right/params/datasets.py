@@ -9,7 +9,7 @@ from reid_done_right.params.section import Fraction, Name, Natural, Positive, Se
 
 Format = Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
 OWN = ("folder", "csv")
-"""Formats of one's own photos."""
+"""Formats of own photos."""
 
 
 RENDERED: dict[str, dict[str, bool]] = {
@@ -108,7 +108,7 @@ class Source(Section):
 
 
 class Read(Section):
-    """How photos of one's own are understood: whose they are, and who is trained on."""
+    """How to read own photos: labels and splits."""
 
     pattern: str | None = Field(
         default=None, description="Format folder: pattern of the photos' paths. If omitted, `{person}/{camera}/{name}`."
@@ -195,7 +195,7 @@ class Dataset(Section):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Give the arguments of the format's reader beside the folder."""
+        """Return the arguments of the format's reader beside the folder."""
         if self.format not in OWN:
             return {}
         read = (self.read or Read()).model_dump(exclude_none=True)
@@ -203,5 +203,5 @@ class Dataset(Section):
 
     @property
     def rule(self) -> Protocol:
-        """Give the protocol of one's own data."""
+        """Return the protocol of own data."""
         return self.protocol or Protocol()

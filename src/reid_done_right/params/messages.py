@@ -61,7 +61,7 @@ def lines_of(error: ValidationError, prefix: str, model: type[BaseModel]) -> lis
 
 
 def _shown(value: Any) -> str:
-    """Give a value as it is written, as far as that fits into a line."""
+    """Return a value as it is written, as far as that fits into a line."""
     try:
         text = repr(value)
     except ValueError:  # Python writes no number of thousands of digits
@@ -75,7 +75,7 @@ def _is_branch(part: str | int) -> bool:
 
 
 def _fields(model: type[BaseModel], location: list[Any]) -> list[str]:
-    """Give the keys that the section at a location may have."""
+    """Return the keys that the section at a location may have."""
     for part in location:
         field = model.model_fields.get(str(part))
         candidates = _models(field.annotation) if field is not None else [model]

@@ -60,7 +60,7 @@ class Backbone(Section):
         return self
 
     def described(self) -> dict[str, Any]:
-        """Give what the network is built from, as `reid_done_right.models.build.build` takes it."""
+        """Return what the network is built from, as `reid_done_right.models.build.build` takes it."""
         if self.family is not None:
             return {"family": self.family}
         return self.model_dump(exclude={"family"})

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 def _counts(value: int) -> int:
-    """Return a whole number that floats and JSON keep. Raises ValueError for a larger one."""
+    """Return an integer that floats and JSON keep. Raises ValueError for a larger one."""
     if value > 2**53:
         raise ValueError("expected a whole number of at most 2^53")
     return value

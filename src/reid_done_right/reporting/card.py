@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, of what data, how good, for what and for what not (`card.md`).
+"""The card of an exported model: description, data, scores, intended use and limits (`card.md`).
 
 After Mitchell et al., "Model cards for model reporting" (2019).
 """
@@ -16,18 +16,18 @@ from reid_done_right.reporting.templates import render
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model.
+    """The content of a model card.
 
     file        name of the exported file; form: onnx or torch-export
     model       name of the weights it was made from; digest: their SHA-256
-    about       what they say of themselves
+    about       their metadata
     dimension   D
-    smallest    side in pixels that the network takes
-    difference  how far the file's embeddings are from the module's, at most
-    data        what it was trained on, a line each; licence: the terms that bind it, a line each
-    scores      a row a protocol and re-ranking: protocol, rerank, ap_rule, queries; mAP and rank1, each with its
+    smallest    smallest image side that the network accepts, in pixels
+    difference  largest difference between the embeddings of the file and the module
+    data        training data, one line each; licence: its terms, one line each
+    scores      one row per protocol and re-ranking: protocol, rerank, ap_rule, queries; mAP and rank1, each with its
                 interval (value, low, high)
-    scored      where the scores are from
+    scored      origin of the scores
     """
 
     file: str

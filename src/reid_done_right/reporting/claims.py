@@ -1,4 +1,4 @@
-"""What the paper claims, and whether an experiment supports it."""
+"""The paper's claims, and whether an experiment supports them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim on one benchmark: what the paper prints, what was measured here, and what follows.
+    """One claim on one benchmark: the paper's value, the measurement here, and the verdict.
 
     Differences are in points of mAP. low, high and p are None where nothing could be compared. sources: the datasets
     and variants whose runs it comes from.

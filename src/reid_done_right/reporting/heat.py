@@ -1,4 +1,4 @@
-"""Maps of a convolutional network over the image that they were computed from."""
+"""Overlay the maps of a convolutional network on their image."""
 
 from collections.abc import Sequence
 

@@ -24,7 +24,7 @@ WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
 
 
 def captions(settings: Mapping[str, Any], contact_sheet: bool) -> dict[str, str]:
-    """Give the figures of an experiment with their captions: without curves no Figure 7, without runs shown no people.
+    """Return the figures of an experiment with captions: no Figure 7 without curves, no people without shown runs.
 
     settings: {"curves", "shown"}
     """

@@ -1,4 +1,4 @@
-"""The report as one page: `page.html` filled, with `page.css` and `page.js` inside; nothing is fetched to show it."""
+"""The report as one self-contained page: `page.html` with `page.css` and `page.js` inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search found as one page: `search.html` filled, with the report's style and all pictures inside."""
+"""Search results as one self-contained page: `search.html` with the report's style and all pictures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Hit:
 
     path        of the photo; name: its path below the gallery's folder
     similarity  dot product of the embeddings, in [-1, 1]
-    score       what photos are ordered by: the similarity, or what a re-ranking makes of it
-    labels      person and camera of the photo, as far as known
+    score       value that orders the photos: the similarity, or the score of a re-ranking
+    labels      person and camera of the photo, if known
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Tables 1-4 from scores: cells filled, compared, laid out once; Markdown, LaTeX, CSV and HTML only print them."""
+"""Tables 1-4 from scores: cells are filled, compared and laid out once; the output formats only print them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from reid_done_right.reporting.runs import Cell, Runs, gather, run_name
 from reid_done_right.reporting.shapes import DATASETS, RERANKS, TABLES, Column, Shape
 
 Settings = Mapping[str, Any]
-ABSENT = "-"  # as the paper prints it: by design there is nothing to measure
-MISSING = "—"  # to be measured, but was not yet
+ABSENT = "-"  # as in the paper: not measured by design
+MISSING = "—"  # planned, but not measured yet
 COLLAPSED = "†"
 AP_RULES = {"step": "step x recall"}  # in words, where the name in scores files is short
 
@@ -155,7 +155,7 @@ def _mean(cell: Cell) -> float:
 
 
 def _baselines(rows: Sequence[Row], settings: Settings) -> dict[str, int]:
-    """Give each group's row of the baseline, ranked plainly."""
+    """Return each group's baseline row, without re-ranking."""
     plain = (settings["baseline"], "none")
     return {row.group: r for r, row in reversed([*enumerate(rows)]) if (row.variant, row.rerank) == plain}
 
@@ -396,7 +396,7 @@ def _spread_note(cells: Iterable[Cell]) -> str:
 
 
 def _results(table: Table, runs: Runs, column: Column) -> list[Mapping[str, Any]]:
-    """Give the results of the table's own variants that a column can draw on."""
+    """Return the results of the table's own variants that a column can draw on."""
     variants = {row.variant for row in table.rows}
     return [
         result
@@ -468,7 +468,7 @@ def listed(items: Sequence[Any]) -> str:
 
 
 def numbers(table: Table, paper: Paper, settings: Settings) -> pd.DataFrame:
-    """Give a table's numbers, a row a cell, fractions; published rows of Table 4 first, with the paper's value alone.
+    """Return a table's numbers as fractions, one row per cell; published rows of Table 4 first, with the paper's value.
 
     difference: mean less the paper's; change, low, high, p: to the baseline's row of the group.
     """

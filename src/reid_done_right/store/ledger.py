@@ -1,11 +1,11 @@
-"""The ledger: what made every artifact, by which it is known, traced, and found damaged.
+"""The ledger records what made every artifact, to trace artifacts and to detect damage.
 
-One JSON file a job and place, `.store/ledger/<key>-<digits>.json`, is written before its outputs are put in place and
-never changed: what a former run wrote stays known. `.store/ledger/contents/<SHA-256 of an output>/` holds the names of
-those that wrote that content. The part that a report rests on is committed beside it, as `ledger.json`.
+There is one JSON file per job and place, `.store/ledger/<key>-<digits>.json`. It is written before the outputs are put
+in place and never changed, so that outputs of earlier runs stay known. `.store/ledger/contents/<SHA-256 of an
+output>/` lists the entries that wrote that content. The part behind a report is committed with it, as `ledger.json`.
 
-A file whose path the ledger knows, but not with its content, is damaged, or was changed by hand: no stage reads it as
-it is.
+If the ledger knows a file's path but not its content, the file is damaged or was changed by hand, and no stage reads
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from reid_done_right.data.manifest import Images, PathText, Sha256, portable
 from reid_done_right.store.keys import digest
 
 COPY = "ledger.json"
-"""Name of the part of the ledger that lies beside a report."""
+"""File name of the part of the ledger beside a report."""
 
 PACKAGES = (
     "matplotlib",
@@ -66,7 +66,7 @@ class Content(BaseModel, frozen=True, extra="forbid"):
 
 
 class MadeWith(BaseModel, frozen=True):
-    """The process that computed something."""
+    """The process that computed a result."""
 
     python: str
     packages: dict[str, str]
@@ -79,7 +79,7 @@ class MadeWith(BaseModel, frozen=True):
 class Entry(BaseModel, frozen=True, extra="forbid"):
     """What made some artifacts.
 
-    key         under which the store has them
+    key         their key in the store
     settings    path of the job's settings file
     code        digest of the code of its stage (`reid_done_right.store.keys`)
     inputs      name -> files
@@ -113,12 +113,12 @@ class Ledger:
 
     @classmethod
     def here(cls, *copies: Path) -> Ledger:
-        """Return the ledger of the store in use; without one, only that of copies."""
+        """Return the ledger of the current store; without a store, only copies beside reports."""
         store = os.environ.get("REID_STORE", ".store")
         return cls(None if store == "none" else Path(store) / "ledger", copies)
 
     def add(self, entry: Entry) -> None:
-        """Write an entry, then name it under its contents; the last one added is found first."""
+        """Write an entry, then index it by its contents; the last one added is found first."""
         assert self.folder is not None
         file, text = self.folder / entry.name, entry.model_dump_json(indent=1) + "\n"
         if file.is_file() and file.read_text(encoding="utf-8") == text:
@@ -137,7 +137,7 @@ class Ledger:
         return [*self._read(file.name for file in files), *self.copied]
 
     def of(self, content: str) -> list[Entry]:
-        """Return the entries of what wrote a content, the last first."""
+        """Return the entries that wrote a content, the last first."""
         named = self.folder.glob(f"contents/{content}/*.json") if self.folder else []
         return [
             *self._read(file.name for file in named),
@@ -145,7 +145,7 @@ class Ledger:
         ]
 
     def made(self, path: Path, content: str) -> Entry | None:
-        """Return what made a file of that content, wherever it lies now; None if no stage is known to have."""
+        """Return the entry that made a file of this content, wherever it is now, or None."""
         found = self.of(content)
         return next((entry for entry in found if entry.outputs.get(portable(path)) == content), next(iter(found), None))
 
@@ -154,23 +154,23 @@ class Ledger:
         return any(entry.outputs.get(portable(path)) == content for entry in self.of(content))
 
     def is_foreign(self, path: Path, content: str) -> bool:
-        """Tell a file that stages wrote, but never with this content."""
+        """Return whether stages wrote this file, but never with this content."""
         return not self.knows(path, content) and self.last(path) is not None
 
     def last(self, path: Path) -> Entry | None:
-        """Return what last wrote to a path; None if no stage is known to have."""
+        """Return the last entry that wrote to a path, or None."""
         return next((entry for entry in self.entries if portable(path) in entry.outputs), None)
 
     def checked(
         self, inputs: Mapping[str, Path | list[Path]], restore: Callable[[Entry], bool] = lambda entry: False
     ) -> dict[str, list[Content]]:
-        """Return path and digest of every input, by its name, after checking that stages wrote it as it is.
+        """Return path and digest of every input, by name, after checking them against the ledger.
 
-        Files that no stage is known to have written are the user's own, and taken as they are. A file that a stage
-        wrote, and that is damaged, changed or missing, is restored: `restore` is given what last wrote it, and returns
-        whether it could. If not, what lies there is set aside as `name.damaged`, so that its stage writes it again.
+        Files that no stage wrote are the user's own and are used as they are. A file that a stage wrote, and that is
+        damaged, changed or missing, is restored: `restore` takes the last entry that wrote it, and returns whether it
+        succeeded. If not, the file is set aside as `name.damaged`, so that its stage writes it again.
 
-        Raises InputError naming all files that were set aside, or one that is missing.
+        Raises InputError naming all files that were set aside, or a missing one.
         """
         listed = {name: paths if isinstance(paths, list) else [paths] for name, paths in inputs.items()}
         contents = {path: self._as_written(path, restore) for paths in listed.values() for path in paths}
@@ -180,7 +180,7 @@ class Ledger:
         if damaged:
             raise InputError(
                 f"{', '.join(map(str, damaged))}: damaged or changed since a stage wrote it, and the store has no "
-                f"copy; set aside with the ending {DAMAGED}: run the same again to regenerate it"
+                f"copy; set aside with the ending {DAMAGED}: run the same command again to regenerate it"
             )
         return {
             name: [Content(path=portable(path), sha256=str(contents[path])) for path in paths]
@@ -188,7 +188,7 @@ class Ledger:
         }
 
     def _as_written(self, path: Path, restore: Callable[[Entry], bool]) -> str | None:
-        """Return a file's digest; None if it is there, not as a stage wrote it, and cannot be restored."""
+        """Return a file's digest; None if it exists, differs from what a stage wrote, and cannot be restored."""
         content = _digest(path) if path.is_file() else ""
         if content and not self.is_foreign(path, content):
             return content
@@ -198,7 +198,7 @@ class Ledger:
         return None
 
     def write_copy(self, folder: Path) -> None:
-        """Write the part of the ledger that the files of a report rest on beside them."""
+        """Write the part of the ledger behind a report's files beside them."""
         entries: dict[str, Entry] = {}
         waiting: list[tuple[Path, str]] = []
         for path in sorted(folder.glob("[!.]*")):
@@ -234,12 +234,12 @@ def _digest(path: Path) -> str:
 
 
 def _copy_text(entries: list[Entry]) -> str:
-    """Write entries as JSON, one a line; contents, and what they were made with, are there once and go by number."""
+    """Write entries as JSON, one per line; contents and `made_with` are stored once and referenced by number."""
     contents: dict[tuple[str, str], int] = {}
     machines: list[dict[str, Any]] = []
     lines = []
     for entry in entries:
-        with_ = entry.made_with.model_dump(exclude={"processor", "system"})  # so that another machine writes the same
+        with_ = entry.made_with.model_dump(exclude={"processor", "system"})  # so that every machine writes the same
         machines += [] if with_ in machines else [with_]
         described = entry.model_dump() | {"made_with": machines.index(with_)}
         described["inputs"] = {
@@ -253,7 +253,7 @@ def _copy_text(entries: list[Entry]) -> str:
 
 
 def read_copy(path: Path) -> list[Entry]:
-    """Read the part of the ledger that lies beside a report. Raises InputError if the file is none."""
+    """Read the part of the ledger beside a report. Raises InputError if the file is not one."""
     copy = read_json(path)
     try:
         contents = [Content(path=name, sha256=content) for name, content in copy["contents"]]

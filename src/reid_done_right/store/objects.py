@@ -1,10 +1,9 @@
-"""The content-addressed store that makes every stage idempotent, whichever engine calls it.
+"""The content-addressed store, which makes every stage idempotent under either engine.
 
-key = SHA-256 of (stage, its parameters, the contents of its inputs, its code). A key that the store holds is
-hard-linked to where it is asked for, if it still has the content that was computed; anything else is computed in a
-folder of its own under the store, flushed, made read-only and renamed in, so that a kill at any moment leaves nothing
-that looks finished. `REID_STORE` names the store's folder (default `.store`); `REID_STORE=none` computes without one,
-and keeps no ledger.
+key = SHA-256 of (stage, its parameters, the contents of its inputs, its code). If the store holds a key with intact
+content, its files are hard-linked into place. Otherwise the outputs are computed in a separate folder of the store,
+flushed, made read-only and renamed, so that a kill at any moment leaves nothing that looks finished. `REID_STORE` sets
+the store's folder (default `.store`); `REID_STORE=none` computes without a store and without a ledger.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from reid_done_right.store.keys import code_key, content_digest, digest
 from reid_done_right.store.ledger import Entry, Ledger, made_with
 
 WARNING = "reid: warning: "
-"""Begins a line that the workflow shows on the terminal, too."""
+"""Prefix of lines that the workflow also shows on the terminal."""
 
 
 def make(
@@ -43,7 +42,7 @@ def make(
     settings: Path | None = None,
     of: Mapping[str, Literal["same", "part"]] | None = None,
 ) -> bool:
-    """Put `outputs` in place, from the store if it holds them, else by `compute`; True if it had to compute.
+    """Put `outputs` in place, from the store or by calling `compute`; return True if it computed them.
 
     stage        name; the function `reid_done_right.stages.<stage>.<stage>` is its code
     parameters   JSON-able, everything but the inputs that the outputs depend on
@@ -80,7 +79,7 @@ def make(
     entry, computed = _whole(ledger, key, made, outputs), False
     if entry is None:
         with alone(partial.with_suffix(".lock")):
-            entry = _whole(ledger, key, made, outputs)  # somebody else may have made it while this process waited
+            entry = _whole(ledger, key, made, outputs)  # another process may have made it meanwhile
             if entry is None:
                 partial.mkdir(exist_ok=True)
                 _compute(stage, compute, partial, outputs)
@@ -92,7 +91,7 @@ def make(
                 partial.rename(made)
                 computed = True
     else:
-        partial.with_suffix(".lock").unlink(missing_ok=True)  # of a process that was killed when all was made
+        partial.with_suffix(".lock").unlink(missing_ok=True)  # left by a process that was killed after finishing
     if not computed:
         named = {Path(path).name: content for path, content in entry.outputs.items()}
         ledger.add(entry.model_copy(update=about | {"outputs": {portable(path): named[path.name] for path in outputs}}))
@@ -113,9 +112,9 @@ def _check_job(ledger: Ledger, path: Path, content: str, job: str, same: bool) -
 
 
 def _restore(entry: Entry, store: Path) -> bool:
-    """Put back what a job wrote, all that is not there as it was; False if the store cannot.
+    """Restore the missing or changed outputs of a job from the store; return False if it has no copy.
 
-    One line on stderr names what was put back. These are copies: damage to a file is damage to all hard links to it.
+    One line on stderr names the restored files. They are copies, because damage to a file affects all its hard links.
     """
     made = _object(store, entry.stage, entry.key)
     lost = [path for path, content in entry.outputs.items() if not _holds(Path(path), content)]
@@ -141,7 +140,7 @@ def _warn(files: Collection[Path | str], told: str) -> None:
 
 
 def _describe(about: Mapping[str, Any], folder: Path, outputs: list[Path]) -> Entry:
-    """Enter what was computed into a folder; a dataset with the digest of its images, which its manifest has."""
+    """Add the computed outputs to the ledger; for a dataset, also the digest of its images from the manifest."""
     contents = {portable(output): content_digest(folder / output.name) for output in outputs}
     manifests = [output.name for output in outputs if output.suffix == ".json" and about["stage"] == "dataset"]
     images = Images.model_validate(read_manifest(folder / manifests[0])) if manifests else None
@@ -149,7 +148,7 @@ def _describe(about: Mapping[str, Any], folder: Path, outputs: list[Path]) -> En
 
 
 def _whole(ledger: Ledger, key: str, made: Path, outputs: list[Path]) -> Entry | None:
-    """Return the entry of a result that the store has as it was computed: hard links share damage, too."""
+    """Return the entry of a result if its copy in the store is intact; hard links share damage."""
     if not all((made / output.name).exists() for output in outputs):
         return None
     contents = {output.name: content_digest(made / output.name) for output in outputs}
@@ -160,9 +159,9 @@ def _whole(ledger: Ledger, key: str, made: Path, outputs: list[Path]) -> Entry |
 
 
 def _bring_back(paths: Iterable[Path]) -> None:
-    """Give files from the future, as a clock that ran ahead leaves them, the present time.
+    """Reset modification times in the future (clock skew) to the current time.
 
-    Snakemake fails every job that has one for an input.
+    Snakemake fails every job with such an input.
     """
     for path in paths:
         if path.stat().st_mtime_ns > time.time_ns():
@@ -184,7 +183,7 @@ def _compute(stage: str, compute: Callable[[Path], None], folder: Path, outputs:
 
 
 def _seal(folder: Path, outputs: list[Path]) -> None:
-    """Drop everything but the outputs, make them read-only and flush the folder."""
+    """Remove everything except the outputs, make them read-only and flush the folder."""
     wanted = {output.name for output in outputs}
     for entry in folder.iterdir():
         if entry.name not in wanted:
@@ -217,14 +216,14 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
             temporary.rename(output)
         finally:
             _remove(temporary)
-        os.utime(output)  # newer than the inputs, as engines that go by modification times expect
+        os.utime(output)  # newer than the inputs, as engines based on modification times expect
 
 
 def _link(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno != errno.EXDEV:  # the store on another file system: nothing to link to
+        if error.errno != errno.EXDEV:  # the store is on another file system, where links are impossible
             raise
         _copy(source, target)
 
@@ -242,9 +241,9 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock file while one process works; what ends well takes the file away.
+    """Hold a lock file while one process works; remove it on success.
 
-    Raises InputError where the file system has no locks.
+    Raises InputError if the file system has no locks.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock, fallback_to_soft=False)

@@ -1,4 +1,4 @@
-"""From an artifact back to the images: what made it, from what, and whether all of that is still as it was."""
+"""Trace an artifact back to the images, and check that everything on the way is unchanged."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from reid_done_right.store.ledger import COPY, Entry, Ledger
 State = Literal["whole", "changed", "missing", "stale", "unknown"]
 
 NOT_ARTIFACTS = ("settings", "logs", "benchmarks")
-"""Folders of an experiment that no stage writes artifacts into."""
+"""Folders of an experiment that hold no artifacts."""
 
 FEW = 2
-"""Inputs under one name that are shown in full; of more, the first stands for all."""
+"""Largest number of inputs of one name shown in full; of more, only the first is shown."""
 
 WIDTH = 118
-"""Of the page where there is no terminal to fit."""
+"""Width of the output outside a terminal."""
 
 Progress = Callable[[list[Path]], Iterable[Path]]
 
@@ -50,10 +50,10 @@ class Digests:
 
 @dataclass(frozen=True)
 class Origin:
-    """A file, what made it, and where that came from.
+    """A file, the entry that made it, and the origins of its inputs.
 
-    entry     None if no stage is known to have written it: a file of the user's own, or a changed one
-    changed   stages wrote it, but with other contents
+    entry     None if no stage wrote it: a file of the user's own, or a changed one
+    changed   stages wrote the file, but with other contents
     inputs    name -> origins, in the order of the stage's inputs
     """
 
@@ -65,7 +65,7 @@ class Origin:
 
 
 def trace(path: Path) -> Origin:
-    """Follow an artifact back to the images and weights that it comes from.
+    """Trace an artifact back to its images and weights.
 
     Raises InputError if there is no file, or if no experiment has a ledger like this one.
     """
@@ -98,8 +98,8 @@ def _origin(path: Path, content: str, ledger: Ledger, done: dict[tuple[Path, str
 def show(origin: Origin, every: bool = False, parameters: bool = False, console: Console | None = None) -> None:
     """Print an origin as a tree.
 
-    every: follow all inputs, not just the first of more than `FEW` under one name. parameters: print those of each job.
-    What was shown before is not followed again.
+    every: follow all inputs, not only the first of more than `FEW` of one name. parameters: print those of each job.
+    Each origin is expanded only once.
     """
     console = console or Console(highlight=False)
     if not console.is_terminal:
@@ -143,7 +143,7 @@ def _label(origin: Origin) -> Text:
 
 
 def _made(origin: Origin, by: Origin | None) -> str:
-    """Say which job made an artifact, and with what, if with something else than what was made from it."""
+    """Describe the job that made an artifact, and its environment if that differs from the consumer's."""
     entry = origin.entry
     if entry is None:
         return ""
@@ -165,11 +165,11 @@ def _images(found: Images) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one artifact.
+    """The state of one artifact.
 
-    state   whole; changed: its content is not what any stage wrote there; missing; stale: whole, but made from other
-            inputs, settings or code than there are now; unknown: no stage is known to have written it
-    told    why, and what to do; empty if whole
+    state   whole; changed: no stage wrote this content there; missing; stale: whole, but its inputs, settings or code
+            have changed since; unknown: no stage wrote it
+    told    reason and remedy; empty if whole
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The classification loop: identities before ranking (section 4.1), and objects before identities."""
+"""The classification loop, for identities before ranking (section 4.1) and for objects before identities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Watch = Callable[[Mapping[str, float], int], object]
 
 
 class Diverged(FloatingPointError):
-    """A loss or gradient that is not finite: at which update, over which images, and what can be taken up again.
+    """A loss or gradient is not finite: the update, its images, and where training can resume.
 
     images  indices of training images
     """
@@ -44,12 +44,12 @@ def train_classifier(
     watch: Watch,
     checkpoints: Checkpoints | None = None,
 ) -> list[dict[str, float]]:
-    """Train the backbone, in place, under a new linear layer that is thrown away; give the log, a row an update.
+    """Train the backbone, in place, with a temporary linear layer on top; return the log, one row per update.
 
-    label  (N,) of the images, any integers, one class each distinct value
-    watch  is called with each row of the log and the number of images of the update
-    Batches walk through permutations of the images. Batch norm trains as usual: all crops have one size.
-    Raises Diverged if the loss is not finite, InputError if a batch does not fit the memory.
+    label  (N,) of the images, any integers; each distinct value is a class
+    watch  called with each row of the log and the number of images in the update
+    Batches iterate over permutations of the images. Batch norm trains as usual, because all crops have one size.
+    Raises Diverged if the loss is not finite, and InputError if a batch does not fit into memory.
     """
     device, checkpoints = images.device, checkpoints or Checkpoints()
     generator = np.random.default_rng((seed, 1))

@@ -45,7 +45,7 @@ def add_gradient(
     scale: float,
     at_once: int,
 ) -> Tensor:
-    """Add the gradient of `scale` times the sum of Eq. 1 over triplets to the parameters; give the losses (T,).
+    """Add the gradient of `scale` times the sum of Eq. 1 over triplets to the parameters; return the losses (T,).
 
     triplets  (T, 3) views of query, positive, negative
     at_once   images whose activations are in memory together. If the batch has more, all are embedded without
@@ -86,7 +86,7 @@ def add_gradient_one_by_one(
     scale: float,
     at_once: int,
 ) -> Tensor:
-    """Do the same as `add_gradient` as the paper words it: triplet by triplet, each image alone."""
+    """Do the same as `add_gradient`, literally as in the paper: triplet by triplet, one image at a time."""
     losses = []
     for triplet in triplets:
         query, positive, negative = (

@@ -19,7 +19,7 @@ def hardest_triplets(
     hardest: int,
     camera_id: NDArray[np.int64] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give each query's `hardest` triplets over the whole pool, largest loss first.
+    """Return each query's `hardest` triplets over the whole pool, largest loss first.
 
     embeddings  (N, D) unit norm; person_id (N,); queries (Q,) indices in the pool that have a positive there
     camera_id   (N,) positives are of another camera than the query; None: of any
@@ -27,8 +27,8 @@ def hardest_triplets(
                 margin and clamp; -inf where a query has fewer than K triplets
 
     The loss separates into f(negative) - f(positive), so the K largest lie among the K most similar negatives x
-    the K least similar positives: exact, without forming all triplets. Ranked unclamped, so that triplets of zero
-    loss keep an order. Raises ValueError if a query has no positive or no negative.
+    the K least similar positives: exact, without forming all triplets. Losses are ranked before the clamp, so that
+    triplets with zero loss are still ordered. Raises ValueError if a query has no positive or no negative.
     """
     query = torch.from_numpy(queries).to(embeddings.device)
     identity = torch.from_numpy(person_id).to(embeddings.device)
@@ -49,7 +49,7 @@ def hardest_triplets(
 
 
 def _top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Give the k largest of each row and their columns, descending."""
+    """Return the k largest values of each row and their columns, in descending order."""
     top = values.topk(min(k, values.shape[1]), dim=1)
     return top.values, top.indices
 
@@ -206,7 +206,7 @@ def draw_pool(
 
 
 def mean_similarity(embeddings: Tensor) -> float:
-    """Give the mean dot product over all pairs of different images of a pool (N, D): 1 if all are in one point."""
+    """Return the mean dot product over all pairs of different images in a pool (N, D): 1 if all are equal."""
     count = len(embeddings)
     total = embeddings.double().sum(0).square().sum().item()
     return (total - count) / (count * (count - 1))

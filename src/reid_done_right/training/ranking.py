@@ -26,7 +26,7 @@ from reid_done_right.training.workers import Workers
 
 @dataclass
 class Mined:
-    """Triplets for the next updates, and what mining found.
+    """Triplets for the next updates, and statistics of mining.
 
     triplets  (T, 3) indices of query, positive, negative among the images
     hardness  (T,) q'd- - q'd+ when they were mined
@@ -50,7 +50,7 @@ def train_ranking(
     camera_id: NDArray[np.int64] | None = None,
     tracklet_id: NDArray[np.int64] | None = None,
 ) -> list[dict[str, float]]:
-    """Train the embedder in place; give the log, a row an update.
+    """Train the embedder in place; return the log, one row per update.
 
     person_id  (N,) of the images; camera_id, tracklet_id alike, 0 = none; by default, no image has any
     watch      is called with each row of the log and the number of images of the update
@@ -179,9 +179,10 @@ def _add_gradients(
     optimizer: Optimizer,
     workers: Workers,
 ) -> tuple[NDArray[np.float32], int]:
-    """Give the losses (T,) and how many images fit at once; the gradients are in the parameters, those of all workers.
+    """Return the losses (T,) and the number of images that fit at once; accumulate the gradients of all workers.
 
-    What does not fit is tried again in halves: the same mathematics, as augmentation depends on the update alone.
+    If memory runs out, halves the number and retries. This changes nothing, because augmentation depends only on the
+    update.
     """
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[settings.batching]
     scale = 1 / settings.batch if settings.reduction == "mean" else 1.0
@@ -200,23 +201,23 @@ def _add_gradients(
                 raise
             at_once = max(1, at_once // 2)
             warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
-        torch.cuda.empty_cache()  # out here, where the error no longer holds its activations
+        torch.cuda.empty_cache()  # after the except block, where the error no longer holds activations
     workers.sum(optimizer.gradients)
     workers.sum([losses])
     return losses.cpu().numpy(), at_once
 
 
 def _quantiles(margins: NDArray[np.float32]) -> dict[str, float]:
-    """Give the first, fifth and ninth decile of the mined triplets' losses before they are clamped."""
+    """Return the first, fifth and ninth decile of the mined triplets' losses before the clamp."""
     low, middle, high = np.quantile(margins, [0.1, 0.5, 0.9]).tolist()
     return {"margin_low": low, "margin_middle": middle, "margin_high": high}
 
 
 def collapsed(log: Sequence[dict[str, float]], margin: float) -> bool:
-    """Tell whether a run ended with its embeddings crowded into one point.
+    """Return whether the embeddings of a run collapsed towards one point.
 
-    All similarities are then nearly 1 and the loss of every triplet is nearly the margin, whatever the images. The
-    signs, over the last eighth of the updates: a mean similarity of the pool of at least 0.9 (healthy runs end below
+    All similarities are then nearly 1, and the loss of every triplet is nearly the margin. The criteria, over the last
+    eighth of the updates: a mean similarity of the pool of at least 0.9 (healthy runs end below
     0.5) and a mean loss of at least 95 % of the margin.
     """
     last = log[-max(1, len(log) // 8) :]

@@ -1,4 +1,4 @@
-"""Learning rates and the size of the cut-out as functions of the update, counted from 0."""
+"""Learning rates and the size of the cut-out as functions of the update, counting from 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def halving(update: int, rate: float, halve_every: int, decay: str = "continuous
 def classification_rate(update: int, updates: int, rate: float, final: float, decay: str) -> float:
     """Decrease from `rate` to `final` over `updates` (section 4.1 gives only the end points).
 
-    linear: along a line; exponential: by a constant factor an update; steps: two equal factors, at 1/2 and 3/4.
+    linear: linearly; exponential: by a constant factor per update; steps: two equal factors, at 1/2 and 3/4.
     """
     if decay == "linear":
         return rate + (final - rate) * update / updates

@@ -88,7 +88,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _track_of_frame(tracks: NDArray[np.int64], frames: int, names_file: Path) -> NDArray[np.int64]:
-    """Give for each of the frames (N,) the row of its tracklet counted from 1, 0 if it is in none."""
+    """Return for each of the frames (N,) the row of its tracklet counted from 1, 0 if it is in none."""
     track = np.zeros(frames, np.int64)
     for row, (first, last) in enumerate(tracks[:, :2].tolist(), 1):
         frames_of_row = track[first - 1 : last]

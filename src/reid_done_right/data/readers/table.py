@@ -1,4 +1,4 @@
-"""Photos listed in a CSV table: path, person_id, and what else is known of them."""
+"""Photos listed in a CSV table: path, person_id and optional labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OBTAIN = "give the folder that the paths of the table are relative to as source.
 def read(root: Path, *, table: str, **options: Any) -> Index:
     """Index the photos that a CSV table in their folder lists, in its order.
 
-    table: UTF-8, commas, a header with the columns path (relative to the folder) and person_id and, as far as known,
+    table: UTF-8, commas, a header with the columns path (relative to the folder) and person_id and, if known,
     camera_id, tracklet_id, split; others are passed over. options: as of
     `reid_done_right.data.readers.own.index_photos`. Raises InputError naming the line of the table for a row that is
     too short or too long, an empty or repeated value, and naming the file if it is not there.
