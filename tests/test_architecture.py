@@ -95,7 +95,7 @@ def test_no_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("package", ["evaluation"])
-def test_a_package_is_importable_alone(package: str) -> None:
+def test_package_is_importable_alone(package: str) -> None:
     """Its modules import nothing of ours but each other, and PyTorch only where a device is asked for."""
     modules = [dotted(path) for path in (SOURCE / package).glob("*.py") if path.stem != "torch_backend"]
     code = "\n".join(["import sys", *(f"import reid_done_right.{name}" for name in modules if name != package)])
@@ -112,7 +112,7 @@ def test_no_import_is_relative() -> None:
         assert not [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level], path
 
 
-def test_the_command_line_imports_stages_when_it_runs_them() -> None:
+def test_command_line_imports_stages_when_it_runs_them() -> None:
     files = [SOURCE / "dag.py", SOURCE / "__main__.py", *(SOURCE / "cli").glob("*.py")]
     top = {
         node.module for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.ImportFrom)
@@ -156,7 +156,7 @@ def test_only_params_parses_yaml() -> None:
     assert parsing == ["params.reading"]
 
 
-def test_the_workflow_knows_only_the_command() -> None:
+def test_workflow_knows_only_the_command() -> None:
     for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]:
         assert not re.search(r"^\s*(from|import) reid_done_right\b", path.read_text(), re.MULTILINE), path
 
@@ -173,7 +173,7 @@ def test_one_public_function_a_stage_named_as_the_file() -> None:
         assert path.stem in functions, path
 
 
-def test_no_setting_is_called_what_dvc_drops() -> None:
+def test_no_setting_has_name_dropped_by_dvc() -> None:
     """DVC leaves keys of these names out when it hashes parameters, so that changes of them would go unseen."""
     whole = Params.model_json_schema()
     assert len(sections := [whole, *whole["$defs"].values()]) > 10

@@ -53,7 +53,7 @@ def weights() -> Weights:
 # --- round trips
 
 
-def test_an_index_comes_back_whole(tmp_path: Path) -> None:
+def test_index_comes_back_whole(tmp_path: Path) -> None:
     written = index()
     write_index(tmp_path / "i.parquet", written)
     read = read_index(tmp_path / "i.parquet")
@@ -86,7 +86,7 @@ def test_splits_select_rows() -> None:
     assert index().rows("boxes").tolist() == [4]
 
 
-def test_weights_come_back_with_what_they_are_of(tmp_path: Path) -> None:
+def test_weights_round_trip_with_metadata(tmp_path: Path) -> None:
     write_weights(tmp_path / "w.safetensors", weights())
     read = read_weights(tmp_path / "w.safetensors")
     assert read.about == weights().about
@@ -116,7 +116,7 @@ def test_embeddings_may_be_views_of_other_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", [0, 2, 6])
-def test_a_row_without_embedding_is_named(row: int) -> None:
+def test_row_without_embedding_is_named(row: int) -> None:
     with pytest.raises(InputError, match=f"index row {row} has no embedding; run"):
         embeddings().of(np.array([1, row]))
 
@@ -127,12 +127,12 @@ def test_no_embedding_at_all_is_the_same_mistake() -> None:
         nothing.of(np.array([4]))
 
 
-def test_a_log_has_a_row_an_update_of_six_digits(tmp_path: Path) -> None:
+def test_log_has_a_row_an_update_of_six_digits(tmp_path: Path) -> None:
     write_log(tmp_path / "l.csv", [{"update": 0, "loss": 1 / 3}, {"update": 1, "loss": 1e-7}])
     assert (tmp_path / "l.csv").read_text() == "update,loss\n0,0.333333\n1,1e-07\n"
 
 
-def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+def test_equal_content_has_equal_bytes(tmp_path: Path) -> None:
     written: list[list[bytes]] = []
     for _ in range(8):
         write_index(tmp_path / "i.parquet", index())
@@ -145,7 +145,7 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
 # --- atomic writing
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     write_text(path, "old")
     with pytest.raises(KeyError), replacing(path) as temporary:
@@ -155,7 +155,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
 
 
-def test_a_write_makes_its_folder_and_replaces_a_read_only_link(tmp_path: Path) -> None:
+def test_write_makes_its_folder_and_replaces_a_read_only_link(tmp_path: Path) -> None:
     kept, path = tmp_path / "store" / "t.txt", tmp_path / "results" / "t.txt"
     write_text(kept, "kept")
     kept.chmod(0o444)
@@ -176,7 +176,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path, name: str) -> None:
+def test_missing_file_is_reported_with_remedy(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=rf"{name}: no such (file|index); run ") as raised:
         READERS[name](tmp_path / name)
     assert "\n" not in str(raised.value)
@@ -184,13 +184,13 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("content", [b"", b"\x80garbage", b"PAR1garbagePAR1"])
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_file_is_reported_with_remedy(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: (not|damaged) .*; delete it and run"):
         READERS[name](tmp_path / name)
 
 
-def test_a_truncated_file_is_a_damaged_one(tmp_path: Path) -> None:
+def test_truncated_file_is_a_damaged_one(tmp_path: Path) -> None:
     write_index(tmp_path / "i.parquet", index())
     write_weights(tmp_path / "w.safetensors", weights())
     write_embeddings(tmp_path / "e.safetensors", embeddings())
@@ -201,13 +201,13 @@ def test_a_truncated_file_is_a_damaged_one(tmp_path: Path) -> None:
             READERS[name](tmp_path / name)
 
 
-def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
+def test_json_that_is_not_a_object_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("[1]")
     with pytest.raises(InputError, match=r"s.json: expected a JSON object, found list"):
         read_json(tmp_path / "s.json")
 
 
-def test_an_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_artifact_of_another_kind_is_rejected(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -222,14 +222,14 @@ def test_an_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
         read_index(tmp_path / "q.parquet")
 
 
-def test_an_index_of_unequal_columns_or_unknown_splits_is_refused() -> None:
+def test_index_of_unequal_columns_or_unknown_splits_is_rejected() -> None:
     with pytest.raises(InputError, match="index of data/market: column camera_id has 5 rows, not 6"):
         index(camera_id=np.zeros(5, np.int64))
     with pytest.raises(InputError, match=r"index of data/market: unknown split test, expected one of train, query"):
         index(split=np.array(["test", *SPLITS[1:]]))
 
 
-def test_a_view_of_rows_is_written_as_it_reads(tmp_path: Path) -> None:
+def test_view_of_rows_is_written_as_it_reads(tmp_path: Path) -> None:
     rows = np.arange(6, dtype=np.int64)[::3]
     write_embeddings(tmp_path / "e", Embeddings(rows, np.eye(2, 3, dtype=np.float32)[:, ::-1]))
     read = read_embeddings(tmp_path / "e")

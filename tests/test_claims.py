@@ -68,7 +68,7 @@ def runs_of(collapsed: tuple[str, ...] = ()) -> tuple[dict, dict]:
     return runs, queries
 
 
-def test_a_claim_is_judged_where_it_was_measured():
+def test_claim_is_judged_where_it_was_measured():
     runs, queries = runs_of(collapsed=("raw",))
     found = findings(runs, queries, PAPER, [], SETTINGS)
     told = {(each.claim, each.benchmark): (each.verdict, each.mean, each.paper) for each in found}
@@ -86,7 +86,7 @@ def test_a_claim_is_judged_where_it_was_measured():
     assert text.count("| **supported**") == 1
 
 
-def test_what_was_not_run_yet_is_named():
+def test_missing_run_is_named():
     runs, queries = runs_of()
     del runs["market", "plain", 0], runs["market", "raw", 0], runs["market", "raw", 1]
     (cutout, pretraining, *_) = findings(runs, queries, PAPER, [], SETTINGS)

@@ -21,12 +21,12 @@ def git(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
-def test_committed_report_tells_no_date_commit_or_host(path: Path) -> None:
+def test_committed_report_has_no_date_commit_or_host(path: Path) -> None:
     about = json.loads((ROOT / "reports/embedded/report.json").read_text())["about"]
     assert traces(path, about["parameters_digest"]) == set()
 
 
-def test_traces_finds_what_a_report_must_not_tell(tmp_path: Path) -> None:
+def test_traces_finds_forbidden_report_content(tmp_path: Path) -> None:
     text = "Commit 76d751a of 2026-11-26 in /home/me on x86_64"
     (tmp_path / "table1.md").write_text(text)
     assert traces(tmp_path / "table1.md") == {"Commit", "76d751a", "2026-11-26", "/home/", "x86_64"}

@@ -37,7 +37,7 @@ def test_help_of_a_command_names_every_option(name: str) -> None:
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
 
 
-def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys, reid_done_right.cli; print([m for m in ('numpy', 'torch', 'pandas', 'matplotlib', 'scipy', 'numba') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
@@ -56,7 +56,7 @@ def test_the_command_line_imports_nothing_heavy(tmp_path: Path) -> None:
         (["score", "--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--junk-id", "x"], "--junk-id 'x': expected an integer or none"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_writes_nothing(reid: Reid, tmp_path: Path, arguments: list[str], line: str) -> None:
+def test_mistake_is_one_line_and_writes_nothing(reid: Reid, tmp_path: Path, arguments: list[str], line: str) -> None:
     (tmp_path / "other.json").write_text('{"stage": "train", "parameters": {}}')
     (tmp_path / "index.json").write_text('{"stage": "index", "parameters": {"counts": null}}')
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -118,7 +118,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "first", "output"), PAIRS)
-def test_output_that_is_another_file_of_the_command_is_refused(
+def test_output_that_is_another_file_of_the_command_is_rejected(
     name: str, first: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For every pair of a file that a command reads or writes and one that it writes."""

@@ -48,7 +48,7 @@ def test_two_variants_are_paired_by_query_and_seed(results, tmp_path):
     assert "rank-1" in second
 
 
-def test_the_benchmarks_ap_rule_is_used(results, tmp_path):
+def test_benchmarks_ap_rule_is_used(results, tmp_path):
     files = [write(tmp_path, name, ap, rule="step") for name, ap in (("a", [0.4, 0.8]), ("b", [0.2, 0.4]))]
     compare(*map(str, files), metrics=["mAP"], results=results, csv=tmp_path / "out.csv")
     assert pd.read_csv(tmp_path / "out.csv")["ours"].tolist() == [pytest.approx(0.3)]
@@ -82,19 +82,19 @@ def test_files_of_reid_score_are_compared(results, tmp_path):
         ("none.parquet", "market-default", r"none\.parquet: no such file"),
     ],
 )
-def test_what_cannot_be_compared_is_named(results, ours, theirs, message):
+def test_incomparable_runs_are_reported(results, ours, theirs, message):
     with pytest.raises(InputError, match=message):
         compare(ours, theirs, results=results)
 
 
-def test_a_name_that_two_experiments_have_is_asked_about(results):
+def test_ambiguous_run_name_is_reported(results):
     write(results / "other" / "evaluate", "market-flip-seed0", [0.5] * 4)
     with pytest.raises(InputError, match=r"say which: other/market-flip, toy/market-flip"):
         compare("market-flip", "market-default", results=results)
     assert "market-flip" in compare("toy/market-flip", "market-default", results=results)
 
 
-def test_the_command_prints_the_table(results):
+def test_command_prints_the_table(results):
     arguments = ["compare", "market-flip", "market-default", "--results", str(results), "--metrics", "mAP"]
     printed = CliRunner().invoke(app, arguments)
     assert printed.exit_code == 0 and "+3.0" in printed.output

@@ -39,7 +39,7 @@ class Little(Backbone):
 
 @pytest.mark.parametrize("pooling", ["max", "average"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_a_batch_is_enlarged_by_has_no_effect(family: str, pooling: str) -> None:
+def test_padding_of_compiled_batch_has_no_effect(family: str, pooling: str) -> None:
     made = embedder(family, pooling, "affine")
     shapes: list[tuple[int, ...]] = []
     made.backbone.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
@@ -54,7 +54,7 @@ def test_what_a_batch_is_enlarged_by_has_no_effect(family: str, pooling: str) ->
         assert error(gradients(made, rows), oracle) <= 1e-10
 
 
-def test_what_fits_is_left_as_it_is() -> None:
+def test_batch_that_fits_is_unchanged() -> None:
     people = torch.zeros(2 * COUNT, 3, 416, 208)
     assert enlarged(people, None, pads=True) == (people, None)
     made, extent = enlarged(torch.zeros(COUNT + 1, 3, 75, 80), None, pads=False)
@@ -66,7 +66,7 @@ def test_what_fits_is_left_as_it_is() -> None:
 @pytest.mark.slow
 @needs("g++", shutil.which("g++") is not None)
 @pytest.mark.parametrize("execution", ["compiled", "cuda-graphs"])
-def test_a_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
+def test_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
     """On a CPU both are the same kernels; CUDA graphs need a GPU."""
     found: list[tuple[list[dict[str, float]], Any, dict[str, Tensor]]] = []
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
@@ -87,7 +87,7 @@ def test_a_compiled_backbone_trains_as_it_does_eager(execution: str) -> None:
         torch.testing.assert_close(compiled_state[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_without_a_compiler_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_without_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match=r"train\.execution: compiled needs a C\+\+ compiler, and there is no no-such"):
         Embedder(Little(), 8, "max").execute("compiled")

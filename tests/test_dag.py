@@ -22,7 +22,7 @@ def test_every_stage_has_a_function() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_stage_function_takes_what_the_graph_says(name: str) -> None:
+def test_stage_function_arguments_match_graph(name: str) -> None:
     stage = STAGES[name]
     given = {"settings", *stage.reads, *(["out"] if stage.folder else stage.writes)}
     given |= {argument for argument in (stage.fetches, stage.threads and "workers") if argument}

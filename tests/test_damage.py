@@ -44,7 +44,7 @@ PNG = saved(PICTURE, "PNG")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP"])
-def test_every_format_gives_its_pixels(kind: str) -> None:
+def test_decode_reads_every_format(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     image = decode(saved(PICTURE.quantize(64) if kind == "GIF" else PICTURE, kind, **options))
     assert image.shape == (24, 16, 3) and image.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_sixteen_bits_keep_their_higher_eight() -> None:
         np.testing.assert_array_equal(decode(grey), np.repeat(pixels()[:, :, :1], 3, axis=2))
 
 
-def test_what_is_transparent_is_white() -> None:
+def test_decode_places_transparency_on_white() -> None:
     layered = PICTURE.convert("RGBA")
     layered.paste((9, 9, 9, 0), (0, 0, 16, 12))
     for image in (layered, layered.quantize(32)):
@@ -93,7 +93,7 @@ def test_own_photos_are_turned_upright_and_official_ones_stay(kind: str, orienta
     assert turned.shape == upright.shape and np.abs(turned.astype(int) - upright).max() <= 2
 
 
-def test_an_index_says_whether_its_images_are_turned(tmp_path: Path) -> None:
+def test_index_records_exif_rotation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     (tmp_path / "a.jpg").write_bytes(saved(PICTURE, "JPEG", exif=exif))
@@ -105,7 +105,7 @@ def test_an_index_says_whether_its_images_are_turned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("upright", [False, True])
-def test_sizes_are_those_of_what_is_loaded(tmp_path: Path, kind: str, orientation: int, upright: bool) -> None:
+def test_sizes_equal_loaded_images(tmp_path: Path, kind: str, orientation: int, upright: bool) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     (tmp_path / "a").write_bytes(saved(PICTURE, kind, exif=exif))
@@ -116,7 +116,7 @@ def test_sizes_are_those_of_what_is_loaded(tmp_path: Path, kind: str, orientatio
 
 
 @pytest.mark.parametrize("length", [0, 100, images.HEAD - 100, images.HEAD - 20, 3 * images.HEAD])
-def test_a_size_behind_a_long_preamble_is_found(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_behind_a_long_preamble_is_found(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     content = JPEG[:2] + b"\xff\xfe" + (length + 2).to_bytes(2) + bytes(length) + JPEG[2:]
     (tmp_path / "a.jpg").write_bytes(content)
     seen, inspect = [], images.inspect
@@ -150,14 +150,14 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_image_is_refused_for_its_reason(name: str) -> None:
+def test_damaged_image_is_rejected_for_its_reason(name: str) -> None:
     content, reason = DAMAGED[name]
     with pytest.raises((ValueError, OSError), match=reason):
         decode(content)
 
 
 @pytest.mark.parametrize("name", sorted(set(DAMAGED) - {"half.png", "half.jpg", "middle.jpg"}))
-def test_what_a_header_tells_is_known_before_anything_is_decoded(tmp_path: Path, name: str) -> None:
+def test_header_errors_precede_decoding(tmp_path: Path, name: str) -> None:
     content, reason = DAMAGED[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: index row 0 needs an image here, but {reason}"):
@@ -171,7 +171,7 @@ def test_more_pixels_than_the_limit_are_never_decoded(kind: str, monkeypatch: py
         decode(saved(PICTURE, kind))
 
 
-def test_a_bomb_is_refused_by_its_header() -> None:
+def test_bomb_is_rejected_by_its_header() -> None:
     """A PNG that says it has 10^10 pixels."""
     header = b"IHDR" + (100_000).to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0])
     import zlib
@@ -210,7 +210,7 @@ def test_headers_are_enough_for_whole_images(tmp_path: Path, monkeypatch: pytest
     assert find_damaged(good, whole=False) == {}
 
 
-def test_a_box_outside_its_image_is_damage(tmp_path: Path) -> None:
+def test_box_outside_its_image_is_damage(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
     index = rows(tmp_path, ["a.jpg"] * 2, 1, 1, "train", box=[(0, 0, 4, 4), (16, 0, 4, 4)])
     for whole in (True, False):
@@ -260,7 +260,7 @@ def test_gallery_lists_lose_the_rows_left_out() -> None:
     assert (left.person.tolist(), left.camera.tolist()) == (["q", "r", "t"], ["w", "x", "z"])
 
 
-def test_the_index_stage_reports_all_and_leaves_out_what_is_allowed(
+def test_index_stage_reports_all_and_leaves_out_what_is_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from reid_done_right.artifacts import write_json

@@ -32,7 +32,7 @@ def folder(root: Path) -> Path:
 # --- manifests
 
 
-def test_the_digest_is_that_of_the_sorted_lines(tmp_path: Path) -> None:
+def test_digest_is_that_of_the_sorted_lines(tmp_path: Path) -> None:
     content = {path: hashlib.sha256(text).hexdigest() for path, text in (("a.jpg", b"a"), ("b/x.jpg", b"xx"))}
     lines = f"a.jpg\t1\t{content['a.jpg']}\nb/x.jpg\t2\t{content['b/x.jpg']}\n"
     for threads in (1, 3):
@@ -56,7 +56,7 @@ def test_chunks_change_nothing_and_are_shown_to_progress(tmp_path: Path, monkeyp
     assert seen == [["0.jpg", "1.jpg"], ["2.jpg", "3.jpg"], ["4.jpg"]]
 
 
-def test_a_root_below_the_working_directory_is_written_relative_to_it(
+def test_root_below_the_working_directory_is_written_relative_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder(tmp_path / "data")
@@ -71,7 +71,7 @@ def test_links_to_folders_are_followed(tmp_path: Path) -> None:
     assert file_sizes(tmp_path / "root") == {"linked/a.jpg": 1, "linked/b/x.jpg": 2}
 
 
-def test_a_folder_with_other_files_or_sizes_is_an_error(tmp_path: Path) -> None:
+def test_folder_with_other_files_or_sizes_is_an_error(tmp_path: Path) -> None:
     manifest = make_manifest("m", "market1501", folder(tmp_path / "data"))
     check_unchanged(manifest)
     (tmp_path / "data/.DS_Store").write_bytes(b"ignored")
@@ -92,7 +92,7 @@ def test_a_folder_with_other_files_or_sizes_is_an_error(tmp_path: Path) -> None:
 # --- stages
 
 
-def test_a_rendered_dataset_is_indexed_and_loaded(tmp_path: Path) -> None:
+def test_rendered_dataset_is_indexed_and_loaded(tmp_path: Path) -> None:
     dataset(settings=market(), images=tmp_path / "market", out=tmp_path / "market.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["market", "market.json"]
     manifest = read_json(tmp_path / "market.json")
@@ -110,7 +110,7 @@ def test_a_rendered_dataset_is_indexed_and_loaded(tmp_path: Path) -> None:
     assert all(image.shape == (128, 64, 3) for image in load(rows, np.arange(len(rows))))
 
 
-def test_the_manifest_names_the_root_that_the_settings_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_names_the_root_that_the_settings_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rendered folder may be written to a passing place and moved to its own afterwards."""
     monkeypatch.chdir(tmp_path)
     settings = {**market(), "root": "results/market"}
@@ -126,14 +126,14 @@ def test_the_manifest_names_the_root_that_the_settings_give(tmp_path: Path, monk
     assert read_index(tmp_path / "index.parquet").root == Path("results/market")
 
 
-def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
+def test_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     for workers in (1, 2):
         out = tmp_path / f"{workers}.json"
         dataset(settings={**market(), "root": "r"}, images=tmp_path / str(workers), out=out, workers=workers)
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
 
 
-def test_a_render_that_fails_leaves_the_former_folder_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_render_that_fails_leaves_the_former_folder_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(root: Path, *, workers: int, progress: object) -> None:
         (root / "half.jpg").touch()
         raise RuntimeError("disk full")
@@ -147,7 +147,7 @@ def test_a_render_that_fails_leaves_the_former_folder_whole(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["market"]
 
 
-def test_a_new_render_takes_the_place_of_the_former(tmp_path: Path) -> None:
+def test_new_render_takes_the_place_of_the_former(tmp_path: Path) -> None:
     folder(tmp_path / "market")
     dataset(settings=market(), images=tmp_path / "market", out=tmp_path / "market.json")
     assert not (tmp_path / "market/a.jpg").exists() and (tmp_path / "market/query").is_dir()
@@ -165,7 +165,7 @@ def test_arguments_that_the_writer_does_not_take_are_named(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_owned_folder_is_checked_and_left_alone(tmp_path: Path) -> None:
+def test_owned_folder_is_checked_and_left_alone(tmp_path: Path) -> None:
     dataset(settings=market(), images=tmp_path / "owned", out=tmp_path / "rendered.json")
     before = sorted(tmp_path.rglob("*"))
     settings = market(folder=str(tmp_path / "owned"))
@@ -187,7 +187,7 @@ def test_dukemtmc_is_never_downloaded(tmp_path: Path) -> None:
         dataset(settings=settings, images=tmp_path / "unused", out=tmp_path / "duke.json")
 
 
-def test_index_refuses_other_counts_changed_folders_and_foreign_manifests(tmp_path: Path) -> None:
+def test_index_rejects_other_counts_changed_folders_and_foreign_manifests(tmp_path: Path) -> None:
     manifest, out = tmp_path / "market.json", tmp_path / "index.parquet"
     dataset(settings=market(), images=tmp_path / "market", out=manifest)
     with pytest.raises(InputError, match=r"junk 1 \(2 expected\)"):

@@ -12,7 +12,7 @@ def test_overlap_and_its_threshold():
     assert detections.overlap_threshold(box) == pytest.approx(200 / (20 * 30))  # small boxes need less
 
 
-def test_the_most_similar_detection_is_the_hit_not_the_best_placed():
+def test_most_similar_detection_is_the_hit_not_the_best_placed():
     boxes = np.array([[0, 0, 100, 200], [0, 20, 100, 200], [300, 0, 100, 200], [0, 0, 100, 200]])
     image = np.array([1, 1, 1, 2])
     similarity = np.array([0.5, 0.7, 0.9, 0.8])

@@ -88,7 +88,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Links]) 
             assert not urlsplit(link).scheme and there.is_file(), f"{page.relative_to(site)}: {link}"
 
 
-def test_the_home_page_is_the_readme(site: Path, pages: dict[Path, Links]) -> None:
+def test_home_page_is_the_readme(site: Path, pages: dict[Path, Links]) -> None:
     home = pages[site / "index.html"]
     assert {"quick-start", "the-pipeline", "responsible-use"} <= home.names
     assert "publish" in pages[site / "architecture.html"].text, "the graph is drawn"
@@ -105,7 +105,7 @@ def test_formulas_are_drawn_without_a_script(site: Path) -> None:
 @pytest.mark.parametrize(
     "layer", ["evaluation", "images", "data", "models", "training", "photos", "stages", "artifacts"]
 )
-def test_what_is_public_and_explained_is_on_the_page_of_its_module(site: Path, layer: str) -> None:
+def test_api_pages_list_documented_names(site: Path, layer: str) -> None:
     for path in [*(ROOT / "src/reid_done_right" / layer).rglob("*.py"), ROOT / f"src/reid_done_right/{layer}.py"]:
         if not path.exists() or len(ast.parse(path.read_text()).body) == 1:
             continue

@@ -51,13 +51,13 @@ def ranges(server: Server) -> list[str | None]:
 # --- transfers
 
 
-def test_a_file_comes_whole(server: Server, part: Path) -> None:
+def test_file_comes_whole(server: Server, part: Path) -> None:
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT and ranges(server) == [None]
     assert [path.name for path in part.parent.iterdir()] == [part.name]
 
 
-def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server, part: Path) -> None:
+def test_dropped_connection_resumes(server: Server, part: Path) -> None:
     server.script = [servers.drops_at(30_000), servers.hangs_up, servers.drops_at(70_000)]
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT
@@ -71,7 +71,7 @@ def test_drops_do_not_count_while_bytes_are_gained(server: Server, part: Path) -
     assert part.read_bytes() == CONTENT and len(server.asked) == 10
 
 
-def test_a_later_run_goes_on_from_what_an_earlier_one_left(server: Server, part: Path) -> None:
+def test_later_run_resumes_earlier_one(server: Server, part: Path) -> None:
     server.script = [servers.drops_at(30_000), *[servers.hangs_up] * 3]
     with pytest.raises(
         InputError, match="attempts in a row without progress: 3; run the same command later, it resumes"
@@ -82,7 +82,7 @@ def test_a_later_run_goes_on_from_what_an_earlier_one_left(server: Server, part:
     assert part.read_bytes() == CONTENT and ranges(server)[-1] == "bytes=30000-"
 
 
-def test_a_server_that_ignores_ranges_restarts_cleanly(server: Server, part: Path) -> None:
+def test_server_that_ignores_ranges_restarts_cleanly(server: Server, part: Path) -> None:
     server.script = [servers.drops_at(30_000), servers.ignores_ranges]
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT and len(server.asked) == 2
@@ -98,20 +98,20 @@ def test_another_version_of_the_file_is_not_glued_to_the_first(server: Server, p
     assert part.read_bytes() == CONTENT[::-1]
 
 
-def test_a_range_of_another_place_is_not_appended(server: Server, part: Path) -> None:
+def test_range_of_another_place_is_not_appended(server: Server, part: Path) -> None:
     server.script = [servers.drops_at(30_000), servers.continues_at(40_000)]
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT and ranges(server) == [None, "bytes=30000-", None]
 
 
-def test_without_a_validator_there_is_no_going_on(server: Server, part: Path) -> None:
+def test_download_without_validator_starts_over(server: Server, part: Path) -> None:
     server.etag = 'W/"weak"'
     server.script = [servers.drops_at(30_000)]
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT and ranges(server) == [None, None]
 
 
-def test_a_server_that_never_gets_further_is_given_up(server: Server, part: Path) -> None:
+def test_server_that_never_gets_further_is_given_up(server: Server, part: Path) -> None:
     """Each attempt brings bytes, but always the same, as nothing allows to go on."""
     server.etag = 'W/"weak"'
     server.script = [servers.drops_at(30_000)] * 99
@@ -120,7 +120,7 @@ def test_a_server_that_never_gets_further_is_given_up(server: Server, part: Path
     assert len(server.asked) == 4  # one that got further than nothing, and three
 
 
-def test_what_another_address_left_is_not_gone_on_from(server: Server, part: Path) -> None:
+def test_download_from_other_address_starts_over(server: Server, part: Path) -> None:
     server.script = [servers.drops_at(30_000), *[servers.hangs_up] * 3]
     with pytest.raises(InputError):
         download(server.url(), part, LIMIT, HASTY)
@@ -128,13 +128,13 @@ def test_what_another_address_left_is_not_gone_on_from(server: Server, part: Pat
     assert part.read_bytes() == CONTENT and ranges(server)[-1] is None
 
 
-def test_a_stalled_server_is_left_and_asked_again(server: Server, part: Path) -> None:
+def test_stalled_server_is_retried(server: Server, part: Path) -> None:
     server.script = [servers.stalls_at(30_000, 1.0)]
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT and ranges(server) == [None, "bytes=30000-"]
 
 
-def test_a_length_that_the_body_does_not_reach_is_told(server: Server, part: Path) -> None:
+def test_short_body_is_reported(server: Server, part: Path) -> None:
     server.script = [servers.claims(150_000), *[servers.answers(416)] * 9]
     with pytest.raises(InputError, match="attempts in a row without progress: 3"):
         download(server.url(), part, LIMIT, HASTY)
@@ -144,14 +144,14 @@ def test_a_length_that_the_body_does_not_reach_is_told(server: Server, part: Pat
         download(server.url(), part, LIMIT, replace(HASTY, attempts=1))
 
 
-def test_a_file_of_unknown_length_comes_whole(server: Server, part: Path) -> None:
+def test_file_of_unknown_length_comes_whole(server: Server, part: Path) -> None:
     server.script = [servers.without_length]
     download(server.url(), part, LIMIT, HASTY)
     assert part.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("behaviour", [servers.serve, servers.without_length])
-def test_more_bytes_than_expected_are_refused(server: Server, part: Path, behaviour: servers.Behaviour) -> None:
+def test_more_bytes_than_expected_are_rejected(server: Server, part: Path, behaviour: servers.Behaviour) -> None:
     server.script = [behaviour]
     with pytest.raises(
         InputError, match=r"has 100000 bytes, more than the 5000 expected|beyond the 5000 bytes expected"
@@ -160,9 +160,7 @@ def test_more_bytes_than_expected_are_refused(server: Server, part: Path, behavi
     assert not part.exists() or part.stat().st_size <= 5000
 
 
-def test_a_disk_too_small_is_told_before_a_byte_comes(
-    server: Server, part: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_disk_is_reported_before_download(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 99_999})
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=f"{part.parent}: 99999 bytes free, but .*file.zip needs 100000; free some"):
@@ -193,7 +191,7 @@ def test_whatever_happens_on_the_way_the_bytes_are_the_files(script: list[server
 # --- what servers say
 
 
-def test_a_rate_limit_is_waited_for(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_limit_is_waited_for(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(module.tenacity.nap.time, "sleep", waited.append)
     server.script = [servers.answers(429, Retry_After="2"), servers.answers(503)]
@@ -211,7 +209,7 @@ def test_waits_grow(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch)
     assert [int(np.log2(seconds)) for seconds in waited if seconds] == [0, 1, 2, 3]  # the server sleeps 0
 
 
-def test_a_server_that_asks_for_an_hour_is_left(server: Server, part: Path) -> None:
+def test_server_that_asks_for_an_hour_is_left(server: Server, part: Path) -> None:
     server.script = [servers.answers(429, Retry_After="3600")]
     with pytest.raises(
         InputError, match=r"says 429 Too Many Requests; .* it asks to wait 3600 s; run the same command later"
@@ -228,9 +226,7 @@ def test_a_server_that_asks_for_an_hour_is_left(server: Server, part: Path) -> N
         (servers.answers(200, b"<html>", Content_Type="text/html; charset=utf-8"), "is a web page, not the file"),
     ],
 )
-def test_what_is_not_the_file_is_told_at_once(
-    server: Server, part: Path, behaviour: servers.Behaviour, message: str
-) -> None:
+def test_download_rejects_html_page(server: Server, part: Path, behaviour: servers.Behaviour, message: str) -> None:
     server.script = [behaviour]
     with pytest.raises(InputError, match=message):
         download(server.url(), part, LIMIT, HASTY)
@@ -247,7 +243,7 @@ def test_redirects_are_followed(server: Server, part: Path) -> None:
     assert part.read_bytes() == CONTENT and ranges(server)[-1] == "bytes=30000-"
 
 
-def test_redirects_without_end_are_told(server: Server, part: Path) -> None:
+def test_redirects_without_end_are_reported(server: Server, part: Path) -> None:
     server.script = [servers.answers(302, Location="/there.zip")] * 99
     with pytest.raises(InputError, match="redirects without end; the address is dead"):
         download(server.url(), part, LIMIT, HASTY)
@@ -280,7 +276,7 @@ def test_https_serves_and_is_never_downgraded(secure: Server, part: Path) -> Non
         assert plain.asked == [] and not part.exists()
 
 
-def test_a_certificate_that_is_not_trusted_is_told(secure: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untrusted_certificate_is_reported(secure: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     with pytest.raises(InputError, match=r"its certificate is not trusted .*nothing was downloaded"):
         download(secure.url().replace("http://", "https://"), part, LIMIT, HASTY)
@@ -293,7 +289,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/f.zip", "http://no-such-host.invalid/f.zip"])
-def test_no_connection_is_told_at_once(part: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_is_reported_at_once(part: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(module.tenacity.nap.time, "sleep", waited.append)
     with pytest.raises(Unreachable, match=r"no connection to (127.0.0.1:|no-such-host.invalid)"):
@@ -301,7 +297,7 @@ def test_no_connection_is_told_at_once(part: Path, address: str, monkeypatch: py
     assert not any(waited) and not part.exists()
 
 
-def test_a_proxy_that_is_not_there_is_told_at_once(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_proxy_is_reported_at_once(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port()}")
     with pytest.raises(Unreachable, match=r"no connection to a.invalid"):
         download("https://a.invalid/f.zip", part, LIMIT, Patience())
@@ -314,7 +310,7 @@ def zip_file(server: Server, folder: Path, **known: object) -> File:
     return replace(File(folder / "file.zip", (server.url(),)), **known)  # type: ignore[arg-type]
 
 
-def test_a_file_is_fetched_once_and_then_found(server: Server, tmp_path: Path) -> None:
+def test_file_is_fetched_once_and_then_found(server: Server, tmp_path: Path) -> None:
     file = zip_file(server, tmp_path, sha256=SHA256, bytes=100_000)
     assert find_file(file, "").state == "to fetch" and find_file(file, "").bytes == 100_000
     assert obtain_file(file, "") == obtain_file(file, "", offline=True) == SHA256
@@ -334,7 +330,7 @@ def test_wrong_bytes_never_get_the_name(server: Server, tmp_path: Path, digits: 
     assert not file.path.exists() and not list(tmp_path.glob("*.part*"))
 
 
-def test_a_mirror_serves_where_the_first_address_does_not(server: Server, tmp_path: Path) -> None:
+def test_mirror_serves_where_the_first_address_does_not(server: Server, tmp_path: Path) -> None:
     dead = f"http://127.0.0.1:{closed_port()}/file.zip"
     server.script = [servers.answers(404)]
     file = zip_file(server, tmp_path, urls=(dead, server.url("gone.zip"), server.url()), sha256=SHA256)
@@ -342,7 +338,7 @@ def test_a_mirror_serves_where_the_first_address_does_not(server: Server, tmp_pa
     assert file.path.read_bytes() == CONTENT
 
 
-def test_the_first_digest_seen_is_recorded_and_compared_from_then_on(server: Server, tmp_path: Path) -> None:
+def test_first_digest_seen_is_recorded_and_compared_from_then_on(server: Server, tmp_path: Path) -> None:
     file, record = zip_file(server, tmp_path), tmp_path / "file.zip.sha256"
     obtain_file(file, "")
     assert record.read_text() == f"{SHA256}  file.zip\n"
@@ -364,14 +360,14 @@ def test_the_first_digest_seen_is_recorded_and_compared_from_then_on(server: Ser
     assert file.path.read_bytes() == CONTENT[::-1]
 
 
-def test_a_damaged_file_with_a_published_digest_is_told(tmp_path: Path) -> None:
+def test_damaged_file_with_a_published_digest_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file.zip").write_bytes(b"damaged")
     with pytest.raises(InputError, match=rf"file.zip: its SHA-256 is \w+, but {SHA256} is published; obtain it again"):
         obtain_file(File(tmp_path / "file.zip", sha256=SHA256), "")
     assert (tmp_path / "file.zip").read_bytes() == b"damaged"
 
 
-def test_a_digest_that_cannot_be_recorded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unrecordable_digest_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path, text: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -382,7 +378,7 @@ def test_a_digest_that_cannot_be_recorded_is_told(tmp_path: Path, monkeypatch: p
     assert obtain_file(File(tmp_path / "file.zip", sha256=SHA256), "") == SHA256
 
 
-def test_offline_says_at_once_what_to_put_where(server: Server, tmp_path: Path) -> None:
+def test_offline_fetch_reports_missing_files(server: Server, tmp_path: Path) -> None:
     file = zip_file(server, tmp_path, bytes=100_000_000)
     message = rf"{file.path}: no such file, and nothing is fetched offline; download {server.url()} \(100 MB\) where there is a network and put it at {file.path}$"
     with pytest.raises(InputError, match=message):
@@ -395,7 +391,7 @@ def test_offline_says_at_once_what_to_put_where(server: Server, tmp_path: Path) 
         obtain_file(replace(file, urls=()), "ask them")
 
 
-def test_the_size_of_a_known_file_bounds_its_download(server: Server, tmp_path: Path) -> None:
+def test_size_of_a_known_file_bounds_its_download(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 100000 bytes, more than the 90900 expected"):
         obtain_file(zip_file(server, tmp_path, bytes=90_000), "")
     obtain_file(zip_file(server, tmp_path, bytes=99_500), "")
@@ -410,7 +406,7 @@ print(obtain_file(File(Path(sys.argv[1]), (sys.argv[2],)), ""))
 """
 
 
-def test_a_killed_download_is_not_finished_and_goes_on(server: Server, tmp_path: Path) -> None:
+def test_killed_download_resumes(server: Server, tmp_path: Path) -> None:
     path, part = tmp_path / "file.zip", tmp_path / "file.zip.part"
     server.script = [lambda handler: servers.serve(handler, pace=0.02)]
     running = subprocess.Popen(

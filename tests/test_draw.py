@@ -153,14 +153,14 @@ def test_draw_writes_the_figures_and_their_numbers(inputs, tmp_path):
     ]
 
 
-def test_without_distractors_there_is_no_figure_7(inputs, tmp_path):
+def test_report_without_distractors_has_no_figure_7(inputs, tmp_path):
     settings = SETTINGS | {"curves": [], "shown": [], "synthetic": False}
     paths = draw(**inputs | {"curves": [], "similarities": []}, paper=PAPER, settings=settings, out=tmp_path / "out")
     assert [path.name for path in paths] == ["training_curves.svg", "training_curves.png", "training_curves.csv"]
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_titles_say_what_was_measured(inputs, tmp_path, synthetic):
+def test_titles_name_measurement(inputs, tmp_path, synthetic):
     svg, *_ = draw(**inputs, paper=PAPER, settings=SETTINGS | {"synthetic": synthetic}, out=tmp_path / "out")
     text = svg.read_text(encoding="utf-8")  # matplotlib names each text it draws in a comment
     assert ("embedded rendered benchmark" in text) == synthetic
@@ -178,7 +178,7 @@ def test_training_curves_are_averaged_over_seeds_without_the_collapsed(inputs, t
     assert first["update"] == 1 and first["loss"] == pytest.approx(0.2 - 0.001)
 
 
-def test_the_contact_sheet_is_drawn_where_asked_for(inputs, tmp_path):
+def test_contact_sheet_is_drawn_on_request(inputs, tmp_path):
     people = {"world": 1, "cameras": 2, "identities": 1, "lookalikes": 1, "hardness": 0.45}
     paths = draw(**inputs, paper=PAPER, settings=SETTINGS | {"contact_sheet": people}, out=tmp_path / "out")
     assert paths[-1].name == "contact_sheet.png"
@@ -224,12 +224,12 @@ def test_equal_bytes_whenever_and_in_whatever_order(inputs, tmp_path, monkeypatc
         ("scores", r"market-default-seed0\.json: no scores"),
     ],
 )
-def test_a_missing_input_is_named(inputs, tmp_path, kind, message):
+def test_missing_input_is_named(inputs, tmp_path, kind, message):
     with pytest.raises(InputError, match=message):
         draw(**inputs | {kind: inputs[kind][1:]}, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
-def test_a_damaged_curve_is_named(inputs, tmp_path):
+def test_damaged_curve_is_named(inputs, tmp_path):
     inputs["curves"][2].write_text(json.dumps({"run": CURVES[NAMES[2]]["run"]}))
     with pytest.raises(InputError, match=r"market-resnet22-seed0\.json: not a distractor curve, it lacks sizes"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
@@ -242,13 +242,13 @@ def test_curves_of_other_sizes_are_named(inputs, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [("update,loss\n0,1\n", "no column active"), ("", "no columns")])
-def test_a_damaged_log_is_named(inputs, tmp_path, text, message):
+def test_damaged_log_is_named(inputs, tmp_path, text, message):
     inputs["logs"][0].write_text(text)
     with pytest.raises(InputError, match=rf"market-default-seed0\.csv: {message}"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
-def test_a_log_without_updates_is_named(inputs, tmp_path):
+def test_log_without_updates_is_named(inputs, tmp_path):
     inputs["logs"][0].write_text("update,loss,active,learning_rate,cutout\n")
     with pytest.raises(InputError, match=r"market-default-seed0\.csv: a training log without updates"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
@@ -271,7 +271,7 @@ def test_where_every_run_collapsed_the_axes_say_so(inputs, tmp_path, synthetic):
     assert "Market, collapsed in training" in (out / "similarities.svg").read_text(encoding="utf-8")
 
 
-def test_what_was_not_run_yet_is_named_where_it_may_be_missing(inputs, tmp_path):
+def test_missing_run_is_named_if_allowed(inputs, tmp_path):
     settings, out = SETTINGS | {"allow_missing": True}, tmp_path / "out"
     some = inputs | {"curves": inputs["curves"][1:], "logs": inputs["logs"][1:], "similarities": []}
     draw(**some, paper=PAPER, settings=settings, out=out)

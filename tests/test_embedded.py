@@ -24,7 +24,7 @@ FOUR = Labels(np.array([7, -1, 7, 0]), np.array([1, 2, 2, 1]))
         ),
     ],
 )
-def test_labels_that_are_not_two_lists_of_integers_are_refused(person, camera, message):
+def test_labels_that_are_not_two_lists_of_integers_are_rejected(person, camera, message):
     with pytest.raises(ValueError, match=message):
         Labels(np.asarray(person), np.asarray(camera))
 
@@ -43,7 +43,7 @@ def test_embeddings_that_are_not_finite_name_file_and_row(bad):
         Embedded(embeddings, FOUR, "gallery")
 
 
-def test_zero_rows_and_wrong_lengths_are_refused():
+def test_zero_rows_and_wrong_lengths_are_rejected():
     with pytest.raises(ValueError, match="query: embedding of row 1 is all zeros"):
         Embedded(np.array([[1.0, 0], [0, 0]]), FOUR[:2], "query")
     with pytest.raises(ValueError, match="query: 3 embeddings but 2 labels"):
@@ -62,7 +62,7 @@ def test_norms_other_than_one_are_named():
         Embedded(np.array([[1.0, 0], [0, 2]]), FOUR[:2], "query")
 
 
-def test_embedded_normalises_on_request_and_keeps_what_is_of_norm_one():
+def test_embedded_normalises_on_request_and_keeps_unit_norms():
     rows = normalised(np.random.default_rng(0).standard_normal((4, 3)))
     assert Embedded(rows, FOUR, normalise=True).embeddings is rows
     longer = rows * np.arange(1, 5, dtype=np.float32)[:, None]

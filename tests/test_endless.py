@@ -65,7 +65,7 @@ def _too_large(path: Path) -> str:
 
 @pytest.mark.parametrize("make", [_pipe, _device])
 @pytest.mark.parametrize("name", READERS)
-def test_reader_of_what_never_ends_refuses_it_unopened(name: str, make: Callable[[Path], str], tmp_path: Path) -> None:
+def test_reader_of_what_never_ends_rejects_it_unopened(name: str, make: Callable[[Path], str], tmp_path: Path) -> None:
     file, read = READERS[name]
     reason = make(tmp_path / file)
     with pytest.raises((OSError, ValueError), match=f"{reason}|no such file"):
@@ -73,7 +73,7 @@ def test_reader_of_what_never_ends_refuses_it_unopened(name: str, make: Callable
 
 
 @pytest.mark.parametrize("name", ["json", "ledger", "table", "matlab", "photo", "header", "params"])
-def test_reader_of_whole_files_refuses_a_large_one_unread(name: str, tmp_path: Path) -> None:
+def test_reader_of_whole_files_rejects_a_large_one_unread(name: str, tmp_path: Path) -> None:
     file, read = READERS[name]
     reason = _too_large(tmp_path / file)
     with pytest.raises((OSError, ValueError), match=reason):

@@ -57,7 +57,7 @@ def test_equals_dense_expansion(seed, k_query, k_database, alpha, self_counts, o
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-def test_too_many_neighbours_are_refused():
+def test_too_many_neighbours_are_rejected():
     query, gallery = embeddings(0, 3, 5)
     with pytest.raises(ValueError, match="10 neighbours asked for, but there are only 4 items"):
         expansion.expand(query, gallery)
@@ -84,7 +84,7 @@ def test_neighbours_equal_a_stable_sort(seed, k, rows, exclude_self, device):
     assert (among.similarity == np.take_along_axis(similarity, among.items, axis=1)).all()
 
 
-def test_a_gallery_kept_on_the_device_is_searched_alike(monkeypatch):
+def test_gallery_kept_on_the_device_is_searched_alike(monkeypatch):
     query, gallery = embeddings(8, 10, 50)
     sent = neighbours.nearest(query, gallery, 5, rows=16, device="cpu")
     monkeypatch.setattr("reid_done_right.evaluation.torch_backend._free", lambda device: 10**9)

@@ -93,13 +93,13 @@ def test_any_number_and_size_of_images_is_embedded_as_by_the_module(
     assert str(Path(reid_done_right.__file__).parent).encode() not in content and sys.prefix.encode() not in content
 
 
-def test_a_wrong_network_is_seen(tmp_path: Path) -> None:
+def test_wrong_network_is_seen(tmp_path: Path) -> None:
     content = exported(write_model(tmp_path / "0.safetensors", 0), "onnx")
     other = reid_done_right.load_embedder(write_model(tmp_path / "1.safetensors", 1)).module
     assert largest_difference(other, content, "onnx", SIZES[:1]) > 1e-2
 
 
-def test_the_pixels_are_normalised_inside(run: Path) -> None:
+def test_pixels_are_normalised_inside(run: Path) -> None:
     embedder = reid_done_right.load_embedder(run)
     image = picture(1, 64, 32)  # at its largest side already: nothing is resized
     with torch.inference_mode():
@@ -108,7 +108,7 @@ def test_the_pixels_are_normalised_inside(run: Path) -> None:
 
 
 @pytest.mark.parametrize("opset", [18, 25])
-def test_a_file_is_of_the_opset_asked_for_and_says_what_it_takes(run: Path, tmp_path: Path, opset: int) -> None:
+def test_exported_file_has_requested_opset_and_metadata(run: Path, tmp_path: Path, opset: int) -> None:
     export_model(run, tmp_path / "m.onnx", opset=opset)
     model = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -126,7 +126,7 @@ def test_a_file_is_of_the_opset_asked_for_and_says_what_it_takes(run: Path, tmp_
 
 
 @pytest.mark.parametrize("form, name", [("onnx", "m.onnx"), ("torch-export", "m.pt2")])
-def test_the_example_on_the_card_embeds_a_photo_as_we_do(run: Path, tmp_path: Path, form: str, name: str) -> None:
+def test_example_on_the_card_embeds_a_photo_as_we_do(run: Path, tmp_path: Path, form: str, name: str) -> None:
     export_model(run, tmp_path / name, form=form)  # type: ignore[arg-type]
     Image.fromarray(picture(2, 130, 70)).save(tmp_path / "person.jpg", quality=95)
     (example,) = re.findall(r"```python\n(.*?)```", (tmp_path / f"{name}.md").read_text(), re.DOTALL)
@@ -139,7 +139,7 @@ def test_the_example_on_the_card_embeds_a_photo_as_we_do(run: Path, tmp_path: Pa
     assert found @ ours > 0.9999
 
 
-def test_the_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path: Path) -> None:
+def test_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["export", "--model", str(run), "--out", str(tmp_path / "m.onnx")])
     assert result.exit_code == 0 and "differs from the module by at most" in result.stderr
     card = (tmp_path / "m.onnx.md").read_text()
@@ -165,7 +165,7 @@ def test_the_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path
     assert "`reid why` on the weights says" in card and str(tmp_path) not in card
 
 
-def test_a_model_alone_says_what_is_unknown_and_takes_what_it_is_told(run: Path, tmp_path: Path) -> None:
+def test_card_of_lone_model_states_unknown_and_given_facts(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(run.read_bytes())
     export_model(alone, tmp_path / "a.pt2", form="torch-export")
@@ -181,7 +181,7 @@ def test_a_model_alone_says_what_is_unknown_and_takes_what_it_is_told(run: Path,
     assert "- Photos of our yard\n" in card and "- Ours\n" in card and "| single-query |" in card
 
 
-def test_rendered_people_and_a_collapsed_training_are_said_to_be(run: Path, tmp_path: Path) -> None:
+def test_card_states_rendered_data_and_collapse(run: Path, tmp_path: Path) -> None:
     about = {
         "backbone": {"family": "densenet121"},
         "embedding": 0,
@@ -217,7 +217,7 @@ def test_rendered_people_and_a_collapsed_training_are_said_to_be(run: Path, tmp_
         (["--out", "m.onnx", "--scores", "alone.json"], "alone.parquet: no such file, which has the queries"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_leaves_nothing(
+def test_mistake_is_one_line_and_leaves_nothing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -233,7 +233,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert sorted(Path().iterdir()) == before
 
 
-def test_what_is_not_installed_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = exported(run, "onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
@@ -245,14 +245,14 @@ def test_what_is_not_installed_is_named(run: Path, monkeypatch: pytest.MonkeyPat
         export(reid_done_right.load_embedder(run).module, "onnx", {})
 
 
-def test_a_network_that_cannot_have_an_opset_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_that_cannot_have_an_opset_is_rejected(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below 18, PyTorch keeps to 18 and only warns."""
     monkeypatch.setattr(exporting, "OPSETS", range(7, 26))
     with pytest.raises(InputError, match=r"opset 17 cannot express this network \(it needs 18\)"):
         export(reid_done_right.load_embedder(run).module, "onnx", {}, 17)
 
 
-def test_a_runner_takes_and_gives_arrays(run: Path) -> None:
+def test_runner_maps_arrays_to_arrays(run: Path) -> None:
     content = exported(run, "onnx")
     found = runner(content, "onnx")(np.zeros((2, 3, 40, 20), np.uint8))
     assert found.shape == (2, 8) and found.dtype == np.float32

@@ -170,7 +170,7 @@ def disk(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("stage", ["dataset", "train", "evaluate", "tabulate"])
-def test_a_full_disk_is_told_and_nothing_lost(
+def test_full_disk_is_reported_and_loses_nothing(
     tree: Tree, tally: Tally, chance: random.Random, disk: Path, stage: str
 ) -> None:
     full_disk(tree, tally, chance, disk, chance.choice([job for job in tree.jobs if job.stage == stage]))
@@ -197,7 +197,7 @@ def full_disk(tree: Tree, tally: Tally, chance: random.Random, disk: Path, job: 
 
 
 @pytest.mark.parametrize("stage", ["index", "train", "draw"])
-def test_a_read_only_disk_is_told(tree: Tree, tally: Tally, chance: random.Random, disk: Path, stage: str) -> None:
+def test_read_only_disk_is_reported(tree: Tree, tally: Tally, chance: random.Random, disk: Path, stage: str) -> None:
     read_only(tree, tally, chance, disk, chance.choice([job for job in tree.jobs if job.stage == stage]))
 
 
@@ -222,7 +222,7 @@ def read_only(tree: Tree, tally: Tally, chance: random.Random, disk: Path, job: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_artifact_is_found_before_it_is_used(
+def test_damaged_artifact_is_found_before_it_is_used(
     tree: Tree, tally: Tally, chance: random.Random, kind: str
 ) -> None:
     damaged(tree, tally, chance, kind)
@@ -243,7 +243,7 @@ def damaged(tree: Tree, tally: Tally, chance: random.Random, kind: str) -> None:
         remove(tree.folder / f"{name}.damaged")
 
 
-def test_a_damaged_object_of_the_store_is_made_anew(tree: Tree, tally: Tally, chance: random.Random) -> None:
+def test_damaged_store_object_is_recomputed(tree: Tree, tally: Tally, chance: random.Random) -> None:
     damaged_store(tree, tally, chance, chance.choice(tree.jobs))
 
 
@@ -259,7 +259,7 @@ def damaged_store(tree: Tree, tally: Tally, chance: random.Random, job: Job) -> 
             tree.check_again(other)
 
 
-def test_a_damaged_checkpoint_is_set_aside(tree: Tree, tally: Tally, chance: random.Random) -> None:
+def test_damaged_checkpoint_is_set_aside(tree: Tree, tally: Tally, chance: random.Random) -> None:
     damaged_checkpoint(tree, tally, chance)
 
 
@@ -287,7 +287,7 @@ def engines(tree: Tree) -> dict[str, Engine]:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_killed_engine_is_taken_up_again(
+def test_killed_engine_resumes(
     tree: Tree, engines: dict[str, Engine], tally: Tally, chance: random.Random, name: str
 ) -> None:
     """Near the end of the graph, where little follows; `test_workflow.py` has a training killed, the soak all."""
@@ -307,7 +307,7 @@ def killed_engine(tally: Tally, chance: random.Random, engine: Engine, job: Job)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_second_engine_in_the_same_folder_is_refused(
+def test_second_engine_in_the_same_folder_is_rejected(
     tree: Tree, engines: dict[str, Engine], tally: Tally, name: str
 ) -> None:
     (job,) = (job for job in tree.jobs if job.stage == "draw")
@@ -331,7 +331,7 @@ def engine_twice(tally: Tally, engine: Engine, job: Job) -> None:
         engine.tree.check_whole(*engine.tree.jobs)
 
 
-def test_a_clock_that_jumps_loses_nothing(engines: dict[str, Engine], tally: Tally, chance: random.Random) -> None:
+def test_clock_that_jumps_loses_nothing(engines: dict[str, Engine], tally: Tally, chance: random.Random) -> None:
     jumped_clock(tally, chance, engines["Snakemake"])
 
 
@@ -348,7 +348,7 @@ def jumped_clock(tally: Tally, chance: random.Random, engine: Engine) -> None:
         engine.check_again()
 
 
-def test_locks_left_over_are_told_or_passed_over(engines: dict[str, Engine], tally: Tally) -> None:
+def test_stale_locks_are_reported_or_ignored(engines: dict[str, Engine], tally: Tally) -> None:
     stale_locks(tally, engines)
 
 
@@ -380,7 +380,7 @@ def stale_locks(tally: Tally, engines: dict[str, Engine]) -> None:
         assert not list((tree.folder / ".store/partial").iterdir())
 
 
-def test_an_interrupted_push_or_pull_is_taken_up_again(
+def test_interrupted_push_or_pull_completes(
     engines: dict[str, Engine], tally: Tally, chance: random.Random, tmp_path: Path
 ) -> None:
     interrupted_exchange(tally, chance, engines["DVC"], tmp_path)
@@ -414,7 +414,7 @@ def interrupted_exchange(tally: Tally, chance: random.Random, engine: Engine, fo
 
 
 @pytest.mark.parametrize(("stage", "megabytes"), [("retrieve", 100), ("train", 300)])
-def test_a_job_that_needs_more_memory_than_its_rule_states_is_refused_it(
+def test_job_that_needs_more_memory_than_its_rule_states_is_rejected_it(
     tree: Tree, engines: dict[str, Engine], tally: Tally, stage: str, megabytes: int
 ) -> None:
     (job,) = (job for job in tree.jobs if job.stage == stage)

@@ -68,7 +68,7 @@ def test_every_published_network_has_its_weights() -> None:
     assert set(TABLE["weights"]["IMAGENET1K_V1"]) == {*planning.PUBLISHED.values(), *SMALLEST}
 
 
-def test_what_was_withdrawn_or_is_on_request_has_no_address() -> None:
+def test_withdrawn_and_on_request_releases_have_no_address() -> None:
     for layout in ("dukemtmc", "person-search", "mars"):
         assert "archives" not in TABLE["releases"][layout]
     assert "withdrawn by its owner" in advice("dukemtmc") and "never downloaded" in advice("dukemtmc")
@@ -89,7 +89,7 @@ def test_published_archives_lie_beside_the_folder() -> None:
     assert archive == {"path": "data/Market-1501-v15.09.15.zip", "urls": [], "bytes": 152_733_771}
 
 
-def test_what_is_not_published_as_archives_says_what_to_do() -> None:
+def test_dataset_without_published_archives_is_reported() -> None:
     content = changed({"datasets/duke/source": {"folder": "data/duke", "archives": "published"}})
     with pytest.raises(
         InputError,
@@ -99,7 +99,7 @@ def test_what_is_not_published_as_archives_says_what_to_do() -> None:
         parameters(content, "dataset", "duke")
 
 
-def test_an_address_names_its_file() -> None:
+def test_address_names_its_file() -> None:
     content = with_archives(
         "https://a.org/x/my%20duke.zip?key=3", {"path": "b.zip", "urls": ["https://a.org/download?id=3"]}
     )
@@ -107,7 +107,7 @@ def test_an_address_names_its_file() -> None:
     assert [archive["path"] for archive in archives] == ["data/my duke.zip", "b.zip"]
 
 
-def test_unpacking_changes_no_settings_but_a_folder_of_ones_own_does(duke: Path, tmp_path: Path) -> None:
+def test_settings_change_with_own_folder_not_unpacking(duke: Path, tmp_path: Path) -> None:
     content = with_archives(str(duke), folder=str(tmp_path / "duke"))
     before = parameters(content, "dataset", "duke")
     fetch(settings=before)
@@ -116,7 +116,7 @@ def test_unpacking_changes_no_settings_but_a_folder_of_ones_own_does(duke: Path,
     assert parameters(content, "dataset", "duke") != before
 
 
-def test_a_changed_checkpoint_touches_its_backbone(tmp_path: Path) -> None:
+def test_changed_checkpoint_touches_its_backbone(tmp_path: Path) -> None:
     file = tmp_path / "own.pth"
     content = changed({"initialise": {"checkpoints": {"shallow": str(file), "deep": "deep.pth"}}})
     absent = parameters(content, "initialise", "shallow")
@@ -154,7 +154,7 @@ def test_imagenet_weights_are_fetched_verified_and_taken(tmp_path: Path, monkeyp
         fetch(settings=settings)
 
 
-def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"own.pth: no such file; give the path of your weights in initialise\.checkpoints"
     ):
@@ -167,9 +167,7 @@ def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
 DATASET = "dataset --settings results/tiny/settings/dataset/duke.json --images unused --out manifest.json"
 
 
-def test_a_release_goes_from_archive_to_manifest_and_comes_back_when_lost(
-    reid: Reid, duke: Path, tmp_path: Path
-) -> None:
+def test_release_goes_from_archive_to_manifest_and_comes_back_when_lost(reid: Reid, duke: Path, tmp_path: Path) -> None:
     shutil.copy(duke, tmp_path / "duke.zip")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(with_archives("duke.zip", folder="own/duke")))
     assert reid(tmp_path, *["plan", "params.yaml"]).returncode == 0
@@ -200,7 +198,7 @@ def test_offline_is_one_clear_line(reid: Reid, tmp_path: Path, option: str, envi
     )
 
 
-def test_without_a_network_there_is_one_clear_line_too(reid: Reid, tmp_path: Path) -> None:
+def test_fetch_without_network_is_one_line_error(reid: Reid, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(with_archives("https://a.invalid/duke.zip")))
     reid(tmp_path, *["plan", "params.yaml"])
     told = reid(tmp_path, *DATASET.split())
@@ -225,7 +223,7 @@ def test_fetch_lists_all_that_is_missing(reid: Reid, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists() and not (tmp_path / "weights").exists()
 
 
-def test_settings_say_what_the_store_needs(duke: Path, tmp_path: Path) -> None:
+def test_settings_hold_store_fields(duke: Path, tmp_path: Path) -> None:
     """The key of a manifest holds the digests of the archives through the receipt, not where they lie."""
     settings = parameters(with_archives(str(duke), folder=str(tmp_path / "duke")), "dataset", "duke")
     receipt = fetch(settings=settings)

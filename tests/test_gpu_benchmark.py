@@ -33,7 +33,7 @@ def start(out: Path, *more: str, **environment: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
-def test_it_measures_ways_and_the_schedule_and_says_what_failed(tmp_path: Path) -> None:
+def test_gpu_benchmark_measures_and_reports_failures(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     done = start(out, "--minutes", "8", "--ways", "float32", "eager", "compiled", CXX="no-such-compiler")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -52,7 +52,7 @@ def test_it_measures_ways_and_the_schedule_and_says_what_failed(tmp_path: Path) 
         assert shown in done.stdout
 
 
-def test_without_time_it_says_so_and_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_benchmark_without_time_keeps_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "gpu.json"
     options = [*TINY.split(), "--minutes", "0.001", "--ways", "float32", "eager"]
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--json", str(out), *options])
@@ -61,7 +61,7 @@ def test_without_time_it_says_so_and_keeps_what_it_has(tmp_path: Path, monkeypat
     assert json.loads(out.read_text())["ways"] == {name: {"error": "no time was left"} for name in ("float32", "eager")}
 
 
-def test_a_part_that_takes_too_long_is_ended_and_what_it_told_kept(tmp_path: Path) -> None:
+def test_slow_part_is_stopped_and_keeps_results(tmp_path: Path) -> None:
     options = Namespace(folder=tmp_path, **dict.fromkeys(gpu.PASSED, 1))
     (tmp_path / "eager.json").write_text('{"gradient_seconds": 1.5}')
     begin = time.monotonic()
@@ -69,7 +69,7 @@ def test_a_part_that_takes_too_long_is_ended_and_what_it_told_kept(tmp_path: Pat
     assert time.monotonic() - begin < 60
 
 
-def test_what_does_not_fit_is_halved() -> None:
+def test_out_of_memory_halves_batch() -> None:
     tried: list[int] = []
 
     def work(many: int) -> torch.Tensor:
@@ -94,7 +94,7 @@ def way(seconds: float, cosine: float, precision: str = "bfloat16", **more: Any)
     }
 
 
-def test_the_fastest_way_that_agrees_is_chosen() -> None:
+def test_fastest_way_that_agrees_is_chosen() -> None:
     ways = {"float32": way(0.1, 1.0, "float32"), "eager": way(3, 0.96), "compiled": way(2, 0.95), "graphs": way(1, 0.5)}
     assert gpu.fastest(ways) == "compiled"
     assert gpu.fastest({**ways, "broken": way(0.1, 0.96, error="crashed")}) == "compiled"

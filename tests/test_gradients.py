@@ -83,7 +83,7 @@ def gradient(
 
 @pytest.mark.parametrize("at_once", [1, 4, 7, 99])
 @pytest.mark.parametrize("pooling", ["max", "average", "gem"])
-def test_a_batch_has_the_gradient_of_one_image_at_a_time(pooling: str, at_once: int) -> None:
+def test_batch_has_the_gradient_of_one_image_at_a_time(pooling: str, at_once: int) -> None:
     made, images = network(pooling=pooling), pictures()
     losses, oracle = gradient(made, images, add_gradient_one_by_one)
     found, ours = gradient(made, images, add_gradient, at_once)
@@ -122,7 +122,7 @@ def test_images_without_a_loss_are_not_passed_back_and_each_is_embedded_once() -
     assert not [count for count, grad in seen if grad]
 
 
-def test_the_same_image_is_augmented_alike_within_an_update() -> None:
+def test_same_image_is_augmented_alike_within_an_update() -> None:
     sizes = pictures().sizes
     views = augmented(sizes[[4, 9, 4]], 40, True, 0.8, 0.5, 0.0, 3, 7, np.array([4, 9, 4]))
     assert (views.window[0] == views.window[2]).all() and views.key[0] == views.key[2] != views.key[1]
@@ -211,7 +211,7 @@ def test_out_of_memory_halves_the_images_at_once_not_the_batch() -> None:
         torch.testing.assert_close(small.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_classification_does_not_split_its_batch_but_says_what_to_do() -> None:
+def test_classification_out_of_memory_is_reported() -> None:
     class Small(ResNet):
         def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -267,7 +267,7 @@ def run(loop: str, seed: int, watch: Any, checkpoints: Checkpoints | None) -> tu
 
 @pytest.mark.parametrize("loop", ["rank", "classify"])
 @pytest.mark.parametrize("killed", [1, 3, 4, 7])
-def test_a_run_that_was_killed_ends_like_one_that_was_not(loop: str, killed: int, tmp_path: Path) -> None:
+def test_run_that_was_killed_ends_like_one_that_was_not(loop: str, killed: int, tmp_path: Path) -> None:
     expected, log = run(loop, 5, ignore, None)
     path = tmp_path / "checkpoint.safetensors"
 
@@ -285,7 +285,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(loop: str, killed: int
 
 
 @pytest.mark.parametrize("loop", ["rank", "classify"])
-def test_a_signal_keeps_the_state_and_ends_the_process(loop: str, tmp_path: Path) -> None:
+def test_signal_keeps_the_state_and_ends_the_process(loop: str, tmp_path: Path) -> None:
     expected, log = run(loop, 5, ignore, None)
     path = tmp_path / "checkpoint.safetensors"
 
@@ -303,7 +303,7 @@ def test_a_signal_keeps_the_state_and_ends_the_process(loop: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("place", [0, 40, -1], ids=["cut", "in what is said of it", "in a weight"])
-def test_a_damaged_checkpoint_is_named_and_set_aside(tmp_path: Path, place: int) -> None:
+def test_damaged_checkpoint_is_named_and_set_aside(tmp_path: Path, place: int) -> None:
     path = tmp_path / "checkpoint.safetensors"
     Checkpoints(path).save(1, {"weight": torch.arange(6.0)}, {"log": [{"loss": 0.5}]})
     content = bytearray(path.read_bytes())
@@ -318,7 +318,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(tmp_path: Path, place: int)
 
 
 @pytest.mark.parametrize(("loop", "other"), [("rank", "classify"), ("classify", "rank")])
-def test_a_checkpoint_of_another_training_is_named(loop: str, other: str, tmp_path: Path) -> None:
+def test_checkpoint_of_another_training_is_named(loop: str, other: str, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     run(other, 5, ignore, Checkpoints(path, every=3))
     with pytest.raises(
@@ -328,7 +328,7 @@ def test_a_checkpoint_of_another_training_is_named(loop: str, other: str, tmp_pa
 
 
 @pytest.mark.parametrize("loop", ["rank", "classify"])
-def test_a_signal_in_the_last_update_lets_the_training_end(loop: str, tmp_path: Path) -> None:
+def test_signal_in_the_last_update_lets_the_training_end(loop: str, tmp_path: Path) -> None:
     expected, log = run(loop, 5, ignore, None)
 
     def ask(row: Mapping[str, float], images: int) -> None:

@@ -75,7 +75,7 @@ def inputs(draw: st.DrawFn, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_parser_takes_what_is_sound(name: str, tmp_path: Path) -> None:
+def test_parser_accepts_valid_input(name: str, tmp_path: Path) -> None:
     taken = []
     for number, content in enumerate(seeds(name)):
         (tmp_path / f"{number}").mkdir()
@@ -86,7 +86,7 @@ def test_a_parser_takes_what_is_sound(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @hostile
 @given(data=st.data())
-def test_a_parser_gives_a_result_or_one_line_that_names_the_file(name: str, data: st.DataObject) -> None:
+def test_parser_returns_result_or_one_line_error(name: str, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         attempt(name, data.draw(inputs(name)), Path(folder))
 
@@ -108,7 +108,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @hostile
 @given(st.sampled_from(places(PARAMS)), VALUES)
 @example(("resources",), {"a\nb": None})
-def test_any_value_anywhere_among_the_parameters_is_taken_or_told(place: tuple[Any, ...], value: Any) -> None:
+def test_any_parameter_value_is_accepted_or_reported(place: tuple[Any, ...], value: Any) -> None:
     content = deepcopy(PARAMS)
     section = content
     for key in place[:-1]:
@@ -134,7 +134,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [BOMB, "experiment: &a [*a]\n", "experiment: &a {b: *a}\n", "a: " + "[" * 2000, "a: " + "{b: " * 40 + "1" + "}" * 40],
     ids=["bomb", "endless list", "endless section", "nested beyond Python", "nested"],
 )  # fmt: skip
-def test_yaml_that_grows_is_refused_at_once(tmp_path: Path, text: str) -> None:
+def test_yaml_that_grows_is_rejected_at_once(tmp_path: Path, text: str) -> None:
     """With aliases, ten lines hold a billion values, and each would be shown in the message."""
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml: not valid YAML: ") as caught:
@@ -146,7 +146,7 @@ def test_yaml_that_grows_is_refused_at_once(tmp_path: Path, text: str) -> None:
     "text",
     ["a: 2001-13-41\n", "a: !!timestamp x\n", "a: !!int ''\n", "a: " + "9" * 5000, "a: !!float x\n", "? {b: 1}\n: 2\n"],
 )
-def test_yaml_with_values_that_are_none_is_told(tmp_path: Path, text: str) -> None:
+def test_yaml_with_invalid_values_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml: not valid YAML: "):
         load(tmp_path / "params.yaml")
@@ -175,7 +175,7 @@ def test_yaml_merge_keys_that_grow_are_counted_before_they_are_merged(tmp_path: 
         ("train_ids: 3", "train_ids: [3]", r"train_ids: expected a number"),
     ],
 )
-def test_yaml_with_a_value_nobody_means_is_told(tmp_path: Path, old: str, new: str, reason: str) -> None:
+def test_yaml_with_a_value_nobody_means_is_reported(tmp_path: Path, old: str, new: str, reason: str) -> None:
     text = yaml.safe_dump(PARAMS, sort_keys=False)
     assert old in text
     (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
@@ -183,7 +183,7 @@ def test_yaml_with_a_value_nobody_means_is_told(tmp_path: Path, old: str, new: s
         load(tmp_path / "params.yaml")
 
 
-def test_whole_number_without_end_is_told(tmp_path: Path) -> None:
+def test_whole_number_without_end_is_reported(tmp_path: Path) -> None:
     content = deepcopy(PARAMS)
     content["train"]["updates"] = 10**20
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
@@ -191,13 +191,13 @@ def test_whole_number_without_end_is_told(tmp_path: Path) -> None:
         load(tmp_path / "params.yaml")
 
 
-def test_json_with_a_key_twice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_with_a_key_twice_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", StringIO('{"seeds": [0], "seeds": [1]}'))
     with pytest.raises(InputError, match="params: not valid YAML: the key 'seeds' is there twice"):
         load(Path("-"))
 
 
-def test_a_number_that_python_would_not_write_is_told(tmp_path: Path) -> None:
+def test_unprintable_number_is_reported(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         yaml.safe_dump({**PARAMS, "experiment": 0}).replace("experiment: 0", f"experiment: 0x{'f' * 5000}")
     )
@@ -218,14 +218,14 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
-def test_the_attack_works_on_a_loader_that_trusts(tmp_path: Path) -> None:
+def test_attack_works_on_a_loader_that_trusts(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Evil(tmp_path / "executed")))
     assert (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_weights_that_would_execute_code_are_refused(tmp_path: Path, protocol: int, wrapped: bool) -> None:
+def test_weights_that_would_execute_code_are_rejected(tmp_path: Path, protocol: int, wrapped: bool) -> None:
     import torch
 
     evil = {"fc.weight": Evil(tmp_path / "executed")}
@@ -238,7 +238,7 @@ def test_weights_that_would_execute_code_are_refused(tmp_path: Path, protocol: i
     assert not (tmp_path / "executed").exists()
 
 
-def test_arrays_that_would_execute_code_are_refused(tmp_path: Path) -> None:
+def test_arrays_that_would_execute_code_are_rejected(tmp_path: Path) -> None:
     evil = np.array([Evil(tmp_path / "executed")], dtype=object)
     np.savez(tmp_path / "a.npz", embeddings=evil)
     with pytest.raises(InputError, match=r"a\.npz: embeddings holds Python objects, which are not loaded"):
@@ -252,9 +252,7 @@ def test_arrays_that_would_execute_code_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def test_an_image_that_pillow_would_hand_to_a_program_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_that_pillow_would_hand_to_a_program_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostScript is a language; Pillow has Ghostscript run it, under any file name."""
     program = tmp_path / "gs"
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
@@ -269,7 +267,7 @@ def test_an_image_that_pillow_would_hand_to_a_program_is_refused(
 # --- what was found
 
 
-def test_a_pattern_of_many_fields_never_hangs() -> None:
+def test_pattern_of_many_fields_never_hangs() -> None:
     """Each field tried every place at which it could end: 17 seconds for a name of 160 letters, then years."""
     matcher = compile_pattern("{person}_{a}_{b}_{c}_{d}_{e}.jpg")
     begun = time.process_time()
@@ -281,7 +279,7 @@ PIECES = st.sampled_from(["{person}", "{camera}", "{tracklet:1}", "{x}", "{y}", 
 
 
 @given(st.lists(PIECES, max_size=7), st.text("ab_/", max_size=12))
-def test_a_pattern_reads_what_it_would_if_it_tried_every_place(pieces: list[str], path: str) -> None:
+def test_pattern_equals_exhaustive_search(pieces: list[str], path: str) -> None:
     try:
         matcher = compile_pattern("".join(pieces))
     except InputError:
@@ -291,14 +289,14 @@ def test_a_pattern_reads_what_it_would_if_it_tried_every_place(pieces: list[str]
     assert (quick and quick.groupdict()) == (slow and slow.groupdict())
 
 
-def test_a_message_does_not_reach_the_terminal_as_a_command() -> None:
+def test_message_does_not_reach_the_terminal_as_a_command() -> None:
     told = InputError("\x1b[2J\rover\u202e\udcff: é\nmore", "another line")
     assert str(told) == "\\x1b[2J\\rover\\u202e\\udcff: é\\nmore\nanother line"
 
 
 @pytest.mark.parametrize("name", [b"\xff.jpg", b"a\nb.jpg"])
 @pytest.mark.parametrize("layout", ["folder", "distractors", "csv"])
-def test_a_name_that_is_not_one_line_of_text_is_told(tmp_path: Path, name: bytes, layout: str) -> None:
+def test_file_name_with_line_break_is_reported(tmp_path: Path, name: bytes, layout: str) -> None:
     """No artifact could hold it."""
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
     (tmp_path / "table.csv").write_text("path,person_id\na.jpg,1\n")
@@ -307,26 +305,26 @@ def test_a_name_that_is_not_one_line_of_text_is_told(tmp_path: Path, name: bytes
 
 
 @pytest.mark.parametrize("text", ['path,person_id\n"a\nb.jpg",1\n', '"pa\nth",person_id\na.jpg,1\n'])
-def test_a_line_break_inside_a_value_of_a_table_is_told(tmp_path: Path, text: str) -> None:
+def test_table_value_with_line_break_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=r"t\.csv: line \d: a value has a line break in it"):
         READERS["csv"](tmp_path, table="t.csv")
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 5000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff", b"[1]"])
-def test_json_that_python_cannot_take_is_told(tmp_path: Path, content: bytes) -> None:
+def test_unreadable_json_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.json: "):
         read_json(tmp_path / "a.json")
 
 
-def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+def test_folder_instead_of_file_is_reported(tmp_path: Path) -> None:
     for read in (read_json, read_index, read_embeddings, read_weights, read_state):
         with pytest.raises(InputError, match=str(tmp_path)):
             read(tmp_path)
 
 
-def test_an_index_of_other_types_is_told(tmp_path: Path) -> None:
+def test_index_with_other_types_is_reported(tmp_path: Path) -> None:
     columns = {name: [1] for name in ("person_id", "camera_id", "tracklet_id", *"xywh")} | {
         "path": ["a"],
         "split": ["train"],
@@ -354,20 +352,20 @@ def test_an_index_of_other_types_is_told(tmp_path: Path) -> None:
         {"rows": np.arange(2), "embeddings": np.ones((2, 2))},
     ],
 )
-def test_embeddings_of_another_shape_or_type_are_told(tmp_path: Path, arrays: dict[str, Any]) -> None:
+def test_embeddings_of_another_shape_or_type_are_reported(tmp_path: Path, arrays: dict[str, Any]) -> None:
     save_file(arrays, tmp_path / "e.safetensors")
     with pytest.raises(InputError, match=r"e\.safetensors: expected "):
         read_embeddings(tmp_path / "e.safetensors")
 
 
 @pytest.mark.parametrize("about", ["{", "[]", '{"about": 3}', '{"about": [1]}'])
-def test_weights_that_say_nonsense_of_themselves_are_told(tmp_path: Path, about: str) -> None:
+def test_weights_with_invalid_metadata_are_reported(tmp_path: Path, about: str) -> None:
     save_file({"fc.bias": np.ones(1)}, tmp_path / "w.safetensors", {"reid": about})
     with pytest.raises(InputError, match=r"w\.safetensors: what it says of itself is damaged"):
         read_weights(tmp_path / "w.safetensors")
 
 
-def test_a_member_of_an_npz_that_is_no_array_is_told(tmp_path: Path) -> None:
+def test_npz_member_without_array_is_reported(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as opened:
         opened.writestr("embeddings.npy", b"text")
     with pytest.raises(InputError, match=r"a\.npz: embeddings is not an array"):
@@ -375,14 +373,14 @@ def test_a_member_of_an_npz_that_is_no_array_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", [np.savez, lambda path, **arrays: save_file(arrays, path)])
-def test_a_line_break_in_the_name_of_an_array_is_shown_as_one(tmp_path: Path, save: Any) -> None:
+def test_line_break_in_the_name_of_an_array_is_shown_as_one(tmp_path: Path, save: Any) -> None:
     path = tmp_path / ("a.npz" if save is np.savez else "a.safetensors")
     save(path, **{"a\nb": np.ones(1)})
     with pytest.raises(InputError, match=re.escape(f"{path}: no array 'embeddings'; it holds a\\nb")):
         read_arrays(path, ("embeddings",)).column("embeddings")
 
 
-def test_text_that_no_python_can_write_is_told(tmp_path: Path) -> None:
+def test_unencodable_text_is_reported(tmp_path: Path) -> None:
     labels = np.frombuffer(b"\xff\xff\xff\x7f", "<U1")
     for name in ("query", "gallery"):
         np.savez(tmp_path / f"{name}.npz", embeddings=np.ones((1, 2)), person_id=labels, camera_id=np.ones(1, int))
@@ -390,7 +388,7 @@ def test_text_that_no_python_can_write_is_told(tmp_path: Path) -> None:
         score(tmp_path / "query.npz", tmp_path / "gallery.npz", tmp_path / "scores.json")
 
 
-def test_a_compressed_archive_that_ends_early_is_told(tmp_path: Path) -> None:
+def test_truncated_compressed_archive_is_reported(tmp_path: Path) -> None:
     content = next(content for content in seeds("archive") if content.startswith(b"\xfd7zXZ"))
     for length in range(8, len(content)):
         (tmp_path / "a.tar.xz").write_bytes(content[:length])
@@ -398,7 +396,7 @@ def test_a_compressed_archive_that_ends_early_is_told(tmp_path: Path) -> None:
             unpack([tmp_path / "a.tar.xz"], tmp_path / "out", lambda root: "{}")
 
 
-def test_a_zip_with_names_that_are_no_text_is_told(tmp_path: Path) -> None:
+def test_zip_with_undecodable_names_is_reported(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
         opened.writestr("é.jpg", b"one")
     content = (tmp_path / "a.zip").read_bytes().replace("é".encode(), b"\xff\xff")
@@ -407,7 +405,7 @@ def test_a_zip_with_names_that_are_no_text_is_told(tmp_path: Path) -> None:
         unpack([tmp_path / "a.zip"], tmp_path / "out", lambda root: "{}")
 
 
-def test_a_tiff_without_dimensions_is_told() -> None:
+def test_tiff_without_dimensions_is_reported() -> None:
     content = next(content for content in seeds("image") if content.startswith(b"II*"))
     for at in range(8, len(content)):
         changed = content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
@@ -417,7 +415,7 @@ def test_a_tiff_without_dimensions_is_told() -> None:
             continue
 
 
-def test_a_person_search_table_of_another_build_is_told(tmp_path: Path) -> None:
+def test_person_search_table_with_other_structure_is_reported(tmp_path: Path) -> None:
     from hostile import _releases, _with_file
     from pedestrians.matlab import cell_array, save_mat
 
@@ -434,7 +432,7 @@ def test_a_person_search_table_of_another_build_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("second", ["person_id.npy", "person_id"])
-def test_read_arrays_of_a_member_that_is_there_twice_is_told(tmp_path: Path, second: str) -> None:
+def test_read_arrays_of_a_member_that_is_there_twice_is_reported(tmp_path: Path, second: str) -> None:
     """NumPy takes the last one: labels that anybody appended to the file."""
     np.savez(tmp_path / "a.npz", embeddings=np.ones((1, 2)), person_id=np.ones(1, int))
     content = BytesIO()

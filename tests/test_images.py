@@ -50,7 +50,7 @@ def test_images_equal_pillows_row_by_row(tmp_path: Path) -> None:
         np.testing.assert_array_equal(image, expected)
 
 
-def test_an_image_that_is_another_one_than_was_indexed_is_refused(tmp_path: Path) -> None:
+def test_image_that_is_another_one_than_was_indexed_is_rejected(tmp_path: Path) -> None:
     paths = ["a.jpg", "b.jpg", "a.jpg"]
     for seed, path in enumerate(paths[:2]):
         (tmp_path / path).write_bytes(simplejpeg.encode_jpeg(pixels(seed=seed)))
@@ -82,7 +82,7 @@ def test_no_rows_give_no_images(tmp_path: Path) -> None:
     assert load(index(tmp_path, ["a.jpg"]), np.array([], np.int64)) == []
 
 
-def test_a_scene_is_decoded_once_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scene_is_decoded_once_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s1.jpg").write_bytes(simplejpeg.encode_jpeg(pixels()))
     calls, decode = [], images.decode
     monkeypatch.setattr(images, "decode", lambda *content: calls.append(1) or decode(*content))
@@ -136,7 +136,7 @@ def test_stray_bytes_between_segments_are_passed_over(tmp_path: Path) -> None:
     ids=["missing", "empty", "a web page", "half", "without its end"],
 )
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_bad_file_is_an_error_that_names_file_and_row(
+def test_bad_file_is_an_error_that_names_file_and_row(
     tmp_path: Path, content: bytes | None, reason: str, threads: int
 ) -> None:
     (tmp_path / "good.jpg").write_bytes(simplejpeg.encode_jpeg(pixels()))
@@ -146,7 +146,7 @@ def test_a_bad_file_is_an_error_that_names_file_and_row(
         load(index(tmp_path, ["good.jpg", "bad.jpg"]), [0, 1], threads=threads)
 
 
-def test_a_truncated_png_is_an_error(tmp_path: Path) -> None:
+def test_truncated_png_is_an_error(tmp_path: Path) -> None:
     Image.fromarray(pixels()).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
@@ -154,7 +154,7 @@ def test_a_truncated_png_is_an_error(tmp_path: Path) -> None:
         load(index(tmp_path, ["a.png"]), [0])
 
 
-def test_a_box_outside_its_image_is_an_error_that_names_its_own_row(tmp_path: Path) -> None:
+def test_box_outside_its_image_is_an_error_that_names_its_own_row(tmp_path: Path) -> None:
     (tmp_path / "s1.jpg").write_bytes(simplejpeg.encode_jpeg(pixels()))
     boxes = [(0, 0, 4, 4), (90, 0, 4, 4)]
     with pytest.raises(InputError, match=r"s1\.jpg: index row 1 .*box 90 0 4 4 lies outside its 16 x 24 pixels"):

@@ -173,7 +173,7 @@ def test_code_key_is_the_same_where_nothing_computes(small: Path, name: str, old
         ("lazy.py", "return 1", "return 2"),
     ],
 )
-def test_code_key_changes_with_what_computes(small: Path, name: str, old: str, new: str) -> None:
+def test_code_key_changes_with_computation(small: Path, name: str, old: str, new: str) -> None:
     before = code_key("index")
     edit(small / name, old, new)
     assert code_key("index") != before
@@ -188,7 +188,7 @@ def test_code_key_follows_an_import_below_its_use(small: Path) -> None:
     assert code_key("index") != before
 
 
-def test_code_key_tells_attributes_of_a_class_apart(small: Path) -> None:
+def test_code_key_distinguishes_class_attributes(small: Path) -> None:
     edit(small / "stages/index.py", "shapes.width(settings)", "shapes.Shape.sides.real")
     before = code_key("index")
     edit(small / "stages/index.py", "sides.real", "area.real")
@@ -205,7 +205,7 @@ def test_code_key_of_a_function_that_moved_is_the_same(small: Path) -> None:
     assert code_key("index") == before
 
 
-def test_code_key_tells_two_of_one_name_apart(small: Path) -> None:
+def test_code_key_distinguishes_same_names(small: Path) -> None:
     """Both are reached either way; what changes is which one is meant where."""
     edit(small / "data/readers.py", "RULES =", "EITHER = one.read(1), two.read(2)\nRULES =")
     edit(small / "stages/index.py", "RATE = 0.5", "RATE = readers.EITHER[0]")
@@ -217,7 +217,7 @@ def test_code_key_tells_two_of_one_name_apart(small: Path) -> None:
 @pytest.mark.parametrize(
     "code", ['__import__("x")', 'importlib.import_module("x")', "importlib.import_module(settings)"]
 )
-def test_code_key_of_what_imports_by_name_is_of_everything(small: Path, code: str) -> None:
+def test_code_key_with_import_by_name_covers_everything(small: Path, code: str) -> None:
     edit(small / "stages/index.py", "import numpy as np", "import importlib")
     edit(small / "stages/index.py", "late() +", f"{code} +")
     before = code_key("index")
@@ -301,7 +301,7 @@ def test_messages_comments_and_docstrings_change_no_stage(original: dict[str, st
     assert touched(original) == set()
 
 
-def test_a_new_format_changes_no_job_but_the_report(original: dict[str, str], package: Path) -> None:
+def test_new_format_changes_no_job_but_the_report(original: dict[str, str], package: Path) -> None:
     readers = package / "data/readers/__init__.py"
     (package / "data/readers/campus.py").write_text((package / "data/readers/dukemtmc.py").read_text())
     edit(readers, "import distractors,", "import campus, distractors,")

@@ -59,7 +59,7 @@ RANKING = """
 
 
 @pytest.mark.slow
-def test_the_ranking_stays_within_its_limit_where_the_whole_matrix_would_not(tmp_path: Path) -> None:
+def test_ranking_stays_within_its_limit_where_the_whole_matrix_would_not(tmp_path: Path) -> None:
     """A block of scores is 128 MiB, the matrix of 1,000 queries and 150,000 items would be 572 MiB."""
     command = [sys.executable, "-c", textwrap.dedent(RANKING), str(tmp_path / "gallery.npy"), "256"]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

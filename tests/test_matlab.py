@@ -45,17 +45,17 @@ def same(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_variable_is_what_scipy_reads(tmp_path: Path, name: str, packed: bool) -> None:
+def test_matlab_variable_equals_scipy(tmp_path: Path, name: str, packed: bool) -> None:
     savemat(tmp_path / "a.mat", {"before": 1, **VARIABLES, "after": "x"}, do_compression=packed)
     same(load_variable(tmp_path / "a.mat", name), loadmat(tmp_path / "a.mat", variable_names=[name])[name])
 
 
-def test_a_variable_that_is_not_there_is_none(tmp_path: Path) -> None:
+def test_missing_matlab_variable_is_none(tmp_path: Path) -> None:
     savemat(tmp_path / "a.mat", VARIABLES)
     assert load_variable(tmp_path / "a.mat", "other") is None
 
 
-def test_a_type_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_unknown_type_is_reported(tmp_path: Path) -> None:
     """SciPy takes the type for the place of a pointer: a fault that ends the process."""
     savemat(tmp_path / "a.mat", {"x": struct_array(("a",), [(np.arange(9.0),)])})
     content = bytearray((tmp_path / "a.mat").read_bytes())
@@ -67,7 +67,7 @@ def test_a_type_that_does_not_exist_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["uint16", "text", "cells", "structs"])
-def test_a_file_cut_off_anywhere_is_told(tmp_path: Path, name: str) -> None:
+def test_truncated_file_is_reported(tmp_path: Path, name: str) -> None:
     savemat(tmp_path / "a.mat", {name: VARIABLES[name]})
     content = (tmp_path / "a.mat").read_bytes()
     for length in range(128, len(content) - 8, 8):
@@ -76,7 +76,7 @@ def test_a_file_cut_off_anywhere_is_told(tmp_path: Path, name: str) -> None:
             load_matrix(tmp_path / "b.mat", name)
 
 
-def test_a_small_file_of_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_file_of_much_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reid_done_right.data.matlab.LARGEST", 1 << 16)
     savemat(tmp_path / "a.mat", {"x": np.zeros(1 << 20)}, do_compression=True)
     with pytest.raises(InputError, match="unpacks to more than 65536 bytes"):

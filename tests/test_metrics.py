@@ -33,7 +33,7 @@ def test_relevant_items_never_retrieved_count_as_missed():
     assert average_precision(np.array([1, 3]), relevant=np.array([4]), rule="step") == pytest.approx(found / 2)
 
 
-def test_unknown_rule_is_refused():
+def test_unknown_rule_is_rejected():
     with pytest.raises(ValueError, match="'area' is unknown: use one of trapezoid, step"):
         average_precision(np.array([1]), rule="area")
 

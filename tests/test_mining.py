@@ -43,7 +43,7 @@ def able_queries(person_id: NDArray[np.int64]) -> list[int]:
 # --- the hardest triplets of a query
 
 
-def test_the_hardest_by_hand() -> None:
+def test_hardest_by_hand() -> None:
     angles = torch.tensor([0, 10, 60, 20, 30, 170]) * torch.pi / 180
     embeddings = torch.stack([angles.cos(), angles.sin()], 1)
     person_id = np.array([7, 7, 7, 1, 2, 3])
@@ -57,7 +57,7 @@ def test_the_hardest_by_hand() -> None:
 
 @given(st.integers(0, 2**32), st.integers(3, 14), st.integers(2, 5), st.integers(1, 30))
 @settings(max_examples=150, deadline=None)
-def test_the_hardest_are_those_of_a_loop_over_all(seed: int, images: int, people: int, hardest: int) -> None:
+def test_hardest_are_those_of_a_loop_over_all(seed: int, images: int, people: int, hardest: int) -> None:
     embeddings, person_id = pool(seed, images, people)
     queries = np.array(able_queries(person_id), np.int64)
     if len(queries) == 0:
@@ -81,7 +81,7 @@ def test_triplets_of_zero_loss_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("person_id", [[1, 1, 1], [1, 2, 2], [1, 2, 3]])
-def test_a_query_without_positive_or_negative_is_told(person_id: list[int]) -> None:
+def test_query_without_positive_or_negative_is_reported(person_id: list[int]) -> None:
     with pytest.raises(ValueError, match="a query has no positive or no negative in the pool"):
         hardest_triplets(torch.eye(3), np.array(person_id), np.array([0]), 2)
 
@@ -127,12 +127,12 @@ def test_mining_depends_on_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("person_id", [[1, 2, 3], [5, 5, 5]])
-def test_a_pool_without_triplets_is_told(person_id: list[int]) -> None:
+def test_pool_without_triplets_is_reported(person_id: list[int]) -> None:
     with pytest.raises(ValueError, match="none of 3 pool images has both a positive and a negative there; enlarge"):
         mine(torch.eye(3), np.array(person_id), 4, 2, np.random.default_rng(0))
 
 
-def test_triplets_without_a_loss_are_drawn_again_if_asked() -> None:
+def test_triplets_without_loss_are_redrawn_on_request() -> None:
     embeddings, person_id = pool(0, 40, 8)
     able = able_queries(person_id)
     values = {query: sorted(all_triplets(embeddings, person_id, query).values())[::-1][:5] for query in able}

@@ -108,7 +108,7 @@ def test_each_family_has_its_file_at_torchvision() -> None:
         assert weights.url.startswith("https://download.pytorch.org/models/"), name
 
 
-def test_a_file_of_another_network_is_told_key_by_key() -> None:
+def test_weights_of_another_network_list_keys() -> None:
     state = published("resnet18")
     del state["layer2.0.bn1.bias"]
     state["layer4.5.weight"] = torch.zeros(1)
@@ -176,7 +176,7 @@ def test_width_stride_and_groups_shape_the_maps(changes: Mapping[str, Any], shap
 
 
 @pytest.mark.parametrize(("family", "smallest"), SMALLEST.items())
-def test_images_too_small_for_a_family_are_told(family: str, smallest: int) -> None:
+def test_images_too_small_for_a_family_are_reported(family: str, smallest: int) -> None:
     backbone = build({"family": family}).eval()
     with torch.inference_mode():
         assert backbone(torch.zeros(1, 3, smallest, smallest))[0].shape[2:] == (1, 1)
@@ -217,13 +217,13 @@ def test_pooling_by_hand() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"), [("max", [[3, -1]]), ("average", [[2, -1]]), ("gem", [[14 ** (1 / 3), 1e-6]])]
 )
-def test_pooling_sees_what_the_mask_marks(kind: str, expected: list[list[float]]) -> None:
+def test_pooling_respects_mask(kind: str, expected: list[list[float]]) -> None:
     maps = torch.tensor([[[[1.0, 3], [3, 6]], [[-1, -1], [-1, 9]]]])
     mask = torch.tensor([[[[True, True], [False, False]]]])
     np.testing.assert_allclose(Pool(kind)(maps, mask).detach(), expected, rtol=1e-5)
 
 
-def test_gem_lies_between_average_and_max_and_its_p_trains() -> None:
+def test_gem_is_between_average_and_max_and_learns_p() -> None:
     maps = torch.rand(2, 5, 4, 3, generator=torch.Generator().manual_seed(0))
     gem = Pool("gem")
     nn.init.constant_(gem.p, 1)
@@ -321,7 +321,7 @@ def test_another_network_does_not_fit() -> None:
         embedder_of(saved({"backbone": wide}), "w.safetensors")
 
 
-def test_a_backbone_is_no_embedder() -> None:
+def test_backbone_is_no_embedder() -> None:
     with pytest.raises(InputError, match=r"w.safetensors: weights of a backbone, not of an embedder"):
         embedder_of(Weights(ResNet(**NARROW).state_dict(), {"backbone": NARROW}), "w.safetensors")
 

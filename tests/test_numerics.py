@@ -64,7 +64,7 @@ def other_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.slow
 @supported
-def test_chain_in_hostile_environment_gives_the_bytes_that_are_committed(tmp_path: Path) -> None:
+def test_chain_in_hostile_environment_gives_committed_bytes(tmp_path: Path) -> None:
     """On one core, whatever the user's environment asks of the libraries; and MKL, which asks who made the processor,
     is asked for nothing."""
     code = f"""
@@ -80,7 +80,7 @@ runpy.run_path({str(ROOT / "tests/chain.py")!r}, run_name="__main__")
 
 
 @pytest.mark.slow
-def test_mkl_says_what_it_is_asked_for() -> None:
+def test_mkl_reports_requested_kernels() -> None:
     """Else the test above could not fail."""
     assert "MKL_VERBOSE SGEMM" in python("import torch; torch.ones(8, 8) @ torch.ones(8, 8)", MKL_VERBOSE="1")
 
@@ -89,7 +89,7 @@ def test_mkl_says_what_it_is_asked_for() -> None:
 
 
 @supported
-def test_choose_replaces_the_users_environment_until_native_gives_it_back() -> None:
+def test_choose_replaces_environment_and_native_restores_it() -> None:
     code = """
 import os
 from reid_done_right import numerics
@@ -109,7 +109,7 @@ def test_choose_after_a_library_has_loaded_is_native() -> None:
     assert python(code) == "native ['numpy']\n"
 
 
-def test_choose_reads_the_variable_and_refuses_other_words() -> None:
+def test_choose_reads_the_variable_and_rejects_other_words() -> None:
     code = """
 from reid_done_right import numerics
 print(numerics.choose())
@@ -129,7 +129,7 @@ def test_package_imported_by_a_program_computes_portably() -> None:
     assert python(code, REID_NUMERICS="native") == "native\n"
 
 
-def test_unsupported_processor_computes_natively_and_says_so_once(
+def test_unsupported_processor_is_native_with_one_warning(
     other_processor: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not numerics.supported() and numerics.pins() == {} and numerics.choose("portable") == "native"
@@ -177,7 +177,7 @@ def test_linear_has_the_values_and_gradients_of_a_product(shape: tuple[int, int,
     torch.testing.assert_close(linear(rows, weight), rows @ weight.T, rtol=1e-4, atol=1e-4)
 
 
-def test_what_follows_a_product_may_change_it_in_place() -> None:
+def test_product_result_can_change_in_place() -> None:
     maps, kernel = drawn(2, 8, 3, 3, seed=1), drawn(4, 8, 1, 1, seed=2)
     value = F.relu(convolve(maps, kernel, None, (1, 1), (0, 0)), inplace=True)
     (gradient,) = torch.autograd.grad(value.sum(), maps)

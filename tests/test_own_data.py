@@ -50,7 +50,7 @@ def people(names: str = "abcd", cameras: Sequence[str] = ("c1", "c2"), photos: i
         ("{person}.+{rest}", "bobx+1.jpg", None),
     ],
 )  # fmt: skip
-def test_a_pattern_reads_what_its_words_stand_for(pattern: str, path: str, labels: dict[str, str] | None) -> None:
+def test_pattern_reads_its_fields(pattern: str, path: str, labels: dict[str, str] | None) -> None:
     match = compile_pattern(pattern).fullmatch(path)
     assert (match and match.groupdict()) == labels
 
@@ -61,14 +61,14 @@ WORDS = st.text(
 
 
 @given(person=WORDS, camera=WORDS, rest=WORDS)
-def test_what_a_pattern_is_filled_with_is_read_back(person: str, camera: str, rest: str) -> None:
+def test_pattern_reads_back_filled_fields(person: str, camera: str, rest: str) -> None:
     for pattern in ("{person}/{camera}/{rest}", "{person}_{camera}_{rest}", "({person})/{camera}_{rest}"):
         match = compile_pattern(pattern).fullmatch(pattern.format(person=person, camera=camera, rest=rest))
         assert match is not None and match.groupdict() == {"person": person, "camera": camera}
 
 
 @given(st.text("{}:_/abcpersoncamera0123!.", max_size=30))
-def test_any_text_is_a_pattern_or_a_line_that_says_why_not(text: str) -> None:
+def test_any_text_is_pattern_or_one_line_error(text: str) -> None:
     try:
         assert "person" in compile_pattern(text).groupindex
     except InputError as error:
@@ -87,7 +87,7 @@ def test_any_text_is_a_pattern_or_a_line_that_says_why_not(text: str) -> None:
         ("{person/{name}", "write fields as {person}, and a brace twice"),
     ],
 )  # fmt: skip
-def test_a_wrong_pattern_is_told(pattern: str, message: str) -> None:
+def test_wrong_pattern_is_reported(pattern: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         compile_pattern(pattern)
 
@@ -95,7 +95,7 @@ def test_a_wrong_pattern_is_told(pattern: str, message: str) -> None:
 # --- the folder
 
 
-def test_a_folder_is_read_by_its_names(tmp_path: Path) -> None:
+def test_folder_is_read_by_its_names(tmp_path: Path) -> None:
     fill(tmp_path, *people("ab"), "c/c1/0.PNG", "c/c2/0.jpeg", "readme.txt", "a/.hidden.jpg", "a/c1/Thumbs.db")
     index = READERS["folder"](tmp_path, train=0.7, seed=3)
     assert index.path.tolist() == sorted([*people("ab"), "c/c1/0.PNG", "c/c2/0.jpeg"])
@@ -114,7 +114,7 @@ def test_names_and_turning_survive_the_way_to_disk(tmp_path: Path) -> None:
     assert again.camera.tolist() == [path.split("/")[1] for path in index.path.tolist()]
 
 
-def test_images_outside_the_pattern_are_told_together(tmp_path: Path) -> None:
+def test_images_outside_pattern_are_reported_together(tmp_path: Path) -> None:
     fill(tmp_path, *people("ab"), "stray.jpg", "a/stray.jpg", "a/c1/x/stray.png", "b/stray.tif")
     with pytest.raises(InputError) as raised:
         READERS["folder"](tmp_path)
@@ -124,7 +124,7 @@ def test_images_outside_the_pattern_are_told_together(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_without_images_or_that_is_none_is_told(tmp_path: Path) -> None:
+def test_missing_or_empty_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"no image \(\.jpg.*\) in it or below it; give the folder of your photos as source"
     ):
@@ -146,14 +146,14 @@ def rows_of(paths: Sequence[str]) -> str:
     return "path,person_id,camera_id\n" + "".join(f"{path},{path[0]},{path[2:4]}\n" for path in paths)
 
 
-def test_a_table_says_the_same_as_a_folder(tmp_path: Path) -> None:
+def test_table_and_folder_give_same_index(tmp_path: Path) -> None:
     root = table(tmp_path, rows_of(sorted(people())))
     one, other = READERS["folder"](root), READERS["csv"](root, table="people.csv")
     for column in ("path", "person_id", "camera_id", "tracklet_id", "split", "person", "camera"):
         assert np.array_equal(getattr(one, column), getattr(other, column)), column
 
 
-def test_a_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+def test_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     """With a mark of its encoding, blanks, quotes, Windows line ends, an empty last line and a column of notes."""
     text = '\ufeffpath , person_id,notes,camera_id,tracklet_id,split\r\na/c1/0.jpg,"Doe, Jane","a ""b""",x,1,train\r\n'
     text += "a/c1/1.jpg, Doe Jim ,,x,1,train\r\na/c2/0.jpg,Doe Jim,,y,1,train\r\n\r\n"
@@ -206,7 +206,7 @@ GOOD = "a/c1/0.jpg,a,c1\na/c2/0.jpg,a,c2\n"
         ('path,person_id\n"a/c1', "not a readable CSV file in UTF-8"),
     ],
 )  # fmt: skip
-def test_a_wrong_table_is_told(tmp_path: Path, text: str | None, message: str) -> None:
+def test_wrong_table_is_reported(tmp_path: Path, text: str | None, message: str) -> None:
     root = table(tmp_path, text or "")
     if text is None:
         (root / "people.csv").unlink()
@@ -215,7 +215,7 @@ def test_a_wrong_table_is_told(tmp_path: Path, text: str | None, message: str) -
     assert str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
+def test_table_with_other_encoding_is_reported(tmp_path: Path) -> None:
     table(tmp_path, "")
     (tmp_path / "people.csv").write_bytes("path,person_id\na.jpg,Zoë\n".encode("latin-1"))
     with pytest.raises(InputError, match="not a readable CSV file in UTF-8"):
@@ -326,7 +326,7 @@ def test_tracklets_are_chosen_and_scored_whole() -> None:
     np.testing.assert_allclose(task.query.embeddings[0], first / np.linalg.norm(first), rtol=1e-5)
 
 
-def test_the_protocol_is_the_one_chosen() -> None:
+def test_protocol_is_the_one_chosen() -> None:
     index = index_photos(Path("root"), photos_of(TRACKS), same_camera_is_junk=False)
     rows = np.setdiff1d(np.arange(len(index)), index.train)
     embedded = Embeddings(rows, np.eye(len(rows), dtype=np.float32))
@@ -353,7 +353,7 @@ ONE_CAMERA = [(p, "1", "1", "train" if p in "ab" else "test") for p in "abcd" fo
         (photos_of([*TRACKS, ("c", "1", "1", "train")]), {"items": "tracklet"}, "line 48: split is train, but its tracklet began as"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_or_scored_is_told(photos: Photos, options: dict[str, Any], message: str) -> None:
+def test_untrainable_or_unscorable_data_is_reported(photos: Photos, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         index_photos(Path("root"), photos, **options)
 
@@ -372,7 +372,7 @@ def dataset(**keys: Any) -> dict[str, Any]:
     return changed({"datasets/photos": FOLDER | keys})
 
 
-def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
+def test_parameters_reach_the_reader_and_the_evaluation() -> None:
     from reid_done_right.plan import plan
 
     keys = {"read": {"pattern": "{person}_{rest}", "seed": 3}, "protocol": {"same_camera_is_junk": False}}
@@ -413,7 +413,7 @@ def test_the_parameters_reach_the_reader_and_the_evaluation() -> None:
         ({"read": {"pattern": "{camera}"}}, "datasets.photos: read.pattern: '{camera}' has no field {person}"),
     ],
 )  # fmt: skip
-def test_wrong_parameters_are_told(changes: dict[str, Any], message: str) -> None:
+def test_wrong_parameters_are_reported(changes: dict[str, Any], message: str) -> None:
     from reid_done_right.plan import plan
 
     with pytest.raises(ValueError, match=re.escape(message)):

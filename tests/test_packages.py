@@ -40,11 +40,11 @@ def test_every_locked_package_has_a_digest() -> None:
         assert re.fullmatch(r"\S+==\S+.*(\\\n    --hash=sha256:[0-9a-f]{64}\s*)+", block), block
 
 
-def test_the_lock_names_no_host() -> None:
+def test_lock_names_no_host() -> None:
     assert not re.search(r"://|--(extra-)?index|--find-links|@ ", LOCK)
 
 
-def test_what_the_project_asks_for_is_locked_within_its_bounds() -> None:
+def test_dependencies_are_locked_within_bounds() -> None:
     for asked in DIRECT:
         locked = str(LOCKED[canonicalize_name(asked.name)].specifier).removeprefix("==")
         assert asked.specifier.contains(locked), f"{asked} is locked at {locked}"
@@ -62,7 +62,7 @@ def test_pip_reads_the_lock_and_finds_it_installed() -> None:
     assert pip.returncode == 0, pip.stderr
 
 
-def test_a_locked_package_has_a_licence_that_we_may_depend_on() -> None:
+def test_locked_package_has_a_licence_that_we_may_depend_on() -> None:
     licences = {canonicalize_name(listed): licence for listed, licence in LISTED.items()}
     assert HERE.keys() == licences.keys()
     for name, licence in licences.items():
@@ -72,7 +72,7 @@ def test_a_locked_package_has_a_licence_that_we_may_depend_on() -> None:
 
 
 @pytest.mark.slow
-def test_the_list_of_licences_is_that_of_the_environment(tmp_path: Path) -> None:
+def test_list_of_licences_is_that_of_the_environment(tmp_path: Path) -> None:
     if any(version(name) != str(locked.specifier).removeprefix("==") for name, locked in HERE.items()):
         pytest.skip("this environment is not the locked one")
     subprocess.run(
@@ -88,7 +88,7 @@ def test_the_list_of_licences_is_that_of_the_environment(tmp_path: Path) -> None
     assert (tmp_path / "page").read_text() == PAGE.read_text()
 
 
-def test_a_package_named_reid_and_ours_work_side_by_side(tmp_path: Path) -> None:
+def test_package_named_reid_and_ours_work_side_by_side(tmp_path: Path) -> None:
     """The import name belongs to another project; the command is ours."""
     (tmp_path / "reid").mkdir()
     (tmp_path / "reid/__init__.py").write_text("WHOSE = 'theirs'\n")

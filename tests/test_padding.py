@@ -97,7 +97,7 @@ def one_by_one(made: Embedder, some: Sequence[Tensor]) -> tuple[Tensor, dict[str
 @pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
 @pytest.mark.parametrize("pooling", ["max", "average", "gem"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_padded_batch_is_one_image_at_a_time(family: str, pooling: str, batch_norm: str) -> None:
+def test_padded_batch_is_one_image_at_a_time(family: str, pooling: str, batch_norm: str) -> None:
     made = embedder(family, pooling, batch_norm)
     expected, oracle = one_by_one(made, images())
     trained = {name for name, _ in made.named_parameters()}
@@ -122,7 +122,7 @@ def test_each_weight_gets_its_own_gradient(family: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_mask_forgotten_anywhere_is_seen(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_forgotten_anywhere_is_seen(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = embedder(family, "average")
     _, oracle = one_by_one(made, images())
     module, calls, forgotten = FAMILIES[family][0], 0, -1
@@ -154,7 +154,7 @@ def test_noise_beside_an_image_reaches_no_parameter() -> None:
     assert some.grad[inside].abs().max() > 0
 
 
-def test_without_an_extent_nothing_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_without_extent_masks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(padding, "mask_of", None)
     made = embedder("resnet-bottleneck")
     same = torch.stack(images([(40, 20)] * 3))
@@ -175,7 +175,7 @@ def test_padding_has_no_place_in_training_mode_or_where_sizes_cannot_mix() -> No
 # --- masks
 
 
-def test_a_mask_marks_the_top_left_corner() -> None:
+def test_mask_marks_the_top_left_corner() -> None:
     mask = mask_of(torch.tensor([[2, 3], [1, 1]]), 3, 4)
     assert mask.shape == (2, 1, 3, 4)
     assert mask[0, 0].int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
@@ -223,7 +223,7 @@ def test_batches_are_full_where_sizes_allow() -> None:
     assert batches(np.empty((0, 2), np.int64), 4, pads=True) == []
 
 
-def test_an_image_too_small_for_the_backbone_is_told() -> None:
+def test_image_too_small_for_the_backbone_is_reported() -> None:
     with pytest.raises(ValueError, match="an image is 64 x 28 pixels, this backbone takes 29 x 29 or more; enlarge"):
         batches(np.array([(64, 32), (64, 28), (31, 31)]), 4, pads=True, smallest=29)
 

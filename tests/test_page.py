@@ -166,7 +166,7 @@ def queries_of(page: str) -> dict[str, Any]:
     return json.loads(found[1])[RUN]
 
 
-def test_the_page_needs_nothing_but_itself(inputs):
+def test_page_needs_nothing_but_itself(inputs):
     page = published(inputs)
     assert not re.search(r'(src|href)="(https?:)?//', page) and "@import" not in page
     assert all(f'id="{Path(name).stem}"' in page for name in FIGURES)
@@ -199,14 +199,14 @@ def test_without_leave_to_show_people_no_image_of_them_is_in_the_page(inputs):
     assert "data:image/webp" not in page and page.count("not to be passed on") == 4
 
 
-def test_a_missing_file_is_named(inputs):
+def test_missing_file_is_named(inputs):
     with pytest.raises(InputError, match=r"figure5\.svg: no such figure among those given; run `reid draw`"):
         published(inputs | {"figures": [path for path in inputs["figures"] if path.stem != "figure5"]})
     with pytest.raises(InputError, match=r"market-flip-seed0: no such file"):
         published(inputs | {"queries": inputs["queries"][:1]})
 
 
-def test_what_is_missing_or_collapsed_is_told_and_the_rest_shown(inputs):
+def test_missing_and_collapsed_runs_are_reported_and_others_shown(inputs):
     report = json.loads(inputs["report"].read_text())
     report["about"] |= {"runs": [RUN, "market-flip-seed0"], "missing": ["market-flip-seed0"], "collapsed": [RUN]}
     inputs["report"].write_text(json.dumps(report))
@@ -223,7 +223,7 @@ def test_what_is_missing_or_collapsed_is_told_and_the_rest_shown(inputs):
     assert 'id="queries"' not in page and "Table 1. Toys" in page
 
 
-def test_the_same_page_to_the_byte(inputs):
+def test_same_page_to_the_byte(inputs):
     assert published(inputs) == published(inputs)
 
 
@@ -270,7 +270,7 @@ COLUMN = "[...document.querySelectorAll('#table1 tbody:first-of-type td')].map(c
 
 
 @on_the_page
-async def test_a_heading_sorts_its_column_by_number(tab: Tab) -> None:
+async def test_heading_sorts_its_column_by_number(tab: Tab) -> None:
     assert await tab.evaluate(COLUMN) == ["9.1", "10.0", "-"]
     await tab.evaluate("document.querySelector('#table1 th.number button').focus()")
     await tab.press("Enter")
@@ -311,7 +311,7 @@ async def test_failed_queries_are_shown_alone(tab: Tab) -> None:
 
 
 @on_the_page
-async def test_a_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(tab: Tab) -> None:
+async def test_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(tab: Tab) -> None:
     await tab.evaluate("document.querySelector('#findings td.number a').focus()")
     await tab.press("Enter")
     assert await tab.evaluate("document.querySelector('tr.aimed th').textContent.trim()") == RUN
@@ -321,7 +321,7 @@ async def test_a_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrow
 
 
 @on_the_page
-async def test_a_figure_is_enlarged_and_the_theme_switched(tab: Tab) -> None:
+async def test_figure_is_enlarged_and_the_theme_switched(tab: Tab) -> None:
     open_ = "document.querySelector('dialog').open"
     paper = "getComputedStyle(document.body).backgroundColor"
     await tab.evaluate("document.querySelector('#figure7 button').focus()")
@@ -351,7 +351,7 @@ async def test_every_control_has_a_name(tab: Tab) -> None:
 
 
 @in_chromium
-def test_the_committed_report_opens_in_two_seconds(tmp_path):
+def test_committed_report_opens_in_two_seconds(tmp_path):
     """Once in five times at least: a machine may be busy with other things."""
     took = []
 

@@ -89,13 +89,13 @@ def test_hand_picked_values(table, row, dataset, metric, printed):
     assert PAPER.value(table, row, dataset, metric) == printed
 
 
-def test_the_default_setting_has_one_value_in_tables_1_to_3():
+def test_default_setting_has_one_value_in_tables_1_to_3():
     rows = [("1", "- - ✓"), ("2", "416 pixels"), ("3", "max"), ("3", "ResNet-101"), ("3", "yes")]
     for dataset, printed in (("market", "81.2"), ("duke", "72.9")):
         assert {PAPER.value(table, row, dataset, "mAP") for table, row in rows} == {printed}
 
 
-def test_table_4_gives_the_default_setting_on_duke_a_tenth_less():
+def test_table_4_duke_default_is_a_tenth_less():
     assert PAPER.value("4", "Ours", "duke", "mAP") == "72.8"
 
 
@@ -132,11 +132,11 @@ HEAD = "table,row,type,dataset,metric,value\n"
         (HEAD + "3,max,,duke,mAP,1\n3,max,,duke,mAP,2\n", r"p\.csv, line 3: .* stands twice"),
     ],
 )
-def test_a_damaged_file_is_named(text, message):
+def test_damaged_file_is_named(text, message):
     with pytest.raises(InputError, match=message):
         parse_paper(Path("p.csv"), text)
 
 
-def test_an_unknown_value_is_named():
+def test_unknown_value_is_named():
     with pytest.raises(InputError, match=r"paper\.csv: no mAP on duke in row 'ResNet-34' of table 3"):
         PAPER.value("3", "ResNet-34", "duke", "mAP")

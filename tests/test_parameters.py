@@ -38,7 +38,7 @@ def test_choices_page_has_the_current_tables() -> None:
     assert (ROOT / "docs/choices.md").read_text() == GENERATED["page"](), REFRESH
 
 
-def test_choices_page_without_markers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_page_without_markers_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "choices.md").write_text("# Choices\n")
     monkeypatch.setitem(GENERATED["page"].__globals__, "PAGE", tmp_path / "choices.md")
     with pytest.raises(ValueError, match=r"choices\.md: expected one pair of lines <!-- parameters -->"):
@@ -56,7 +56,7 @@ def test_keys_reach_into_sections_lists_and_mappings() -> None:
     assert {"seeds", "train.margin", "train.backbone", "variants", "resources.*.gpu", *inner} <= set(found)
 
 
-def test_what_sets_a_choice_is_a_parameter() -> None:
+def test_choices_name_existing_parameters() -> None:
     decisions = (ROOT / "docs/choices.md").read_text().split("\n## Every parameter\n")[0]
     known = {key for key, _ in GENERATED["keys"]()}
     named = re.findall(rf"`((?:{'|'.join(Params.model_fields)})\.[\w.*]+)`", decisions)
@@ -80,7 +80,7 @@ def test_schema_accepts_shipped_parameters_which_name_it(path: Path) -> None:
     ],
     ids=", ".join,
 )
-def test_schema_accepts_what_the_models_accept(changes: dict[str, Any]) -> None:
+def test_schema_accepts_valid_parameters(changes: dict[str, Any]) -> None:
     Params.model_validate(changed(changes))
     jsonschema.validate(changed(changes), SCHEMA)
 
@@ -99,7 +99,7 @@ def test_schema_accepts_what_the_models_accept(changes: dict[str, Any]) -> None:
     ],
     ids=", ".join,
 )
-def test_schema_refuses_what_the_models_refuse(changes: dict[str, Any]) -> None:
+def test_schema_rejects_invalid_parameters(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Params.model_validate(changed(changes))
     jsonschema.validate(PARAMS, SCHEMA)

@@ -47,7 +47,7 @@ def test_yaml_and_json_on_standard_input_are_the_same(tmp_path: Path, monkeypatc
     assert load(tmp_path / "params.yaml") == load(Path("-"))
 
 
-def test_a_variant_is_the_default_with_its_differences() -> None:
+def test_variant_is_the_default_with_its_differences() -> None:
     params = Params.model_validate(PARAMS)
     assert params.variant("default") == Train.model_validate(PARAMS["train"])
     assert params.variant("deep") == params.train.model_copy(update={"backbone": "deep"})
@@ -60,7 +60,7 @@ def test_all_variants_or_those_listed_are_trained() -> None:
     assert params.variants_of("crowd") == []
 
 
-def test_a_stage_that_asks_for_nothing_gets_one_thread() -> None:
+def test_stage_that_asks_for_nothing_gets_one_thread() -> None:
     params = Params.model_validate(PARAMS)
     assert params.resources_of("train").threads == 2
     assert params.resources_of("embed").threads == 1
@@ -150,7 +150,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("changes", "line"), MISTAKES, ids=lambda value: ", ".join(value) if isinstance(value, dict) else ""
 )
-def test_a_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+def test_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     assert mistake(tmp_path, changes) == line
 
 
@@ -168,7 +168,7 @@ def test_a_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str)
         ({"distract/dataset": "duke", "distract/variants": ["raw"]}, "distract.dataset: duke is not of the format market1501"),
     ],
 )  # fmt: skip
-def test_a_mistake_begins_with_its_key(tmp_path: Path, changes: dict[str, Any], start: str) -> None:
+def test_mistake_begins_with_its_key(tmp_path: Path, changes: dict[str, Any], start: str) -> None:
     line = mistake(tmp_path, changes)
     assert line.startswith(start)
     assert "\n" not in line
@@ -193,7 +193,7 @@ def test_every_mistake_gets_its_line(tmp_path: Path) -> None:
         ("hello", "expected the sections of an experiment, found str"),
     ],
 )
-def test_a_file_that_is_no_parameters_is_a_line(tmp_path: Path, content: str, message: str) -> None:
+def test_file_that_is_not_a_parameters_is_a_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(content)
     with pytest.raises(InputError) as raised:
@@ -202,7 +202,7 @@ def test_a_file_that_is_no_parameters_is_a_line(tmp_path: Path, content: str, me
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_file_or_a_folder_is_a_line(tmp_path: Path) -> None:
+def test_missing_file_or_a_folder_is_a_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(InputError, match=f"^{path}: .*give the path of a params.yaml$"):
             load(path)

@@ -72,7 +72,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_the_package_is_light_and_who_ranks_or_scores_needs_no_torch(tmp_path: Path) -> None:
+def test_package_is_light_and_who_ranks_or_scores_needs_no_torch(tmp_path: Path) -> None:
     code = """
 import sys, reid_done_right
 assert not {"numpy", "torch", "numba"} & set(sys.modules)
@@ -90,12 +90,12 @@ assert "torch" in sys.modules
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
-def test_the_names_are_stable() -> None:
+def test_names_are_stable() -> None:
     assert reid_done_right.__all__ == ["RULES", "Labels", "Rule", "load_embedder", "rank", "score"]
     assert all(getattr(reid_done_right, name) is not None for name in reid_done_right.__all__)
 
 
-def test_the_examples_in_docstrings_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_in_docstrings_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("market-default-seed0.safetensors").write_bytes(model.read_bytes())
     (tmp_path / "anna/door").mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_the_examples_in_docstrings_run(model: Path, tmp_path: Path, monkeypatch
 # --- embeddings
 
 
-def test_a_batch_of_any_sizes_is_what_each_is_alone(model: Path) -> None:
+def test_batch_of_mixed_sizes_equals_single_images(model: Path) -> None:
     embedder = reid_done_right.load_embedder(model)
     images = [picture(place, *size) for place, size in enumerate(SIZES)]
     together = embedder.embed(images)
@@ -133,7 +133,7 @@ def test_files_arrays_and_images_of_pillow_are_the_same(model: Path, tmp_path: P
     np.testing.assert_allclose(found[6], found[7], atol=1e-6, rtol=0)
 
 
-def test_it_is_what_the_stage_computes(model: Path, photos: Path) -> None:
+def test_result_equals_stage(model: Path, photos: Path) -> None:
     paths = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
     write_index(Path("i.parquet"), rows(photos, paths, 1, 1, "gallery"))
     embed(settings={"threads": 1}, index=Path("i.parquet"), embedder=model, out=Path("e.safetensors"))
@@ -167,13 +167,13 @@ def test_memory_is_bounded_by_parts_in_order(monkeypatch: pytest.MonkeyPatch, mo
         (Image.new("F", (4, 4)), "photo 1: cannot be embedded: it has 32 bits a pixel"),
     ],
 )
-def test_what_cannot_be_embedded_is_named(model: Path, photo: Any, message: str) -> None:
+def test_unembeddable_photo_is_reported(model: Path, photo: Any, message: str) -> None:
     with pytest.raises(InputError) as raised:
         reid_done_right.load_embedder(model).embed([picture(0), photo])
     assert str(raised.value).startswith(message)
 
 
-def test_a_photo_too_small_for_the_network_and_a_single_one_are_told(model: Path) -> None:
+def test_small_photo_and_single_photo_are_reported(model: Path) -> None:
     embedder = reid_done_right.load_embedder(model)
     embedder.module.backbone.smallest = 40
     with pytest.raises(
@@ -185,7 +185,7 @@ def test_a_photo_too_small_for_the_network_and_a_single_one_are_told(model: Path
             embedder.embed(single)  # type: ignore[arg-type]
 
 
-def test_a_model_of_another_kind_is_told(tmp_path: Path, model: Path) -> None:
+def test_model_of_another_kind_is_reported(tmp_path: Path, model: Path) -> None:
     write_weights(tmp_path / "backbone.safetensors", Weights(build(NARROW).state_dict(), {"backbone": NARROW}))
     write_embeddings(tmp_path / "e.safetensors", Embeddings(np.arange(1), np.ones((1, 2), np.float32)))
     (tmp_path / "text.safetensors").write_text("no weights")
@@ -204,7 +204,7 @@ def test_a_model_of_another_kind_is_told(tmp_path: Path, model: Path) -> None:
 # --- galleries
 
 
-def test_a_folder_becomes_a_gallery(model: Path, photos: Path) -> None:
+def test_folder_becomes_a_gallery(model: Path, photos: Path) -> None:
     assert embed_photos(photos, model, Path("g.safetensors"), pattern="{person}/{camera}/{name}", shard=3) == 7
     gallery = read_gallery(Path("g.safetensors"))
     assert gallery.path == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
@@ -219,7 +219,7 @@ def test_a_folder_becomes_a_gallery(model: Path, photos: Path) -> None:
     assert isinstance(gallery.embeddings, np.memmap)
 
 
-def test_a_table_becomes_a_gallery_in_its_order(model: Path, photos: Path) -> None:
+def test_table_becomes_a_gallery_in_its_order(model: Path, photos: Path) -> None:
     (photos / "t.csv").write_text("path,person_id\nb/c1/1.png,Zoë\na/c0/0.png,anna\n")
     assert embed_photos(photos / "t.csv", model, Path("g.safetensors")) == 2
     gallery = read_gallery(Path("g.safetensors"))
@@ -276,7 +276,7 @@ def test_damaged_photos_are_all_named_and_refused_or_left_out(
     assert len(read_gallery(Path("g.safetensors")).path) == 8, "the gallery that was there stays"
 
 
-def test_a_folder_of_nothing_but_damaged_photos_is_told(model: Path, tmp_path: Path) -> None:
+def test_folder_of_damaged_photos_is_reported(model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.png").touch()
     with pytest.raises(InputError, match="1 of 1 photos cannot be embedded; restore them, and run"):
@@ -284,7 +284,7 @@ def test_a_folder_of_nothing_but_damaged_photos_is_told(model: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(model: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes_with_same_bytes(model: Path, tmp_path: Path) -> None:
     fill(tmp_path / "photos", 60)
     embed_photos(tmp_path / "photos", model, tmp_path / "whole.safetensors", threads=1, shard=4)
     out = tmp_path / "g.safetensors"
@@ -323,13 +323,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(model: Path, tmp_path
     assert not shards.exists()
 
 
-def test_a_gallery_with_an_array_of_another_length_is_not_written(tmp_path: Path) -> None:
+def test_gallery_with_an_array_of_another_length_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 embeddings of 2 photos"):
         write_gallery(tmp_path / "g.safetensors", [np.ones((1, 2), np.float32)], 2, ["a", "b"], {}, {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gallery_keeps_any_file_name(tmp_path: Path) -> None:
+def test_gallery_keeps_any_file_name(tmp_path: Path) -> None:
     names = ["a b.png", "Zoë/ü\n.png", os.fsdecode(b"\xff.png")]
     about = {"model": "0" * 64, "model_name": "m", "root": ".", "largest_side": 64, "left_out": {}, "key": "0" * 64}
     write_gallery(
@@ -341,7 +341,7 @@ def test_a_gallery_keeps_any_file_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 5, 40, 400, -1])
-def test_a_damaged_gallery_is_told(model: Path, photos: Path, cut: int) -> None:
+def test_damaged_gallery_is_reported(model: Path, photos: Path, cut: int) -> None:
     embed_photos(photos, model, Path("g.safetensors"))
     Path("g.safetensors").write_bytes(Path("g.safetensors").read_bytes()[:cut])
     with pytest.raises(InputError, match=r"^g\.safetensors: not a gallery"):
@@ -363,7 +363,7 @@ def test_a_damaged_gallery_is_told(model: Path, photos: Path, cut: int) -> None:
         (["photos", "--model", "m.safetensors", "--out", "g.npz"], "g.npz: expected the name of a file that ends in"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_and_writes_nothing(model: Path, photos: Path, arguments: list[str], message: str) -> None:
+def test_mistake_is_reported_and_writes_nothing(model: Path, photos: Path, arguments: list[str], message: str) -> None:
     Path("m.safetensors").write_bytes(model.read_bytes())
     Path("empty").mkdir()
     Path("t.csv").write_text("path\nnone.png\n")
@@ -375,14 +375,14 @@ def test_a_mistake_is_told_and_writes_nothing(model: Path, photos: Path, argumen
     assert sorted(Path().rglob("*")) == before
 
 
-def test_the_module_is_one_of_torchs(model: Path) -> None:
+def test_module_is_one_of_torchs(model: Path) -> None:
     embedder = reid_done_right.load_embedder(model)
     assert isinstance(embedder.module, torch.nn.Module) and not embedder.module.training
     assert embedder.about["backbone"] == NARROW
     assert embedder.largest_side == 64 and len(embedder.digest) == 64
 
 
-def test_a_bar_is_shown_for_long_work_only(
+def test_bar_is_shown_for_long_work_only(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reid_done_right.load_embedder(model).embed([picture(0)])
@@ -394,7 +394,7 @@ def test_a_bar_is_shown_for_long_work_only(
     assert capsys.readouterr().err == ""
 
 
-def test_what_pillow_opened_from_memory_is_read(model: Path) -> None:
+def test_pillow_image_from_memory_is_decoded(model: Path) -> None:
     written = io.BytesIO()
     Image.fromarray(picture(2)).save(written, "png")
     embedder = reid_done_right.load_embedder(model)

@@ -59,7 +59,7 @@ def places(read: Pixels, which: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     return [one[:h, :w] for one, (h, w) in zip(batch, read.sizes[which], strict=True)]
 
 
-def test_sizes_are_those_of_what_is_loaded(index: Index) -> None:
+def test_sizes_equal_loaded_images(index: Index) -> None:
     rows = np.arange(len(index))[::-1]
     assert measure(index, rows).tolist() == [list(image.shape[:2]) for image in load(index, rows)]
     assert measure(index, rows[:0]).shape == (0, 2)
@@ -68,7 +68,7 @@ def test_sizes_are_those_of_what_is_loaded(index: Index) -> None:
 @pytest.mark.parametrize("chunk", [1, 4, 1024])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("where", ["memory", "file"])
-def test_a_batch_is_what_load_gives(
+def test_pixels_batch_equals_load(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, threads: int, where: str
 ) -> None:
     monkeypatch.setattr(pixels, "CHUNK", chunk)
@@ -94,7 +94,7 @@ def test_beside_an_image_are_zeros() -> None:
     ]
 
 
-def test_a_device_gathers_what_memory_copies(index: Index) -> None:
+def test_device_batches_equal_memory_batches(index: Index) -> None:
     read = Pixels.of(load(index, np.arange(len(index))), CPU)
     which = RNG.integers(0, len(read), 40)
     height, width = read.sizes[which].max(0).tolist()
@@ -124,7 +124,7 @@ def test_every_file_is_decoded_once_in_memory_of_a_chunk(
 
 
 @pytest.mark.parametrize("size", [1, 5, 100])
-def test_a_single_pass_has_every_row_in_order(index: Index, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_single_pass_has_every_row_in_order(index: Index, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(pixels, "AHEAD", size)
     rows = RNG.permutation(len(index))
     passed = list(ahead(index, rows, CPU, threads=2))
@@ -133,7 +133,7 @@ def test_a_single_pass_has_every_row_in_order(index: Index, monkeypatch: pytest.
     assert all(map(np.array_equal, seen, load(index, rows)))
 
 
-def test_memory_is_taken_up_to_its_share(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_use_memory_up_to_share(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.arange(len(index))
     size = int(3 * measure(index, rows).prod(1).sum())
 
@@ -146,9 +146,7 @@ def test_memory_is_taken_up_to_its_share(index: Index, tmp_path: Path, monkeypat
     assert in_file(Pixels.read(index, rows, CPU, tmp_path))
 
 
-def test_a_full_disk_is_told_before_anything_is_decoded(
-    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_reported_before_decoding(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -175,7 +173,7 @@ def damage(content: bytes) -> bytes:
     ],
     ids=["missing", "no image", "cut short"],
 )
-def test_a_bad_file_is_named(index: Index, tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+def test_bad_file_is_named(index: Index, tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
     path = index.root / "0_15.jpg"
     content = path.read_bytes()
     change(path)
@@ -186,13 +184,13 @@ def test_a_bad_file_is_named(index: Index, tmp_path: Path, change: Callable[[Pat
         path.write_bytes(content)
 
 
-def test_a_file_that_changes_meanwhile_is_named(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_changes_meanwhile_is_named(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "decode", lambda *_: np.zeros((99, 99, 3), np.uint8))
     with pytest.raises(InputError, match=r"jpg: changed while it was read"):
         Pixels.read(index, np.arange(len(index)), CPU, tmp_path)
 
 
-def test_a_jpeg_with_a_large_preview_is_measured(tmp_path: Path) -> None:
+def test_jpeg_with_a_large_preview_is_measured(tmp_path: Path) -> None:
     content = simplejpeg.encode_jpeg(np.zeros((20, 30, 3), np.uint8))
     segment = b"\xff\xe2" + (60_000).to_bytes(2, "big") + bytes(59_998)
     (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:])
@@ -202,20 +200,20 @@ def test_a_jpeg_with_a_large_preview_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [-1, 2])
-def test_a_place_of_no_image_is_an_error(place: int) -> None:
+def test_place_of_no_image_is_an_error(place: int) -> None:
     read = Pixels.of([np.zeros((2, 2, 3), np.uint8)] * 2, CPU)
     with pytest.raises(IndexError, match=rf"index {place} of 2 images" if place < 0 else "2"):
         read.batch(np.array([0, place]))
 
 
-def test_a_block_that_does_not_hold_its_images_is_an_error() -> None:
+def test_block_that_does_not_hold_its_images_is_an_error() -> None:
     with pytest.raises(ValueError, match="11 bytes do not hold the 1 images"):
         Pixels(torch.zeros(11, dtype=torch.uint8), np.array([[2, 2]]), np.array([0]), CPU)
 
 
 @needs("a GPU", torch.cuda.is_available())
 @pytest.mark.parametrize("share", [0.0, 0.25])
-def test_a_gpu_has_the_same_images(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+def test_gpu_has_the_same_images(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     monkeypatch.setattr(pixels, "ON_DEVICE", share)
     rows, which = np.arange(len(index)), RNG.integers(0, len(index), 40)
     there = Pixels.read(index, rows, torch.device("cuda"), tmp_path)

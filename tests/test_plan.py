@@ -39,7 +39,7 @@ def seeds(*names: str) -> set[str]:
 # --- the jobs
 
 
-def test_the_jobs_of_the_tiny_experiment() -> None:
+def test_jobs_of_the_tiny_experiment() -> None:
     jobs = jobs_of()
     assert {group: len(members) for group, members in jobs.items()} == {
         "dataset": 3,
@@ -59,7 +59,7 @@ def test_the_jobs_of_the_tiny_experiment() -> None:
     }
 
 
-def test_the_jobs_of_the_embedded_experiment() -> None:
+def test_jobs_of_the_embedded_experiment() -> None:
     params = load(ROOT / "params.yaml")
     counts = {group: len(members) for group, members in plan(params).items()}
     runs = sum(len(params.variants_of(name)) for name in params.datasets) * len(params.seeds)
@@ -72,14 +72,14 @@ def test_the_jobs_of_the_embedded_experiment() -> None:
     assert len(params.variants_of("market")) == len(params.variants)
 
 
-def test_a_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
+def test_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
     jobs = jobs_of()["train"]
     assert jobs["duke-default-seed1"].inputs["weights"] == "results/tiny/pretrain/duke-shallow-seed1.safetensors"
     assert jobs["market-deep-seed0"].inputs["weights"] == "results/tiny/pretrain/market-deep-seed0.safetensors"
     assert jobs["duke-raw-seed1"].inputs["weights"] == "results/tiny/initialise/shallow.safetensors"
 
 
-def test_a_job_of_the_distractors_is_a_shard_of_one_run() -> None:
+def test_job_of_the_distractors_is_a_shard_of_one_run() -> None:
     jobs = jobs_of()
     shard = jobs["embed_distractors"]["market-deep-seed1-2"]
     assert shard.parameters == {"threads": 1, "shard": 2, "shards": 3, "numerics": "portable"}
@@ -144,18 +144,18 @@ def test_imagenet_weights_are_those_of_the_published_network(backbone: dict[str,
         {"backbones/shallow": {"block": "bottleneck", "blocks": [3, 4, 6, 3], "groups": 2}},
     ],
 )
-def test_a_network_without_imagenet_weights_is_told(changes: dict[str, Any]) -> None:
+def test_network_without_imagenet_weights_is_reported(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"backbones\.shallow: torchvision publishes no ImageNet weights for it; use"):
         jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, **changes})
 
 
 @pytest.mark.parametrize("changes", [{"seeds": list(range(20_000))}, {"distract/shards": 10**12}])
-def test_plan_of_more_jobs_than_an_engine_could_run_is_told_at_once(changes: dict[str, Any]) -> None:
+def test_plan_of_more_jobs_than_an_engine_could_run_is_reported_at_once(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="ask for more than 20,000 jobs"):
         jobs_of(changes)
 
 
-def test_two_runs_of_one_name_are_told() -> None:
+def test_two_runs_of_one_name_are_reported() -> None:
     both = changed({"variants/hard-flip": {"margin": 0.2}})
     both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}
     with pytest.raises(
@@ -194,7 +194,7 @@ def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_change_touches_its_own_jobs_only(tmp_path: Path, changes: dict[str, Any], jobs: set[str]) -> None:
+def test_change_touches_its_own_jobs_only(tmp_path: Path, changes: dict[str, Any], jobs: set[str]) -> None:
     assert touched(changes, tmp_path) == jobs
 
 
@@ -214,7 +214,7 @@ def test_only_runs_that_there_are_can_be_shown() -> None:
     assert list(jobs_of({"report/shown/variant": "flip"})["retrieve"]) == ["market-flip-seed0"]  # not trained on duke
 
 
-def test_a_further_seed_touches_only_itself_and_the_report(tmp_path: Path) -> None:
+def test_further_seed_touches_only_itself_and_the_report(tmp_path: Path) -> None:
     more = touched({"seeds": [0, 1, 2]}, tmp_path)
     assert {job for job in more if "seed2" not in job} == {"tabulate/tables", "draw/figures", "publish/page"}
 
@@ -230,7 +230,7 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
     assert scored[0].parameters != scored[1].parameters  # scores name their run
 
 
-def test_training_settings_hold_nothing_but_what_training_needs() -> None:
+def test_training_settings_hold_only_training_parameters() -> None:
     settings = jobs_of()["train"]["market-deep-seed1"].parameters
     assert set(settings) == {"train", "seed", "threads", "workers", "numerics"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
@@ -259,7 +259,7 @@ def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:
 # --- folders of the user's own
 
 
-def test_a_folder_is_known_by_names_sizes_and_times(tmp_path: Path) -> None:
+def test_folder_is_known_by_names_sizes_and_times(tmp_path: Path) -> None:
     root = tmp_path / "data"
     (root / "query").mkdir(parents=True)
     (root / "query" / "1.jpg").write_bytes(b"x")
@@ -274,7 +274,7 @@ def test_a_folder_is_known_by_names_sizes_and_times(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "none") == "absent"
 
 
-def test_a_changed_folder_touches_its_dataset(tmp_path: Path) -> None:
+def test_changed_folder_touches_its_dataset(tmp_path: Path) -> None:
     root = tmp_path / "duke"
     own = {"datasets/duke/source": {"folder": str(root)}}
     write_settings(jobs_of(own), tmp_path / "settings")
@@ -301,12 +301,12 @@ def test_rules_have_paths_and_resources_but_no_settings() -> None:
     assert "parameters" not in json.dumps(listed)
 
 
-def test_resources_of_no_stage_are_told() -> None:
+def test_resources_of_unknown_stage_are_reported() -> None:
     with pytest.raises(InputError, match=r"resources: unknown name 'tran'; did you mean 'train'\?"):
         jobs_of({"resources/tran": {}})
 
 
-def test_dvc_yaml_is_what_the_plan_writes() -> None:
+def test_dvc_yaml_equals_plan() -> None:
     params = load(ROOT / "params.yaml")
     text = pipeline(params, plan(params), Path("params.yaml"))
     assert (ROOT / "dvc.yaml").read_text() == text, "run: reid plan params.yaml --dvc"

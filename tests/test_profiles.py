@@ -48,7 +48,7 @@ def test_another_attempt_asks_for_more_memory_and_time(checkout_with_clusters: C
 @pytest.mark.parametrize(
     "experiment", sorted(path.parent.name for path in (ROOT / "experiments").glob("*/params.yaml"))
 )
-def test_what_goes_to_slurm_together_asks_for_no_gpu(experiment: str) -> None:
+def test_slurm_groups_request_no_gpu(experiment: str) -> None:
     params = load(ROOT / f"experiments/{experiment}/params.yaml")
     together = dict(each.split("=") for each in profile("slurm")["groups"])
     assert together["evaluate"] == together["retrieve"] == "score"

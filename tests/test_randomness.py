@@ -39,7 +39,7 @@ def test_words_are_chained() -> None:
     assert bits(3, 2**63 + 5, 7).tolist() == [state]
 
 
-def test_a_pixel_by_hand() -> None:
+def test_pixel_by_hand() -> None:
     key, row, column = 0xFEDCBA9876543210, 300, 77
     place = (row * 2**16 + column) * 0x9E3779B9
     expected = fmix32(fmix32((place + 0x76543210) & (2**32 - 1)) ^ 0xFEDCBA98)
@@ -75,19 +75,19 @@ def test_neighbouring_seeds_share_nothing() -> None:
     assert abs(np.corrcoef(*(uniform(seed, 0, np.arange(10_000), 0) for seed in (0, 1)))[0, 1]) < 0.04
 
 
-def test_a_draw_is_the_same_in_any_company() -> None:
+def test_draw_is_the_same_in_any_company() -> None:
     image = np.random.default_rng(0).permutation(500)
     together = uniform(1, 2, image, 3)
     assert together.tolist() == [uniform(1, 2, int(one), 3).item() for one in image]
     assert (uniform(1, 2, image[::-1], 3) == together[::-1]).all()
 
 
-def test_the_order_of_words_matters() -> None:
+def test_order_of_words_matters() -> None:
     assert bits(1, 2) != bits(2, 1)
     assert bits(1) != bits(1, 0)
 
 
-def test_a_negative_word_is_an_error() -> None:
+def test_negative_word_is_an_error() -> None:
     for word in (-1, np.array([3, -1])):
         with pytest.raises(ValueError, match="word 1 of a random number is -1; words count from 0"):
             bits(0, word)
@@ -108,7 +108,7 @@ def test_noise_is_uniform_and_white() -> None:
         assert abs(np.corrcoef(here, there)[0, 1]) < 4 / np.sqrt(len(here))
 
 
-def test_a_pixel_depends_on_its_image_row_and_column_alone() -> None:
+def test_pixel_depends_on_its_image_row_and_column_alone() -> None:
     key = torch.from_numpy(bits(0, np.arange(4)).view(np.int64))
     some = noise(key[[2, 0]], torch.tensor([5, 3]), torch.tensor([7, 7]))
     whole = grid(4, 10, 10)

@@ -66,7 +66,7 @@ def test_four_by_four_by_hand():
     }
 
 
-def test_a_tie_keeps_gallery_order():
+def test_tie_keeps_gallery_order():
     scores = [[0.5, 0.5, 0.5, 0.5]]
     for place in range(4):
         gallery = labels(*[(1, 2) if j == place else (0, 1) for j in range(4)])
@@ -219,7 +219,7 @@ def test_score_checks_its_input_and_ranks_by_dot_products():
         ranking.score(query, query_labels, gallery, gallery_labels, MARKET1501)
 
 
-def test_rank_gallery_with_lists_refuses_re_ranking():
+def test_rank_gallery_with_lists_rejects_re_ranking():
     query, query_labels, gallery, gallery_labels = benchmark()
     pair = normalised(query), query_labels, normalised(gallery), gallery_labels
     lists = [np.arange(300)] * 40
@@ -274,7 +274,7 @@ def test_score_names_a_row_that_is_not_of_norm_one_whether_it_counts_or_not(row)
         ranking.score(normalised(query), query_labels, gallery, Labels(person, np.full(3000, 9)), Rule())
 
 
-def test_rank_gallery_checked_late_normalises_and_refuses_the_query_set():
+def test_rank_gallery_checked_late_normalises_and_rejects_the_query_set():
     query, query_labels, gallery, gallery_labels = benchmark()
     longer = (3 * gallery).astype(np.float32)
     asked = Embedded(query, query_labels, "query", normalise=True)
@@ -287,7 +287,7 @@ def test_rank_gallery_checked_late_normalises_and_refuses_the_query_set():
         ranking.rank_gallery(Task(asked, itself, Rule(same_camera_is_junk=False)))
 
 
-def test_a_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():
+def test_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():
     """Scores of both signs, both zeros and equal ones; the sweep's draws too."""
     query, query_labels, gallery, gallery_labels = benchmark(1)
     query, gallery = np.rint(query), np.rint(gallery)
@@ -352,7 +352,7 @@ def test_shards_add_up_and_the_curve_only_falls():
     assert curves.average_precision[0] == pytest.approx(np.full(DRAWS, base.average_precision().mean()))
 
 
-def test_sweep_says_what_is_wrong_with_its_input():
+def test_sweep_reports_invalid_input():
     base, _, (query, _, _, _, extra, positions) = swept(shards=1)
     with pytest.raises(ValueError, match="distractors are"):
         distractors.count_beating(query, base, extra[:50], positions, SIZES)

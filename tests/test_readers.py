@@ -105,18 +105,18 @@ def test_dukemtmc_has_eight_cameras_and_ordinary_ids_only(tmp_path: Path) -> Non
     "name",
     ["holiday.jpg", "0005_c2_f0046985.jpg", "0001_c7s1_000001_00.jpg", "1_c1s1_000001_00.jpg", "-2_c1s1_0_00.jpg"],
 )
-def test_a_name_outside_the_grammar_is_an_error_that_shows_both(tmp_path: Path, name: str) -> None:
+def test_name_outside_the_grammar_is_an_error_that_shows_both(tmp_path: Path, name: str) -> None:
     fill(market(tmp_path), f"query/{name}")
     with pytest.raises(InputError, match=re.escape(f"query/{name}") + ".*ID_cCsS_FFFFFF_BB.jpg"):
         READERS["market1501"](tmp_path)
 
 
-def test_a_market_folder_is_not_read_as_dukemtmc(tmp_path: Path) -> None:
+def test_market_folder_is_not_read_as_dukemtmc(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"0002_c1s1_000451_03.jpg.*ID_cC_fFFFFFFF.jpg"):
         READERS["dukemtmc"](market(tmp_path))
 
 
-def test_an_empty_folder_is_an_error_that_says_what_was_found(tmp_path: Path) -> None:
+def test_empty_folder_error_lists_content(tmp_path: Path) -> None:
     market(tmp_path)
     for image in (tmp_path / "query").glob("*.jpg"):
         image.unlink()
@@ -231,7 +231,7 @@ def test_mars_errors_name_the_file_and_the_line(tmp_path: Path) -> None:
     "content, message",
     [(None, "no such file"), (b"not MATLAB", "not a readable MATLAB file"), ("other", "expected a variable query_IDX")],
 )
-def test_a_matlab_file_that_is_missing_damaged_or_another_is_an_error(
+def test_matlab_file_that_is_missing_damaged_or_another_is_an_error(
     tmp_path: Path, content: bytes | str | None, message: str
 ) -> None:
     path = mars(tmp_path) / "info/query_IDX.mat"
@@ -336,7 +336,7 @@ def test_person_search_indexes_ground_truth_boxes_and_each_querys_gallery(tmp_pa
     }
 
 
-def test_a_scene_without_a_valid_box_adds_nothing(tmp_path: Path) -> None:
+def test_scene_without_a_valid_box_adds_nothing(tmp_path: Path) -> None:
     person_search(tmp_path)
     images = load_matrix(tmp_path / "annotation/Images.mat", "Img")
     empty = structs(("idlocate", "ishard"), (np.array([(5, 5, 0, 9)], np.uint16), 0))
@@ -411,7 +411,7 @@ def test_person_search_leaves_the_largest_lists_unread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "images/"])
-def test_every_image_is_a_distractor_whatever_its_name_says(tmp_path: Path, folder: str) -> None:
+def test_every_image_is_distractor_for_any_name(tmp_path: Path, folder: str) -> None:
     names = ["-1_c1s1_000001_00.jpg", "0007_c2s1_000001_00.jpg", "anything.jpeg", "b.PNG"]
     fill(tmp_path, *(folder + name for name in names), folder + "Thumbs.db", folder + ".hidden.jpg")
     index = READERS["distractors"](tmp_path)
@@ -436,9 +436,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
         ("person-search", "Image/SSM", "Image/SSM, annotation/test/train_test"),
     ],
 )
-def test_the_wrong_level_is_an_error_that_names_the_right_folder(
-    tmp_path: Path, name: str, inner: str, holds: str
-) -> None:
+def test_wrong_level_is_an_error_that_names_the_right_folder(tmp_path: Path, name: str, inner: str, holds: str) -> None:
     right = MAKERS[name](tmp_path / "outer" / "release")
     for wrong in (right.parent, right / inner):
         with pytest.raises(InputError, match=f"expected a folder that holds {holds}, found .*; give {right} instead"):
@@ -447,7 +445,7 @@ def test_the_wrong_level_is_an_error_that_names_the_right_folder(
         READERS[name](tmp_path)
 
 
-def test_a_folder_of_archives_still_packed_is_told(tmp_path: Path) -> None:
+def test_folder_of_packed_archives_is_reported(tmp_path: Path) -> None:
     fill(tmp_path, "bbox_test.zip", "bbox_train.zip", "info/query_IDX.mat")
     with pytest.raises(
         InputError, match=r"found bbox_test.zip, bbox_train.zip, info; unpack bbox_test.zip and bbox_train.zip here"
@@ -456,7 +454,7 @@ def test_a_folder_of_archives_still_packed_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_a_missing_folder_is_an_error_that_says_where_the_release_comes_from(tmp_path: Path, name: str) -> None:
+def test_missing_folder_error_names_source(tmp_path: Path, name: str) -> None:
     advice = "withdrawn by its owner.*never downloaded" if name == "dukemtmc" else "obtain|unpack"
     with pytest.raises(InputError, match=f"nowhere: no such folder; .*({advice})"):
         READERS[name](tmp_path / "nowhere")

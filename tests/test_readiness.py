@@ -74,7 +74,7 @@ def look(params: Params, depth: Any = "headers") -> Any:
     ]
 
 
-def test_a_whole_dataset_is_ready_and_counted() -> None:
+def test_whole_dataset_is_ready_and_counted() -> None:
     for depth in ("names", "headers", "pixels"):
         found = look(own(counts={"train": 8, "query": 4}), depth)
         assert (found.state, found.files) == ("ready", ())
@@ -83,7 +83,7 @@ def test_a_whole_dataset_is_ready_and_counted() -> None:
         assert ("; 16 images decoded" in found.told) == (depth == "pixels")
 
 
-def test_what_is_missing_wrong_or_miscounted_is_told(photos: Path) -> None:
+def test_missing_wrong_or_miscounted_dataset_is_reported(photos: Path) -> None:
     found = look(own(source={"folder": "elsewhere"}))
     assert (found.state, found.told) == (
         "missing",
@@ -180,7 +180,7 @@ def test_first_weights_are_there_missing_to_be_fetched_or_damaged(
     assert state(False) == ("ready", f"{file}, verified")
 
 
-def test_weights_of_ones_own_are_there_or_missing(tmp_path: Path) -> None:
+def test_own_weights_are_present_or_missing(tmp_path: Path) -> None:
     file = tmp_path / "mine.safetensors"
     (found,) = first_weights(checkpoints={"shallow": str(file)})
     assert found.state == "missing" and f"{file}: no such file; give the path of your weights" in found.told
@@ -204,7 +204,7 @@ def test_releases_that_the_run_unpacks_or_fetches_are_noted(photos: Path) -> Non
     assert look(away).told == f"unpacked: not there yet; the run will unpack {archive}"
 
 
-def test_a_server_is_asked(tmp_path: Path) -> None:
+def test_check_queries_weight_server(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     assert weights.answers((tmp_path / "there").as_uri())
     assert not weights.answers((tmp_path / "none").as_uri())
@@ -238,7 +238,7 @@ def finished(params: Params) -> set[str]:
     return {f"{group}/{job}" for group, names in done(plan(params)).items() for job in names}
 
 
-def test_a_job_is_done_if_it_and_all_before_it_are() -> None:
+def test_job_is_done_if_it_and_all_before_it_are() -> None:
     params = own()
     jobs = plan(params)
     assert finished(params) == set()
@@ -302,7 +302,7 @@ def sections() -> tuple[Backbone, Pretrain, Train]:
     return params.backbones["shallow"], params.pretrain, params.train
 
 
-def test_memory_grows_with_what_is_kept_at_once() -> None:
+def test_memory_grows_with_images_at_once() -> None:
     layers, pretrain, train = sections()
     sizes = [network.ranking_memory(layers, train.model_copy(update={"at_once": k, "batch": 64})) for k in (8, 16, 24)]
     small, each = sizes[0], np.diff(sizes)
@@ -313,13 +313,13 @@ def test_memory_grows_with_what_is_kept_at_once() -> None:
     assert network.classification_memory(layers, double) > network.classification_memory(layers, pretrain) > 0
 
 
-def test_the_probe_measures_this_device() -> None:
+def test_probe_measures_this_device() -> None:
     speed = network.probe(*sections(), threads=1)
     assert all(1e-6 < seconds < 5 for seconds in (speed.classify, speed.rank, speed.embed))
     assert speed.embed < 3 * speed.rank
 
 
-def test_what_a_budget_pays_is_fewer_images_then_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_budget_reduces_number_then_size_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, size = sections()[0], (256, 128)
     each = network.arithmetic(layers, *size)
 
@@ -391,7 +391,7 @@ def printed(found: Survey) -> str:
 
 
 @pytest.mark.usefixtures("steady")
-def test_the_page_says_it_all(photos: Path) -> None:
+def test_check_page_shows_everything(photos: Path) -> None:
     found = survey(own())
     page = printed(found)
     assert found.ready and "Ready to run." in page
@@ -416,7 +416,7 @@ def test_the_page_says_it_all(photos: Path) -> None:
     assert "bad10" not in page and "Estimate" not in page
 
 
-def test_a_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     monkeypatch.setattr(network, "device_memory", lambda: ("Tiny GPU", 1000, 2000, 1))
     found = survey(own(), probe=False)
@@ -431,7 +431,7 @@ def test_a_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) 
     assert gpu.state == "note" and "no CUDA device here, so everything runs on the CPU" in gpu.told
 
 
-def test_published_counts_stand_for_datasets_that_are_not_there() -> None:
+def test_published_counts_replace_missing_datasets() -> None:
     params = Params.model_validate(
         changed(
             {
@@ -451,7 +451,7 @@ def test_published_counts_stand_for_datasets_that_are_not_there() -> None:
     assert _tested(params, "duke", None) is None
 
 
-def test_only_what_is_named_is_looked_at_quickly() -> None:
+def test_quick_check_covers_named_datasets_only() -> None:
     params = Params.model_validate(
         changed({"datasets/market/source": {"folder": "none"}, "report/contact_sheet": MISSING})
     )
@@ -466,7 +466,7 @@ def run(*arguments: str) -> Any:
 
 
 @pytest.mark.usefixtures("steady")
-def test_the_command_writes_json_and_its_status_tells(photos: Path) -> None:
+def test_check_writes_json_and_exit_status(photos: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(changed(ONLY_OWN)))
     result = run("--json", "check.json")
     assert result.exit_code == 0, result.output
@@ -483,7 +483,7 @@ def test_the_command_writes_json_and_its_status_tells(photos: Path) -> None:
     assert not Path("results").exists()  # asking changes nothing
 
 
-def test_the_quick_part_prints_errors_only(photos: Path) -> None:
+def test_quick_part_prints_errors_only(photos: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(changed(ONLY_OWN)))
     result = run("params.yaml", "--quick")
     assert (result.exit_code, result.output) == (0, "")

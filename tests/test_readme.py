@@ -182,7 +182,7 @@ def section(name: str) -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_committed_table_is_the_committed_reports(table: str) -> None:
+def test_committed_table_is_the_committed_reports(table: str) -> None:
     readme, report = (committed(name).decode() for name in ("README.md", f"reports/embedded/{table}.md"))
     pasted = section(table).search(readme)
     assert pasted, f"README.md has no section <!-- {table} -->"
@@ -190,7 +190,7 @@ def test_a_committed_table_is_the_committed_reports(table: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASTED)
-def test_what_is_pasted_is_what_it_was_made_from(name: str) -> None:
+def test_pasted_sections_are_current(name: str) -> None:
     page, make = PASTED[name]
     pasted = section(name).search(page.read_text())
     assert pasted, f"{page.name} has no section <!-- {name} -->"
@@ -215,14 +215,14 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_named_are_there(page: Path) -> None:
+def test_named_files_exist(page: Path) -> None:
     folders = "benchmarks|docs|experiments|profiles|src|tests|workflow"
     for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text()):
         assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 @pytest.mark.workflow
-def test_the_graph_is_that_of_the_rules(checkout: Checkout) -> None:
+def test_graph_is_that_of_the_rules(checkout: Checkout) -> None:
     printed = checkout.run("snakemake --rulegraph mermaid-js")
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", printed))
     graph = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", printed) if names[b] != "all"}
@@ -250,7 +250,7 @@ def test_documented_messages_are_printed_and_tested() -> None:
     assert [piece for piece in pieces if piece not in tests] == []
 
 
-def test_the_benchmark_is_described_as_it_is_rendered() -> None:
+def test_benchmark_is_described_as_it_is_rendered() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"]
     page = (ROOT / "docs/benchmark.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| ([\w-]+) \| (\S+) \| (\S+) \| (\S+) \|", page, re.MULTILINE)
@@ -262,7 +262,7 @@ def test_the_benchmark_is_described_as_it_is_rendered() -> None:
         assert cells == [str(value) for value in expected], name
 
 
-def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
+def test_changes_to_copy_apply(tmp_path: Path) -> None:
     from reid_done_right.params import load
     from reid_done_right.plan import plan
     from reid_done_right.reporting.paper import parse_paper
@@ -289,7 +289,7 @@ def test_the_changes_to_copy_apply(tmp_path: Path) -> None:
             assert paper.value(number, row.paper, "market", "mAP")
 
 
-def test_what_dvc_exp_run_writes_is_read(tmp_path: Path) -> None:
+def test_parameters_from_dvc_exp_run_load(tmp_path: Path) -> None:
     from dvc.utils.serialize import modify_yaml
 
     from reid_done_right.params import load
@@ -302,13 +302,13 @@ def test_what_dvc_exp_run_writes_is_read(tmp_path: Path) -> None:
     assert load(copy).model_dump() == {**before, "train": {**before["train"], "margin": 0.2}}
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_citation_is_of_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version and str(citation["version"]) == version[1]
 
 
-def test_what_is_said_of_learning_is_measured() -> None:
+def test_learning_claims_match_measurements() -> None:
     measured = json.loads(committed("benchmarks/results/learning.json"))
     assert {"market", "duke"} <= set(measured)
     for dataset in ("market", "duke"):

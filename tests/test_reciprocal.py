@@ -95,7 +95,7 @@ def test_identical_items_do_not_divide_by_zero():
         ({"variant": "half"}, "variant 'half' is unknown"),
     ],
 )
-def test_wrong_settings_are_refused(options, message):
+def test_wrong_settings_are_rejected(options, message):
     query, gallery, _, _ = clustered(0)
     with pytest.raises(ValueError, match=message):
         reciprocal.k_reciprocal(query, gallery, **options)

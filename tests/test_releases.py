@@ -86,7 +86,7 @@ def test_market1501_has_the_published_counts(market: Path) -> None:
     assert np.array_equal(junk, np.arange(3_819))  # "-1" sorts first, as in the official lists
 
 
-def test_a_lost_file_is_counted(market: Path) -> None:
+def test_lost_file_is_counted(market: Path) -> None:
     lost = next((market / "query").glob("*.jpg"))
     lost.unlink()
     with pytest.raises(
@@ -96,7 +96,7 @@ def test_a_lost_file_is_counted(market: Path) -> None:
     lost.touch()
 
 
-def test_the_report_shows_found_beside_expected(market: Path) -> None:
+def test_report_shows_found_beside_expected(market: Path) -> None:
     lines = report(READERS["market1501"](market), COUNTS["market1501"]).splitlines()
     assert lines[0].split() == ["count", "found", "expected"]
     assert ["gallery", "19732", "19732"] in [line.split() for line in lines]
@@ -146,7 +146,7 @@ def test_mars_has_the_counts_of_its_official_index(tmp_path: Path, monkeypatch: 
     assert len(index) == 1_191_003 and first_hits_possible(index)
 
 
-def test_the_page_of_the_datasets_has_all_counts() -> None:
+def test_page_of_the_datasets_has_all_counts() -> None:
     rows = (ROOT / "docs/datasets.md").read_text().split("\n## Sources")[0]
     assert not [
         f"{layout}: {name}" for layout, counts in COUNTS.items() for name, n in counts.items() if f"{n:,}" not in rows
@@ -186,7 +186,7 @@ NEARLY = st.from_regex(r"-?\d{1,5}_c\ds?\d?_f?\d{1,7}(_\d\d)?", fullmatch=True)
 
 
 @given(st.one_of(NAMES, NEARLY).filter(lambda name: not name.startswith(".")), st.sampled_from([market1501, dukemtmc]))
-def test_any_other_name_is_refused_whole_or_means_what_it_says(name: str, reader: object) -> None:
+def test_other_names_are_rejected_or_literal(name: str, reader: object) -> None:
     pattern, grammar = reader.PATTERN, reader.GRAMMAR  # type: ignore[attr-defined]
     try:
         person, camera = read_one(f"{name}.jpg", pattern, grammar)
@@ -199,7 +199,7 @@ def test_any_other_name_is_refused_whole_or_means_what_it_says(name: str, reader
 
 @pytest.mark.parametrize("name", ["0001_c1s1\n_000001_00", "\r", "a\r\nb"])
 @pytest.mark.parametrize("reader", [market1501, dukemtmc])
-def test_name_with_line_break_is_refused_in_one_line(name: str, reader: object) -> None:
+def test_name_with_line_break_is_rejected_in_one_line(name: str, reader: object) -> None:
     with pytest.raises(InputError, match="its name is not one line of UTF-8") as refused:
         read_one(f"{name}.jpg", reader.PATTERN, reader.GRAMMAR)  # type: ignore[attr-defined]
     assert len(str(refused.value).splitlines()) == 1

@@ -61,7 +61,7 @@ def whole(chain: Chain) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(
+def test_killed_training_ends_with_the_bytes_of_one_that_was_not(
     chain: Chain, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     job = described(chain, 60)

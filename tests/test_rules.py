@@ -34,7 +34,7 @@ def test_same_camera_exclusion_can_be_switched_off():
     assert rows(junk) == [[]]
 
 
-def test_rules_that_rank_nothing_are_refused():
+def test_rules_that_rank_nothing_are_rejected():
     with pytest.raises(ValueError, match="cut is 0, expected a rank from 1 on"):
         Rule(cut=0)
     with pytest.raises(ValueError, match="AP rule 'area' is unknown: use one of trapezoid, step"):
@@ -47,7 +47,7 @@ def check(query, gallery, rule=rules.MARKET1501, query_size=2, gallery_size=2):
     Task(Embedded(arrays[0], query, "query"), Embedded(arrays[1], gallery, "gallery"), rule)
 
 
-def test_data_of_one_camera_is_told_what_to_switch_off():
+def test_one_camera_error_names_option():
     one_camera = labels((7, 1), (8, 1))
     with pytest.raises(ValueError, match="switch same-camera exclusion off"):
         check(one_camera, one_camera[::-1])
@@ -65,7 +65,7 @@ def test_other_pairs_that_cannot_be_evaluated():
         check(labels((7, 1)), GALLERY, query_size=3)
 
 
-def test_gallery_that_is_the_query_set_is_refused():
+def test_gallery_that_is_the_query_set_is_rejected():
     both = Embedded(np.eye(2), labels((7, 1), (7, 2)), "images")
     with pytest.raises(ValueError, match="images: the gallery is the query set"):
         Task(both, both, rules.MARKET1501)

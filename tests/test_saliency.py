@@ -65,7 +65,7 @@ def test_accumulated_strengths_share_one_gradient(network, images):
     assert (together <= apart + 1e-12).all()  # what is negative of one dimension is cut off only where it stands alone
 
 
-def test_the_embeddings_are_the_networks_own(network, images):
+def test_embeddings_are_the_networks_own(network, images):
     with torch.no_grad():
         torch.testing.assert_close(maps_and_embeddings(network, images)[1], network(images))
 

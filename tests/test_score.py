@@ -212,7 +212,7 @@ def test_each_query_of_person_search_has_its_own_gallery(files, tmp_path):
     assert found["ap_rule"] == "step"
 
 
-def test_a_gallery_of_all_photos_leaves_out_the_querys_own(files, tmp_path):
+def test_gallery_of_all_photos_leaves_out_the_querys_own(files, tmp_path):
     query, gallery, _ = person_search()
     del query["lists"], query["pointers"]
     query["image_id"] = np.array([10, 19, 500])
@@ -402,7 +402,7 @@ def test_true_boxes_that_make_no_sense(files, tmp_path, change, message):
         refused(*paths, tmp_path, protocol="person-search")
 
 
-def test_data_of_one_camera_says_what_to_do(files, tmp_path):
+def test_one_camera_error_names_remedy(files, tmp_path):
     paths = files(query={**QUERY, "camera_id": np.ones(12, int)}, gallery={**GALLERY, "camera_id": np.ones(80, int)})
     with pytest.raises(InputError, match="switch same-camera exclusion off"):
         score(*paths, tmp_path / "scores.json")
@@ -429,7 +429,7 @@ def test_damaged_files(files, tmp_path, suffix, damage):
         refused(query, gallery, tmp_path)
 
 
-def test_files_that_are_none(files, tmp_path):
+def test_non_image_files_are_rejected(files, tmp_path):
     query, gallery = files(query=QUERY, gallery=GALLERY)
     np.save(tmp_path / "gallery.npy", GALLERY["embeddings"])
     (tmp_path / "folder.npz").mkdir()

@@ -47,7 +47,7 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def test_a_table_names_the_most_similar_photos() -> None:
+def test_table_names_the_most_similar_photos() -> None:
     gallery = read_gallery(Path("g.safetensors"))
     query = "photos/a/c0/0.png"
     scores = gallery.embeddings @ reid_done_right.load_embedder("m.safetensors").embed([query])[0]
@@ -78,14 +78,14 @@ def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_page_holds_the_pictures_and_nothing_of_this_machine(page: Path, folder: Path) -> None:
+def test_page_holds_the_pictures_and_nothing_of_this_machine(page: Path, folder: Path) -> None:
     text = page.read_text()
     assert text.count("data:image/webp;base64,") == 2 * (5 + 1)
     assert "&lt;b&gt;me.png" in text and "<b>me" not in text
     assert "a/c0/0.png" in text and str(folder) not in text and "http" not in text.replace("http-equiv", "")
 
 
-def test_a_photo_that_is_gone_is_said_to_be(folder: Path, tmp_path: Path) -> None:
+def test_search_page_marks_missing_photo(folder: Path, tmp_path: Path) -> None:
     Path("photos/b/c1/1.png").rename("away.png")
     try:
         run("away.png", "--top", "2", "--html", str(tmp_path / "p.html"))
@@ -95,7 +95,7 @@ def test_a_photo_that_is_gone_is_said_to_be(folder: Path, tmp_path: Path) -> Non
 
 
 @in_chromium
-def test_the_page_works_in_a_browser_without_network(page: Path) -> None:
+def test_page_works_in_a_browser_without_network(page: Path) -> None:
     async def visit(tab: Tab) -> None:
         assert await tab.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
         assert await tab.evaluate("document.querySelectorAll('.hits li').length") == 10
@@ -131,7 +131,7 @@ def test_the_page_works_in_a_browser_without_network(page: Path) -> None:
         (["photos/a/c0/0.png", "--gallery", "few.safetensors", "--rerank", "k-reciprocal"], "few.safetensors: k1 is 20, but there are only 3 items"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_writes_nothing(folder: Path, arguments: list[str], message: str) -> None:
+def test_mistake_is_one_line_and_writes_nothing(folder: Path, arguments: list[str], message: str) -> None:
     Path("notes.txt").write_text("no image")
     write_model(Path("other.safetensors"), seed=1)
     if not Path("few.safetensors").exists():

@@ -63,7 +63,7 @@ def test_every_path_in_a_rules_command_is_quoted() -> None:
 
 @pytest.mark.parametrize("odd_name", ["a b", "$(x)", "a;b", "../a", "a/b", "é", "a\n", "-a", "A", "", "{x}", "a'"])
 @pytest.mark.parametrize("section", ["experiment", "datasets", "backbones", "variants"])
-def test_a_name_among_the_parameters_is_plain_letters_and_digits(section: str, odd_name: str) -> None:
+def test_name_among_the_parameters_is_plain_letters_and_digits(section: str, odd_name: str) -> None:
     """Names become parts of paths, which DVC puts into commands as they are."""
     content = json.loads(json.dumps(PARAMS))
     content[section] = odd_name if section == "experiment" else {**content[section], odd_name: {}}
@@ -72,7 +72,7 @@ def test_a_name_among_the_parameters_is_plain_letters_and_digits(section: str, o
 
 
 @pytest.mark.parametrize("experiment", [".", "experiments/own", "experiments/paper"])
-def test_what_dvc_puts_into_commands_is_names_and_paths_of_names(experiment: str) -> None:
+def test_dvc_commands_contain_only_names_and_paths(experiment: str) -> None:
     file = Path(experiment) / "params.yaml"
     params = load(ROOT / file)
     for name, stage in yaml.safe_load(pipeline(params, plan(params), file))["stages"].items():

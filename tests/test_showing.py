@@ -22,7 +22,7 @@ def test_spread_goes_from_the_highest_to_the_lowest():
     assert spread(precision, np.array([1, 2, 3, 2, 4]), allowed, 2) == [1, 0]
 
 
-def test_the_most_seen_person_comes_first_one_image_a_camera():
+def test_most_seen_person_comes_first_one_image_a_camera():
     person = np.array([0, 7, 7, 7, 5, 5, 5, 5, 9])
     camera = np.array([1, 2, 1, 1, 1, 1, 1, 2, 3])
     assert most_seen(person, camera, 2, 3) == [[4, 7, 5], [2, 1, 3]]

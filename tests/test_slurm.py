@@ -102,19 +102,19 @@ def reports(checkout: Checkout) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-def test_the_reports_are_those_of_one_machine(local: Checkout, through_slurm: Checkout) -> None:
+def test_reports_are_those_of_one_machine(local: Checkout, through_slurm: Checkout) -> None:
     expected, found = reports(local), reports(through_slurm)
     assert expected.keys() == found.keys() >= {"table1.md", "table4.csv", "report.json", "report.html", "figure7.svg"}
     assert [name for name in expected if expected[name] != found[name]] == []
 
 
-def test_a_cancelled_training_is_asked_for_again_with_more(through_slurm: Checkout) -> None:
+def test_cancelled_training_is_retried_with_more_resources(through_slurm: Checkout) -> None:
     first, second = of_training(LONG)
     assert (first.state, first.memory, first.time) == ("CANCELLED", "2000M", "10:00")
     assert (second.state, second.memory, second.time) == ("COMPLETED", "4000M", "20:00")
 
 
-def test_a_cancelled_training_goes_on_where_it_was(through_slurm: Checkout) -> None:
+def test_cancelled_training_resumes(through_slurm: Checkout) -> None:
     assert min(progress(through_slurm)) > MIDDLE
 
 

@@ -121,7 +121,7 @@ def test_every_protocol_and_re_ranking_is_scored(chain: Chain) -> None:
     assert all(result["queries"] == queries for result in scores["results"])
 
 
-def test_the_rows_of_the_queries_average_to_the_scores(chain: Chain) -> None:
+def test_rows_of_the_queries_average_to_the_scores(chain: Chain) -> None:
     by_query = pq.read_table(chain["queries.parquet"]).to_pandas()
     for result in read_json(chain["scores.json"])["results"]:
         chosen = by_query[(by_query.protocol == result["protocol"]) & (by_query.rerank == result["rerank"])]
@@ -131,7 +131,7 @@ def test_the_rows_of_the_queries_average_to_the_scores(chain: Chain) -> None:
         assert (chosen.first_hit_rank == 1).mean() == pytest.approx(result["rank1"])
 
 
-def test_the_curve_starts_at_the_plain_score_and_falls(chain: Chain) -> None:
+def test_curve_starts_at_the_plain_score_and_falls(chain: Chain) -> None:
     curve = read_json(chain["curve.json"])
     plain = read_json(chain["scores.json"])["results"][0]
     average_precision = np.array(curve["mAP"])
@@ -168,7 +168,7 @@ def test_pictures_of_a_collapsed_network_say_so(chain: Chain, tmp_path: Path) ->
         assert "COLLAPSED" in (tmp_path / f"figure{number}.svg").read_text(encoding="utf-8")
 
 
-def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain, tmp_path: Path) -> None:
+def test_same_seed_gives_same_bytes_other_seed_others(chain: Chain, tmp_path: Path) -> None:
     def again(name: str, **changes: Any) -> tuple[bytes, bytes]:
         train(
             settings=settings("train", RUN) | changes,
@@ -186,7 +186,7 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(chain: Chain,
     assert other[1] != first[1]
 
 
-def test_what_a_stage_cannot_use_is_named(chain: Chain, tmp_path: Path) -> None:
+def test_invalid_stage_input_is_reported(chain: Chain, tmp_path: Path) -> None:
     outputs = {"out": tmp_path / "out", "log": tmp_path / "log"}
     market = {"settings": settings("train", RUN), "index": chain["market.parquet"]}
     with pytest.raises(
@@ -311,7 +311,7 @@ def test_person_search_ranks_within_the_list_of_each_query(tmp_path: Path) -> No
     assert plain["mAP"] == pytest.approx(0.5)  # both at rank 2, by the step rule
 
 
-def test_an_index_that_cannot_be_scored_is_told(tmp_path: Path) -> None:
+def test_unscorable_index_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="index of data: 0 queries, 5 gallery rows to score"):
         scored(tmp_path, "market1501", benchmark(tmp_path, MARKET[1:]))
     with pytest.raises(InputError, match="index of data: no gallery lists of size 100; it has 50"):
@@ -323,7 +323,7 @@ def test_an_index_that_cannot_be_scored_is_told(tmp_path: Path) -> None:
         scored(tmp_path, "market1501", inputs)
 
 
-def test_a_collapsed_run_stays_marked(tmp_path: Path) -> None:
+def test_collapsed_run_stays_marked(tmp_path: Path) -> None:
     inputs = benchmark(tmp_path, MARKET, collapsed=True)
     scored(tmp_path, "market1501", inputs)
     assert read_json(tmp_path / "s.json")["collapsed"] is True
@@ -354,12 +354,12 @@ def test_each_distractor_before_the_relevant_one_costs_a_rank(tmp_path: Path) ->
     assert curve["gallery"] == 5
 
 
-def test_the_number_of_shards_changes_nothing(tmp_path: Path) -> None:
+def test_number_of_shards_changes_nothing(tmp_path: Path) -> None:
     inputs = benchmark(tmp_path, MARKET)
     assert sweep(tmp_path, inputs, shards=1) == sweep(tmp_path, inputs, shards=4)
 
 
-def test_too_few_distractors_are_told(tmp_path: Path) -> None:
+def test_too_few_distractors_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"6 distractors, but distract\.sizes asks for 7"):
         sweep(tmp_path, benchmark(tmp_path, MARKET), shards=2, sizes=[0, 7])
 
@@ -367,7 +367,7 @@ def test_too_few_distractors_are_told(tmp_path: Path) -> None:
 # --- through the command line and the store
 
 
-def test_a_command_computes_once_then_finds(
+def test_command_computes_once_then_finds(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -385,7 +385,7 @@ def test_a_command_computes_once_then_finds(
     assert Path("s.json").read_bytes() == chain["scores.json"].read_bytes()
 
 
-def test_a_network_that_diverges_is_one_line(
+def test_network_that_diverges_is_one_line(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -76,7 +76,7 @@ def test_equal_runs_do_not_differ():
     assert same.p == 1 and same.by_seed == (0, 0) and not same.sure
 
 
-def test_seeds_are_paired_and_told_apart():
+def test_seeds_are_paired_and_distinguished():
     base = np.random.default_rng(0).random((2, 40))
     found = compare(base + np.array([[0.1], [0.3]]), base, np.random.default_rng(1))
     assert found.by_seed == pytest.approx((0.1, 0.3))
@@ -110,7 +110,7 @@ def test_bins_average_all_items_once():
     assert binned_means(np.array([1.0, 3.0]), 48).tolist() == [1.0, 3.0]
 
 
-def test_runs_of_different_queries_are_refused():
+def test_runs_of_different_queries_are_rejected():
     with pytest.raises(ValueError, match="expected two tables"):
         compare(np.ones((1, 3)), np.ones((1, 4)), np.random.default_rng(0))
     with pytest.raises(ValueError, match="expected one per query"):

@@ -98,7 +98,7 @@ def test_another_key_computes_again(changes: dict[str, Any]) -> None:
     assert len(kept()) == 2
 
 
-def test_the_order_of_files_in_an_input_counts() -> None:
+def test_order_of_files_in_an_input_counts() -> None:
     Path("other.txt").write_text("another")
     ask(Writer(), inputs={"a": [Path("in.txt"), Path("other.txt")]})
     assert ask(Writer(), inputs={"a": [Path("other.txt"), Path("in.txt")]})
@@ -111,7 +111,7 @@ def test_names_times_and_the_order_of_keys_do_not_count() -> None:
     assert not ask(Writer(), parameters={"j": 2, "k": 1}, inputs={"a": Path("same.txt")})
 
 
-def test_a_changed_back_input_is_found_again() -> None:
+def test_changed_back_input_is_found_again() -> None:
     ask(Writer(text="first"))
     Path("in.txt").write_text("changed")
     assert ask(Writer(text="second"))
@@ -144,7 +144,7 @@ def test_inputs_of_a_clock_that_ran_ahead_come_back_to_the_present() -> None:
     assert Path("in.txt").stat().st_mtime == behind
 
 
-def test_what_a_killed_process_left_beside_an_output_goes() -> None:
+def test_leftovers_of_killed_process_are_removed() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     dead, alive = (Path(f".out.txt.{HOST}.{pid}.tmp") for pid in (process.pid, os.getppid()))
@@ -154,7 +154,7 @@ def test_what_a_killed_process_left_beside_an_output_goes() -> None:
     assert files() == {"out.txt", alive.name}
 
 
-def test_an_edited_output_is_put_right() -> None:
+def test_edited_output_is_restored() -> None:
     ask(Writer())
     Path("out.txt").unlink()
     Path("out.txt").write_text("edited")
@@ -195,7 +195,7 @@ def test_another_file_system_gets_copies(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Path("out.txt").read_text() == "made"
 
 
-def test_a_file_system_without_locks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_locks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: int) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # as Lustre does when mounted without flock
 
@@ -218,7 +218,7 @@ def test_without_a_store_everything_is_computed(monkeypatch: pytest.MonkeyPatch)
     Path("out.txt").write_text("writable")
 
 
-def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REID_STORE", str(tmp_path / "shared"))
     ask(Writer())
     assert not Path(".store").exists()
@@ -228,7 +228,7 @@ def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_pa
 # --- failures
 
 
-def test_a_failing_stage_leaves_nothing_behind() -> None:
+def test_failing_stage_leaves_nothing_behind() -> None:
     def fail(folder: Path) -> None:
         (folder / "out.txt").write_text("half")
         raise ValueError("no")
@@ -241,7 +241,7 @@ def test_a_failing_stage_leaves_nothing_behind() -> None:
     assert Path("out.txt").read_text() == "made"
 
 
-def test_a_failing_stage_leaves_the_former_output() -> None:
+def test_failing_stage_leaves_the_former_output() -> None:
     def fail(folder: Path) -> None:
         raise ValueError
 
@@ -251,14 +251,14 @@ def test_a_failing_stage_leaves_the_former_output() -> None:
     assert Path("out.txt").read_text() == "former"
 
 
-def test_a_stage_that_writes_too_little_is_told() -> None:
+def test_stage_with_missing_output_is_reported() -> None:
     with pytest.raises(RuntimeError, match=r"stage index did not write b\.txt"):
         ask(Writer("a.txt"), "a.txt", "b.txt")
     assert files() == set()
     assert kept() == []
 
 
-def test_a_missing_input_is_named() -> None:
+def test_missing_input_is_named() -> None:
     with pytest.raises(InputError, match=r"gone\.txt: No such file or directory; run the stage that writes it first"):
         ask(Writer(), inputs={"a": Path("gone.txt")})
 
@@ -298,7 +298,7 @@ def wait_for(path: Path, seconds: float = 300) -> None:
         time.sleep(0.01)
 
 
-def test_a_kill_leaves_nothing_finished_but_the_checkpoint() -> None:
+def test_kill_leaves_nothing_finished_but_the_checkpoint() -> None:
     process = start(60)
     wait_for(Path("started"))
     process.send_signal(signal.SIGKILL)
@@ -323,7 +323,7 @@ def test_two_processes_compute_once() -> None:
     assert list(Path(".store/partial").iterdir()) == []
 
 
-def test_a_result_that_appears_just_before_the_lock_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_that_appears_just_before_the_lock_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process finishes between this one's look into the store and its lock on the partial folder."""
     alone, other = objects.alone, Writer(text="by the other")
 
@@ -360,7 +360,7 @@ def test_lock_of_a_process_killed_when_all_was_made_is_taken_away() -> None:
         ("market-default-seed01", "part", True),
     ],
 )
-def test_make_given_a_file_of_another_run_refuses_it(job: str, how: str, told: bool) -> None:
+def test_make_given_a_file_of_another_run_rejects_it(job: str, how: str, told: bool) -> None:
     """Every run of a dataset has embeddings of the same rows: nothing in them would tell."""
     ask(Writer("embedded.txt", text="vectors"), "embedded.txt", job="market-default-seed0")
     request = {"inputs": {"embeddings": Path("embedded.txt")}, "of": {"embeddings": how}, "job": job}

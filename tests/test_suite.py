@@ -20,14 +20,14 @@ from conftest import (
 
 
 @needs("a git repository", IN_REPOSITORY)
-def test_files_without_a_repository_are_those_that_git_knows() -> None:
+def test_files_without_repository_equal_git_files() -> None:
     listed = git("ls-files", "--cached", "--others", "--exclude-per-directory=.gitignore", "-z").stdout.decode()
     there = [name for name in listed.split("\0") if (ROOT / name).is_file()]
     assert sorted(files_of_the_project(False)) == sorted(there)
     assert set(files_of_the_project(True)) <= set(there)  # without what the user's own settings of git ignore
 
 
-def test_a_copy_without_git_is_one_that_dvc_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_without_git_is_one_that_dvc_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conftest, "HAS_GIT", False)
     monkeypatch.setattr(conftest, "IN_REPOSITORY", False)
     copy = copy_of_the_project(tmp_path)
@@ -36,7 +36,7 @@ def test_a_copy_without_git_is_one_that_dvc_takes(tmp_path: Path, monkeypatch: p
 
 
 @needs_git
-def test_a_committed_file_is_read_as_of_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_committed_file_is_read_as_of_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "table.md").write_text("committed")
     for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@localhost commit -qm first"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
@@ -51,7 +51,7 @@ def test_a_committed_file_is_read_as_of_the_commit(tmp_path: Path, monkeypatch: 
     assert committed("table.md") == b"changed since"
 
 
-def test_the_last_line_says_what_was_skipped_and_what_installs_it() -> None:
+def test_summary_lists_skips_and_remedies() -> None:
     assert skips([]) == "skipped: none"
     reasons = [*["needs a GPU"] * 3, "needs Chromium", "this environment is not the locked one"]
     expected = (

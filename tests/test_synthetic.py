@@ -329,7 +329,7 @@ def test_distractor_does_not_depend_on_its_shard(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"images/0000_c[1-6]s1_\d{6}_0\d\.jpg", name) for name in whole)
 
 
-def test_a_release_never_overwrites(tmp_path: Path) -> None:
+def test_release_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(ValueError, match="expected an empty folder"):
         write_distractors(tmp_path, world=0, images=1, hardness=0.45, workers=1)

@@ -115,7 +115,7 @@ def table(number: int, scores: list[Path], out: Path, **changed: object) -> str:
     return (out / f"table{number}.md").read_text(encoding="utf-8").replace(NBSP, " ")
 
 
-def test_scores_of_ones_own_data_have_a_table_of_their_own(scores, tmp_path):
+def test_own_data_scores_have_separate_table(scores, tmp_path):
     own = json.loads(scores[0].read_text())
     for seed in (0, 1):
         own["run"] |= {"dataset": "photos", "seed": seed}
@@ -262,7 +262,7 @@ def test_table_4_prints_all_published_rows_then_ours(scores, tmp_path):
     assert "Market MQ multi-query, 60 queries, of which 2 without a match score 0" in text
 
 
-def test_table_4_leaves_out_what_a_benchmark_does_not_have_and_names_both_ap_rules(scores, tmp_path):
+def test_table_4_omits_missing_and_names_both_ap_rules(scores, tmp_path):
     search = scores[0].with_name("person-search-default-seed0.json")
     only = result("gallery-100", "none", 0.8) | {"ap_rule": "step"}
     run = {"dataset": "person-search", "variant": "default", "seed": 0, "backbone": "resnet10"}
@@ -277,17 +277,17 @@ def test_table_4_leaves_out_what_a_benchmark_does_not_have_and_names_both_ap_rul
     assert "seed 0; mAP and CMC in percent; one run a cell, so no spread." in text
 
 
-def test_the_paper_experiment_carries_no_warning(scores, tmp_path):
+def test_paper_experiment_carries_no_warning(scores, tmp_path):
     assert "comparable" not in table(4, scores, tmp_path / "out", synthetic=False)
 
 
-def test_a_missing_run_is_named_with_its_file(scores, tmp_path):
+def test_missing_run_is_named_with_its_file(scores, tmp_path):
     with pytest.raises(InputError, match=r"scores/market-flip-seed1\.json: no scores of run market-flip-seed1"):
         table(1, [path for path in scores if path.stem != "market-flip-seed1"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_protocol_is_named_with_its_file(scores, tmp_path):
+def test_missing_protocol_is_named_with_its_file(scores, tmp_path):
     content = json.loads(scores[0].read_text())
     content["results"] = content["results"][:1]
     scores[0].write_text(json.dumps(content))
@@ -295,7 +295,7 @@ def test_a_missing_protocol_is_named_with_its_file(scores, tmp_path):
         table(4, scores, tmp_path / "out")
 
 
-def test_a_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
+def test_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
     absent = ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1")
     text = table(1, [path for path in scores if path.stem not in absent], tmp_path / "out", allow_missing=True)
     assert "| ✓      | -      | -         |     57.0 (n=1) |    77.2 |        −20.2 |      - |    69.7 |" in text
@@ -304,7 +304,7 @@ def test_a_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
     assert text.endswith("- — Not run yet.\n- n: the seeds behind a value, where it is not all of them.\n")
 
 
-def test_a_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
+def test_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
     scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))
     text = table(1, scores, tmp_path / "out")
     assert "|   57.0 (n=1) † |    77.2 |        −20.2 |      - |" in text
@@ -325,7 +325,7 @@ def test_tabulate_names_the_runs_of_native_arithmetic(tmp_path):
     )
 
 
-def test_a_report_of_nothing_but_collapsed_runs_says_so(tmp_path):
+def test_report_of_collapsed_runs_says_so(tmp_path):
     scores = write_scores(tmp_path / "scores", tuple(SETTINGS["runs"]))
     curves = write_curves(tmp_path / "curves", tuple(SETTINGS["curves"]))
     inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores], **curves}
@@ -339,7 +339,7 @@ def test_a_report_of_nothing_but_collapsed_runs_says_so(tmp_path):
     assert "±" not in (tmp_path / "out/table1.md").read_text(encoding="utf-8").split("Difference")[0]
 
 
-def test_a_report_of_nothing_at_all_says_so_on_request(tmp_path):
+def test_report_without_runs_is_allowed_on_request(tmp_path):
     nothing = {"scores": [], "queries": [], "curves": [], "decays": []}
     tabulate(**nothing, paper=PAPER, settings=SETTINGS | {"allow_missing": True}, out=tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
@@ -378,7 +378,7 @@ def test_report_and_metrics(tmp_path):
     }
 
 
-def test_the_numbers_of_a_table_are_its_csv(scores, tmp_path):
+def test_numbers_of_a_table_are_its_csv(scores, tmp_path):
     run(scores, tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "table1.csv")
     flip = rows[(rows["variant"] == "flip") & (rows["column"] == "Market")].iloc[0]
@@ -406,7 +406,7 @@ def test_latex_has_booktabs_rules_and_escapes(scores, tmp_path):
     assert tex(r"50 % of {a}_b & `c` \ **d**") == r"50 \% of \{a\}\_b \& \texttt{c} \textbackslash{} \textbf{d}"
 
 
-def test_a_table_is_a_page_of_its_own_for_snakemakes_report(scores, tmp_path):
+def test_table_is_a_page_of_its_own_for_snakemakes_report(scores, tmp_path):
     run(scores, tmp_path / "out", experiment="<em>")
     page = (tmp_path / "out/table1.html").read_text(encoding="utf-8").replace(NBSP, " ")
     assert "<h1>Table 1. Data augmentation (mAP)</h1>" in page and "&lt;em&gt;" in page and "<em>" not in page
@@ -425,7 +425,7 @@ DOCUMENT = r"""\documentclass{article}
 
 
 @needs("pdflatex", shutil.which("pdflatex") is not None)
-def test_the_latex_tables_compile(tmp_path):
+def test_latex_tables_compile(tmp_path):
     """With every sign that a table can have: marks, dashes, daggers, quotes, intervals."""
     scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))
     some = [path for path in scores if path.stem != "market-default-seed0"]
@@ -451,7 +451,7 @@ def test_latex_spans_columns_groups_metrics_and_turns_wide_differences(scores, t
     assert table3.count("b) backbone") == 2  # once a grid
 
 
-def test_a_run_that_is_not_planned_is_passed_over(scores, tmp_path):
+def test_run_that_is_not_planned_is_passed_over(scores, tmp_path):
     runs = [run for run in SETTINGS["runs"] if "flip" not in run]
     table(2, scores, tmp_path / "out", runs=runs)
     assert list(json.loads((tmp_path / "out" / "report.json").read_text())["scores"]["market"]) == ["default"]
@@ -500,14 +500,14 @@ def test_one_run_twice_is_an_error_that_names_both_files(scores, tmp_path):
         ),
     ],
 )
-def test_a_damaged_scores_file_is_named(content, message, tmp_path):
+def test_damaged_scores_file_is_named(content, message, tmp_path):
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         table(1, [bad], tmp_path / "out")
 
 
-def test_a_label_of_table_1_has_three_marks(scores, tmp_path):
+def test_label_of_table_1_has_three_marks(scores, tmp_path):
     with pytest.raises(InputError, match=r"table1: label '✓ ✓' has 2 words"):
         table(1, scores, tmp_path / "out", table1=[{"variant": "flip", "label": "✓ ✓", "paper": "✓ - -"}])
 

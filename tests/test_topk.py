@@ -60,7 +60,7 @@ def test_retrieve_agrees_with_the_ranks_that_are_counted(monkeypatch, with_lists
 
 @settings(max_examples=25, deadline=None)
 @given(queries=st.integers(1, 9), gallery=st.integers(1, 40), top=st.integers(1, 50), seed=st.integers(0, 99))
-def test_the_first_places_are_those_of_a_full_sort(queries: int, gallery: int, top: int, seed: int) -> None:
+def test_first_places_are_those_of_a_full_sort(queries: int, gallery: int, top: int, seed: int) -> None:
     left, right = unit(queries, seed), unit(gallery, seed + 1)
     right[gallery // 2 :] = right[: gallery - gallery // 2]  # equals
     found = top_k(left, right, top)
@@ -91,7 +91,7 @@ def test_re_ranked_places_are_those_of_a_full_sort(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(found.similarity, np.take_along_axis(left @ right.T, found.items, 1), atol=1e-6)
 
 
-def test_the_example_runs() -> None:
+def test_example_runs() -> None:
     assert doctest.testmod(topk).failed == 0 and doctest.testmod(topk).attempted == 4
 
 
@@ -108,7 +108,7 @@ def test_the_example_runs() -> None:
         (unit(1), unit(3), {"rerank": "k-reciprocal"}, "k1 is 20, but there are only 4 items"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_ranked_is_told(
+def test_unrankable_input_is_reported(
     left: np.ndarray, right: np.ndarray, how: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -87,7 +87,7 @@ def entries() -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in Path(".store/ledger").glob("*.json")}
 
 
-def test_an_entry_says_what_made_an_artifact_from_what_and_with_what() -> None:
+def test_ledger_entry_records_provenance() -> None:
     run_all()
     entry = Ledger.here().made(SCORES, file_digest(SCORES))
     assert entry is not None
@@ -99,7 +99,7 @@ def test_an_entry_says_what_made_an_artifact_from_what_and_with_what() -> None:
     assert entry.made_with.device == "cpu"
 
 
-def test_entries_are_the_same_bytes_when_the_store_gives_what_it_has() -> None:
+def test_ledger_entries_keep_bytes_on_store_hits() -> None:
     run_all()
     kept = entries()
     assert len(kept) == len(STAGES)
@@ -108,19 +108,19 @@ def test_entries_are_the_same_bytes_when_the_store_gives_what_it_has() -> None:
     assert entries() == kept
 
 
-def test_an_artifact_is_known_by_its_content_wherever_it_lies() -> None:
+def test_artifact_is_found_by_content_anywhere() -> None:
     run_all()
     shutil.copyfile(TABLE, "attachment.md")
     assert f"by reid tabulate {TABLE.stem}" in shown(Path("attachment.md"))
 
 
-def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+def test_folder_is_known_by_its_files(tmp_path: Path) -> None:
     before = content_digest(Path("photos"))
     Path("photos/b.jpg").rename("photos/c.jpg")
     assert content_digest(Path("photos")) != before
 
 
-def test_without_a_store_there_is_no_ledger_and_why_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_without_store_reports_missing_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REID_STORE", "none")
     run_all()
     assert not Path(".store").exists() and not TABLE.with_name(COPY).exists()
@@ -133,7 +133,7 @@ def test_without_a_store_there_is_no_ledger_and_why_says_so(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("damaged", [MANIFEST, INDEX, SCORES], ids=lambda path: path.parent.name)
-def test_a_flipped_bit_is_found_before_use_and_mended_by_running_again(damaged: Path) -> None:
+def test_flipped_bit_is_found_before_use_and_mended_by_running_again(damaged: Path) -> None:
     run_all()
     whole = {path: path.read_bytes() for path in STAGES}
     flip_a_bit(damaged)
@@ -148,7 +148,7 @@ def test_a_flipped_bit_is_found_before_use_and_mended_by_running_again(damaged: 
     assert states() == {}
 
 
-def test_a_truncated_artifact_is_found_likewise() -> None:
+def test_truncated_artifact_is_found_likewise() -> None:
     run_all()
     INDEX.chmod(0o644)
     os.truncate(INDEX, 2)
@@ -178,7 +178,7 @@ def test_store_input_not_as_recorded_is_restored_with_one_warning(
     assert aside.exists() == (damage == "directory") and (damage != "directory" or (aside / "mine.txt").exists())
 
 
-def test_restore_brings_back_what_the_job_last_wrote_and_all_of_it() -> None:
+def test_restore_returns_all_latest_outputs() -> None:
     report, table = TABLE.with_name("report.json"), TABLE
 
     def write(folder: Path, k: int) -> None:
@@ -243,13 +243,13 @@ def test_damage_in_the_store_alone_is_computed_again() -> None:
     assert INDEX.read_text() == "made market"
 
 
-def test_a_store_that_lost_its_ledger_is_not_believed() -> None:
+def test_store_that_lost_its_ledger_is_not_believed() -> None:
     run(MANIFEST)
     shutil.rmtree(".store/ledger")
     assert run(MANIFEST)
 
 
-def test_a_former_version_put_back_by_another_tool_is_no_damage() -> None:
+def test_former_version_put_back_by_another_tool_is_no_damage() -> None:
     run_all()
     shutil.copyfile(INDEX, "former")
     Path("photos/c.jpg").write_text("photo c")
@@ -261,7 +261,7 @@ def test_a_former_version_put_back_by_another_tool_is_no_damage() -> None:
     run(SCORES)
 
 
-def test_a_file_of_the_users_own_is_taken_as_it_is() -> None:
+def test_file_of_the_users_own_is_taken_as_it_is() -> None:
     Path("paper.csv").write_text("another")
     assert Ledger.here().checked({"paper": Path("paper.csv")})
 
@@ -275,7 +275,7 @@ def test_all_is_whole_after_a_run() -> None:
     assert states() == {}
 
 
-def test_a_changed_a_missing_and_an_unknown_file_are_named() -> None:
+def test_changed_a_missing_and_an_unknown_file_are_named() -> None:
     run_all()
     TABLE.write_text("a better score")
     SCORES.unlink()
@@ -287,13 +287,13 @@ def test_a_changed_a_missing_and_an_unknown_file_are_named() -> None:
     }
 
 
-def test_what_came_from_other_inputs_is_stale() -> None:
+def test_artifact_of_other_inputs_is_stale() -> None:
     run_all()
     Path("paper.csv").write_text("81.3")
     assert states() == {TABLE: "stale"}
 
 
-def test_what_came_from_other_settings_is_stale() -> None:
+def test_artifact_of_other_settings_is_stale() -> None:
     run_all()
     write_json(RESULTS / "settings/index/market.json", {"parameters": {"k": 2}})
     assert states() == {INDEX: "stale"}
@@ -301,7 +301,7 @@ def test_what_came_from_other_settings_is_stale() -> None:
     assert states() == {INDEX: "stale"}
 
 
-def test_what_came_from_other_code_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifact_of_other_code_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     run_all()
     monkeypatch.setattr(
         "reid_done_right.store.trace.code_key",
@@ -327,7 +327,7 @@ def test_images_that_are_not_the_manifests_are_found(change: Callable[[], object
     assert {verdict.state for verdict in verify([MANIFEST], images=False)} == {"whole"}
 
 
-def test_a_damaged_entry_is_as_good_as_none() -> None:
+def test_damaged_ledger_entry_is_ignored() -> None:
     run_all()
     for path, content in entries().items():
         path.chmod(0o644)
@@ -338,7 +338,7 @@ def test_a_damaged_entry_is_as_good_as_none() -> None:
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "photos"])
-def test_a_folder_without_artifacts_is_an_error(folder: str) -> None:
+def test_folder_without_artifacts_is_an_error(folder: str) -> None:
     with pytest.raises(InputError, match=rf"^{folder}: "):
         artifacts(Path(folder))
 
@@ -353,7 +353,7 @@ def shown(path: Path, **options: bool) -> str:
     return printed.get()
 
 
-def test_a_table_is_traced_to_the_images_digest() -> None:
+def test_table_is_traced_to_the_images_digest() -> None:
     run_all()
     told = shown(TABLE)
     digest = make_manifest("market", "market1501", Path("photos"))["sha256"]
@@ -363,7 +363,7 @@ def test_a_table_is_traced_to_the_images_digest() -> None:
     assert "paper.csv" in told and "not made here" in told
 
 
-def test_the_tree_follows_what_was_read_even_if_something_else_lies_there_now() -> None:
+def test_why_follows_inputs_that_changed_since() -> None:
     run_all()
     former = file_digest(INDEX)
     write_json(RESULTS / "settings/index/market.json", {"parameters": {"k": 2}})
@@ -372,7 +372,7 @@ def test_the_tree_follows_what_was_read_even_if_something_else_lies_there_now() 
     assert former not in shown(INDEX)
 
 
-def test_a_changed_file_is_said_to_be_changed() -> None:
+def test_changed_file_is_reported_as_changed() -> None:
     run_all()
     TABLE.write_text("a better score")
     assert "changed: no stage wrote it so" in shown(TABLE)
@@ -419,20 +419,20 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "clone"
 
 
-def test_a_report_is_traced_to_the_images_digest_in_a_clone(clone: Path) -> None:
+def test_report_is_traced_to_the_images_digest_in_a_clone(clone: Path) -> None:
     digest = make_manifest("market", "market1501", Path("../photos"))["sha256"]
     told = shown(TABLE)
     assert digest in told and "2 images below photos" in told
     assert all(f"{path}  " in told for path in STAGES)
 
 
-def test_a_clone_verifies_what_is_there(clone: Path) -> None:
+def test_verify_in_clone_checks_existing_files(clone: Path) -> None:
     assert artifacts(TABLE.parent) == [TABLE] and states(TABLE.parent) == {}
     TABLE.write_text("a better score")
     assert states(TABLE.parent) == {TABLE: "changed"}
 
 
-def test_the_copy_is_the_same_bytes_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_is_the_same_bytes_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     run_all()
     copy = TABLE.with_name(COPY)
     before = copy.read_bytes()
@@ -456,7 +456,7 @@ def test_the_copy_is_the_same_bytes_on_another_machine(monkeypatch: pytest.Monke
         ('"key": "', '"key": "../'),
     ],
 )
-def test_what_is_no_ledger_is_one_line(clone: Path, old: str, new: str) -> None:
+def test_invalid_ledger_is_one_line_error(clone: Path, old: str, new: str) -> None:
     copy = TABLE.with_name(COPY)
     assert old in copy.read_text()
     copy.write_text(copy.read_text().replace(old, new))
@@ -465,7 +465,7 @@ def test_what_is_no_ledger_is_one_line(clone: Path, old: str, new: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_ledger_that_goes_in_circles_ends(clone: Path) -> None:
+def test_ledger_that_goes_in_circles_ends(clone: Path) -> None:
     copy = TABLE.with_name(COPY)
     entries = json.loads(copy.read_text())
     for job in entries["jobs"]:
@@ -474,7 +474,7 @@ def test_a_ledger_that_goes_in_circles_ends(clone: Path) -> None:
     assert "see above" in shown(TABLE, every=True)
 
 
-def test_a_terminal_is_told_no_raw_escapes(clone: Path) -> None:
+def test_terminal_output_escapes_control_characters(clone: Path) -> None:
     copy = TABLE.with_name(COPY)
     copy.write_text(copy.read_text().replace("photos", "\\u001b[2J"))
     assert "\x1b" not in shown(TABLE) and "\\x1b[2J" in shown(TABLE)

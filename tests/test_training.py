@@ -86,7 +86,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> set[str]:
 # --- the loss (Eq. 1)
 
 
-def test_the_triplet_loss_by_hand() -> None:
+def test_triplet_loss_by_hand() -> None:
     query = torch.tensor([[1.0, 0.0]] * 3)
     positive = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
     negative = torch.tensor([[0.8, 0.6], [0.6, 0.8], [1.0, 0.0]])
@@ -94,7 +94,7 @@ def test_the_triplet_loss_by_hand() -> None:
     np.testing.assert_allclose(losses, [0.1 + 0.8 - 0.6, 0.0, 1.1], atol=1e-7)  # the second: 0.1 + 0.6 - 0.8 < 0
 
 
-def test_the_gradient_of_the_triplet_loss_by_hand() -> None:
+def test_gradient_of_the_triplet_loss_by_hand() -> None:
     query, positive, negative = (torch.tensor([row], requires_grad=True) for row in ([1.0, 0], [0, 1.0], [0.6, 0.8]))
     triplet_loss(query, positive, negative, 0.1).sum().backward()
     np.testing.assert_allclose(query.grad, [[0.6, -0.2]], atol=1e-7)  # d- minus d+
@@ -102,7 +102,7 @@ def test_the_gradient_of_the_triplet_loss_by_hand() -> None:
     np.testing.assert_allclose(negative.grad, [[1, 0]], atol=1e-7)
 
 
-def test_a_satisfied_triplet_has_no_gradient() -> None:
+def test_satisfied_triplet_has_no_gradient() -> None:
     query, positive, negative = (torch.tensor([row], requires_grad=True) for row in ([1.0, 0], [1.0, 0], [0, 1.0]))
     triplet_loss(query, positive, negative, 0.1).sum().backward()
     assert query.grad is not None
@@ -112,7 +112,7 @@ def test_a_satisfied_triplet_has_no_gradient() -> None:
 # --- schedules
 
 
-def test_the_rate_halves_every_so_often() -> None:
+def test_rate_halves_every_so_often() -> None:
     assert [halving(update, 1e-3, 512) for update in (0, 512, 1024, 4096)] == [1e-3, 5e-4, 2.5e-4, 1e-3 / 256]
     assert halving(256, 1e-3, 512) == pytest.approx(1e-3 / 2**0.5)  # continuously
     assert [halving(update, 1.0, 512, "steps") for update in (0, 511, 512, 1535)] == [1, 1, 0.5, 0.25]
@@ -132,11 +132,11 @@ def test_warming_up_is_a_line_to_one() -> None:
         ("steps", [1.0, 1.0, 0.1, 0.01]),
     ],
 )
-def test_the_classification_rate_falls_by_two_orders(decay: str, rates: list[float]) -> None:
+def test_classification_rate_falls_by_two_orders(decay: str, rates: list[float]) -> None:
     assert [classification_rate(update, 8, 1.0, 0.01, decay) for update in (0, 2, 4, 6)] == pytest.approx(rates)
 
 
-def test_the_noise_grows_from_nothing() -> None:
+def test_noise_grows_from_nothing() -> None:
     assert [cutout_largest(update, 8, 0.5) for update in (0, 4, 8)] == [0, 0.25, 0.5]
     assert [cutout_largest(update, 8, 0.5, 0.5) for update in (0, 2, 4, 7)] == [0, 0.25, 0.5, 0.5]
     assert [cutout_largest(update, 8, 0.5, 0.0) for update in (0, 7)] == [0.5, 0.5]
@@ -250,7 +250,7 @@ def test_every_image_is_seen_once_before_any_is_seen_twice(images: Pixels, monke
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_diverging_classifier_is_told(images: Pixels) -> None:
+def test_diverging_classifier_is_reported(images: Pixels) -> None:
     with pytest.raises(
         FloatingPointError,
         match=r"classification loss is (nan|inf) at update \d+; no checkpoint yet; lower learning_rate",
@@ -307,7 +307,7 @@ def test_ranking_leaves_batch_norm_and_changes_the_rest(images: Pixels) -> None:
     assert same(before, state(network)) == {name for name in before if name.rpartition(".")[0] in norms}
 
 
-def test_triplets_are_mined_anew_at_every_refresh(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triplets_are_mined_at_every_refresh(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     pools: list[tuple[Tensor, Any]] = []
 
     def note(embeddings: Tensor, people: Any, triplets: int, *rest: Any) -> Any:
@@ -331,7 +331,7 @@ def test_watchers_see_every_update(images: Pixels) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_reads_every_value_of_a_run_that_was_taken_up(
+def test_tensorboard_has_all_values_of_resumed_run(
     images: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -368,7 +368,7 @@ def test_reduction_by_sum_is_the_mean_at_a_rate_times_the_batch(images: Pixels) 
 
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
-def test_scale_and_bias_train_if_asked_statistics_never(images: Pixels, batch_norm: str) -> None:
+def test_batch_norm_trains_affine_but_never_statistics(images: Pixels, batch_norm: str) -> None:
     torch.manual_seed(0)
     network = Embedder(ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 0, "gem")  # maps of more than one cell
     before = state(network)
@@ -400,7 +400,7 @@ def test_people_seen_once_cannot_be_ranked(images: Pixels) -> None:
 
 
 @pytest.mark.parametrize("satisfied", ["keep", "redraw"])
-def test_a_diverging_run_is_told(images: Pixels, satisfied: str) -> None:
+def test_diverging_run_is_reported(images: Pixels, satisfied: str) -> None:
     broken = embedder()
     nn.init.constant_(broken.fc.bias, float("nan"))
     with pytest.raises(
@@ -421,7 +421,7 @@ def point() -> Embedder:
     return network
 
 
-def test_a_run_forced_into_one_point_is_seen(images: Pixels) -> None:
+def test_run_forced_into_one_point_is_seen(images: Pixels) -> None:
     log = train_ranking(point(), images, PEOPLE, ranking(), 0, ignore)
     assert log[-1]["loss"] == pytest.approx(0.1)
     assert log[-1]["crowding"] == pytest.approx(1, abs=1e-6)

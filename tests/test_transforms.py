@@ -81,7 +81,7 @@ def grey(images: Pixels, views: Views, places: Sequence[int] | None = None) -> l
         ((64, 20), 64, (64, 20)),
     ],
 )
-def test_the_largest_side_becomes_m_and_the_aspect_stays(
+def test_largest_side_becomes_m_and_the_aspect_stays(
     size: tuple[int, int], largest: int, expected: tuple[int, int]
 ) -> None:
     assert resized(np.array([size]), largest).tolist() == [list(expected)]
@@ -151,7 +151,7 @@ def test_matrices_need_no_float32_settings() -> None:
     assert resample(batch, views, grid).dtype == torch.uint8
 
 
-def test_an_image_of_the_right_size_is_untouched() -> None:
+def test_image_of_the_right_size_is_untouched() -> None:
     original = picture(32, 16)
     assert np.array_equal(grey(Pixels.of([original], CPU), whole(np.array([[32, 16]]), 32))[0], original)
 
@@ -166,7 +166,7 @@ def test_scaling_down_averages() -> None:
 # --- rendering
 
 
-def test_beside_an_image_are_exact_zeros_and_extent_says_where() -> None:
+def test_render_pads_with_exact_zeros_outside_extent() -> None:
     images = mixed()
     views = augmented(images.sizes, 20, True, 0.8, 0.5, 0.0, 0, 1, np.arange(7))
     numbers, extent = render(images, np.arange(7), views)
@@ -182,7 +182,7 @@ def test_beside_an_image_are_exact_zeros_and_extent_says_where() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2000, 2**20])
-def test_an_image_is_rendered_the_same_alone_and_among_others(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_image_is_rendered_the_same_alone_and_among_others(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     images, order = mixed(), np.array([3, 0, 6, 6, 1, 5])
     views = augmented(images.sizes[order], 24, True, 0.7, 0.6, 0.0, 5, 9, order)
     monkeypatch.setitem(transforms.CHUNK, "cpu", chunk)
@@ -231,7 +231,7 @@ def test_views_that_leave_their_image_are_errors(change: dict[str, Any], message
         render(images, np.array([0]), views)
 
 
-def test_views_and_places_must_be_as_many_and_there() -> None:
+def test_render_rejects_mismatched_views() -> None:
     images = mixed()
     with pytest.raises(ValueError, match="7 views of 2 images"):
         render(images, np.array([0, 1]), whole(images.sizes, 20))
@@ -323,7 +323,7 @@ def test_flipping_mirrors_half_of_the_time() -> None:
 
 @given(st.integers(0, 2**62), st.floats(0.05, 1))
 @settings(max_examples=50, deadline=None)
-def test_a_crop_shows_a_window_no_smaller_than_asked(seed: int, crop: float) -> None:
+def test_crop_window_has_at_least_requested_size(seed: int, crop: float) -> None:
     images = Pixels.of([ramp(60, 40)], CPU)
     after = grey(images, augmented(images.sizes, 60, False, crop, 0, 0.0, seed, 0, np.array([0])))[0].astype(float)
     assert after.shape == (60, 40, 3)
@@ -333,7 +333,7 @@ def test_a_crop_shows_a_window_no_smaller_than_asked(seed: int, crop: float) -> 
     assert (after[..., 2] == 99).all()
 
 
-def test_what_an_image_gets_depends_on_seed_update_and_image_alone() -> None:
+def test_augmentation_depends_only_on_seed_update_image() -> None:
     def drawn(seed: int, update: int, image: Sequence[int]) -> list[Any]:
         views = augmented(np.tile(PLAIN, (len(image), 1)), 64, True, 0.7, 0.5, 0.0, seed, update, np.array(image))
         return [(views.window[k].tolist(), views.cutout[k].tolist(), int(views.key[k])) for k in range(len(image))]
@@ -410,7 +410,7 @@ def cropped(images: Pixels, size: tuple[int, int], area: float, flip: bool, seed
     return np.stack(grey(images, random_crops(images.sizes, size, area, flip, seed, 0, at))).astype(float)
 
 
-def test_crops_have_the_size_asked_for_whatever_the_images() -> None:
+def test_crops_have_requested_size() -> None:
     assert cropped(mixed(), (24, 12), 0.4, True).shape == (len(SIZES), 24, 12, 3)
 
 
@@ -434,7 +434,7 @@ def test_half_of_the_crops_are_mirrored() -> None:
 
 
 @needs("a GPU", torch.cuda.is_available())
-def test_a_gpu_renders_the_same_grey_levels() -> None:
+def test_gpu_renders_the_same_grey_levels() -> None:
     here, at = mixed(), np.arange(7)
     there = Pixels.of([picture(*size, seed) for seed, size in enumerate(SIZES)], torch.device("cuda"))
     for largest in (16, 24, 100):

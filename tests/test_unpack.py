@@ -65,7 +65,7 @@ def refused(tmp_path: Path, archive: Path, message: str, bounds: Bounds = module
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_release_is_unpacked_without_its_outer_folder(tmp_path: Path, name: str) -> None:
+def test_release_is_unpacked_without_its_outer_folder(tmp_path: Path, name: str) -> None:
     archive = WRITERS[name](tmp_path / name, RELEASE)
     found = into(tmp_path / "deep" / "release", archive)
     assert found == {"query/1.jpg": b"one", "test/2.jpg": b"two!", "test/Thumbs.db": b"t", RECEIPT: b"{}"}
@@ -110,13 +110,13 @@ def test_modes_of_the_archive_are_not_taken_over(tmp_path: Path) -> None:
         ("r/evil\u202egpj.exe", "means something else on another system"),
     ],
 )
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, archive: str, name: str, why: str) -> None:
+def test_name_that_leads_elsewhere_is_rejected(tmp_path: Path, archive: str, name: str, why: str) -> None:
     files = {"r/sound.jpg": b"x", name: b"evil"}
     refused(tmp_path, WRITERS[archive](tmp_path / archive, files), f"entry .*evil|CON|nul|com1.* {why}; not unpacked")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_in_a_tar_are_rejected(tmp_path: Path, kind: bytes) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as opened:
         member = tarfile.TarInfo("r/evil")
         member.type, member.linkname = kind, "/etc/passwd"
@@ -127,7 +127,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
-def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int) -> None:
+def test_links_and_devices_in_a_zip_are_rejected(tmp_path: Path, kind: int) -> None:
     info = zipfile.ZipInfo("r/evil")
     info.external_attr = (kind | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
@@ -135,7 +135,7 @@ def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int) -> No
     refused(tmp_path, tmp_path / "a.zip", "entry 'r/evil' is a link or a device")
 
 
-def test_a_name_hidden_behind_a_null_is_refused(tmp_path: Path) -> None:
+def test_name_hidden_behind_a_null_is_rejected(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", {"r/sound.jpg_evil": b"x", "r/b.jpg": b"y"})
     archive.write_bytes(archive.read_bytes().replace(b"sound.jpg_evil", b"sound.jpg\0evil"))
     refused(tmp_path, archive, "means something else on another system|damaged")
@@ -143,7 +143,7 @@ def test_a_name_hidden_behind_a_null_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("second", ["r/a.jpg", "r/./a.jpg", "r/A.JPG"])
-def test_a_name_that_comes_twice_is_refused(tmp_path: Path, second: str) -> None:
+def test_name_that_comes_twice_is_rejected(tmp_path: Path, second: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened, tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name in ("r/a.jpg", second):
             opened.writestr(name, b"")
@@ -161,13 +161,13 @@ def test_two_archives_must_not_write_over_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("r/a", "r/a/b.jpg"), ("r/a/b.jpg", "r/a")])
-def test_a_file_that_is_a_folder_too_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_file_that_is_a_folder_too_is_rejected(tmp_path: Path, names: tuple[str, str]) -> None:
     archive = write_tar(tmp_path / "a.tar", dict.fromkeys(names, b"x"))
     refused(tmp_path, archive, "comes twice, as a file and as a folder")
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
-def test_a_bomb_is_refused_by_what_it_declares(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bomb_is_rejected_by_its_declared_size(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = WRITERS[name](tmp_path / name, {f"r/{k}.jpg": bytes(1 << 20) for k in range(4)})
     monkeypatch.setattr(module, "HARMLESS", 1 << 20)
     refused(
@@ -181,7 +181,7 @@ def test_a_bomb_is_refused_by_what_it_declares(tmp_path: Path, name: str, monkey
     assert len(into(tmp_path / "release", archive)) == 5
 
 
-def test_a_zip_that_understates_what_it_holds_is_refused(tmp_path: Path) -> None:
+def test_zip_with_understated_size_is_rejected(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", {"r/bomb.jpg": bytes(5000), "r/b.jpg": b"x"})
     size, lie = (5000).to_bytes(4, "little"), (50).to_bytes(4, "little")
     assert archive.read_bytes().count(size) == 2
@@ -189,7 +189,7 @@ def test_a_zip_that_understates_what_it_holds_is_refused(tmp_path: Path) -> None
     refused(tmp_path, archive, "damaged|holds more bytes than it declares")
 
 
-def test_a_disk_too_small_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_disk_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = write_zip(tmp_path / "a.zip", RELEASE)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 7}))
     refused(tmp_path, archive, "7 bytes free, but .*a.zip unpacks to 8; free some")
@@ -200,7 +200,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(tmp_path: Path, mon
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("keep", [0.3, 0.6, 8 / 9, 0.9])
-def test_a_cut_off_archive_is_told_and_leaves_nothing(tmp_path: Path, name: str, keep: float) -> None:
+def test_truncated_archive_is_reported_and_leaves_nothing(tmp_path: Path, name: str, keep: float) -> None:
     """8/9 cuts a tar between two entries, 0.9 inside a header."""
     archive = WRITERS[name](tmp_path / name, {f"r/{k}.jpg": os.urandom(3000) for k in range(9)})
     content = archive.read_bytes()
@@ -209,7 +209,7 @@ def test_a_cut_off_archive_is_told_and_leaves_nothing(tmp_path: Path, name: str,
     refused(tmp_path, archive, "neither a zip nor a tar archive, or cut off; obtain it again|damaged .*obtain it again")
 
 
-def test_a_tar_that_goes_on_after_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tar_with_trailing_data_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PADDING", 2 * module.CHUNK)
     archive = write_tar(tmp_path / "a.tar", RELEASE)
     archive.write_bytes(archive.read_bytes() + bytes(3 * module.CHUNK))
@@ -217,7 +217,7 @@ def test_a_tar_that_goes_on_after_its_end_is_told(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
-def test_a_flipped_byte_is_told(tmp_path: Path, name: str) -> None:
+def test_flipped_byte_is_reported(tmp_path: Path, name: str) -> None:
     archive = WRITERS[name](tmp_path / name, {f"r/{k}.jpg": os.urandom(3000) for k in range(9)})
     content = bytearray(archive.read_bytes())
     content[len(content) // 3] ^= 0xFF
@@ -225,7 +225,7 @@ def test_a_flipped_byte_is_told(tmp_path: Path, name: str) -> None:
     refused(tmp_path, archive, "damaged .*delete it and obtain it again")
 
 
-def test_what_is_no_archive_and_what_is_encrypted_are_told(tmp_path: Path) -> None:
+def test_non_archive_and_encrypted_archive_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c rest")
     refused(
         tmp_path, tmp_path / "a.7z", "neither a zip nor a tar archive, or cut off; obtain it again or unpack it by hand"
@@ -245,7 +245,7 @@ def release(tmp_path: Path) -> tuple[Path, list[File]]:
     return tmp_path / "data" / "Release", [File(write_zip(tmp_path / "a.zip", RELEASE))]
 
 
-def test_a_release_is_unpacked_once_and_watched(tmp_path: Path) -> None:
+def test_release_is_unpacked_once_and_watched(tmp_path: Path) -> None:
     folder, archives = release(tmp_path)
     assert find_release(folder, archives, "").state == "to unpack"
     receipt = obtain_release(folder, archives, "")
@@ -274,7 +274,7 @@ def test_a_release_is_unpacked_once_and_watched(tmp_path: Path) -> None:
         obtain_release(folder, archives, "")
 
 
-def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+def test_own_folder_is_unchanged(tmp_path: Path) -> None:
     folder, archives = release(tmp_path)
     folder.mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -282,7 +282,7 @@ def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_results_are_reported(tmp_path: Path) -> None:
     folder, absent = tmp_path / "Release", File(tmp_path / "b.zip")
     with pytest.raises(
         InputError, match=f"{folder}: no such folder; ask them; put it at {absent.path}, or its folder to {folder}$"
@@ -305,7 +305,7 @@ unpack([Path(sys.argv[1])], Path(sys.argv[2]), lambda root: "{}", slowly)
 """
 
 
-def test_a_killed_unpacking_never_looks_finished_and_starts_again(tmp_path: Path) -> None:
+def test_killed_unpacking_never_looks_finished_and_starts_again(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", {f"r/{k}.jpg": b"x" * 1000 for k in range(300)})
     folder, hidden = tmp_path / "release", tmp_path / ".release.unpacking"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

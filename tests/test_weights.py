@@ -41,7 +41,7 @@ def test_torchvisions_files_are_taken_without_their_classifier(
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
 @pytest.mark.parametrize("inside", [None, "state_dict", "model"])
-def test_a_checkpoint_of_ones_own_is_taken_whatever_it_is_wrapped_in(
+def test_own_checkpoint_loads_from_any_wrapper(
     tmp_path: Path, published: dict[str, torch.Tensor], prefix: str, inside: str | None
 ) -> None:
     wrapped = {f"{prefix}{name}": tensor for name, tensor in published.items()} | {"classifier.weight": torch.ones(3)}
@@ -59,9 +59,7 @@ def test_our_own_embedder_is_taken_too(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, embedder[f"backbone.{name}"]) for name, tensor in written.items())
 
 
-def test_the_same_weights_from_another_place_are_the_same_bytes(
-    tmp_path: Path, published: dict[str, torch.Tensor]
-) -> None:
+def test_same_weights_from_another_place_are_the_same_bytes(tmp_path: Path, published: dict[str, torch.Tensor]) -> None:
     torch.save(published, tmp_path / "a.pth")
     (tmp_path / "b.pth").write_bytes((tmp_path / "a.pth").read_bytes())
     written = []
@@ -88,7 +86,7 @@ class Attack:
         ({"conv1.weight": torch.ones(1)}, "weights do not fit the network: missing bn1.weight; .*conv1.weight is"),
     ],
 )
-def test_files_that_are_no_plain_weights_are_refused_and_execute_nothing(
+def test_files_that_are_no_plain_weights_are_rejected_and_execute_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -99,7 +97,7 @@ def test_files_that_are_no_plain_weights_are_refused_and_execute_nothing(
 
 
 @pytest.mark.parametrize(("name", "message"), [("own.pth", "not a state dict"), ("own.safetensors", "damaged")])
-def test_damaged_and_missing_weights_are_told(tmp_path: Path, name: str, message: str) -> None:
+def test_damaged_and_missing_weights_are_reported(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=f"{name}: [Nn]o such file"):
         first_weights(tmp_path, name)
     (tmp_path / name).write_bytes(b"PK\3\4 and no more")

@@ -153,7 +153,7 @@ def remove(checkout: Checkout, *names: str) -> None:
 # --- what is computed
 
 
-def test_the_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
+def test_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
     assert all(reports(ran).values())
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
     assert logs == set(STAGES)
@@ -420,7 +420,7 @@ def environments_of_stages() -> dict[str, str]:
 NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
-def test_each_environment_names_what_its_stages_import() -> None:
+def test_conda_environments_cover_imports() -> None:
     stages = environments_of_stages()
     for stage, name in stages.items():
         listed = yaml.safe_load((ROOT / f"workflow/envs/{name}").read_text())
