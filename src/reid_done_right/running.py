@@ -73,9 +73,8 @@ def run(
         "settings": settings,
     }
     request["of"] = _jobs_of(stage, parameters)
-    request["copy"] = next(iter(stage.writes.values())).path.startswith(
-        "reports/"
-    )  # people may edit reports, so they are not hard links
+    # people may edit reports, so they are not hard links
+    request["copy"] = next(iter(stage.writes.values())).path.startswith("reports/")
     workers = parameters.get("workers", 1)
     if workers > 1 and "WORLD_SIZE" not in os.environ:
         launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}")
