@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from reid_done_right import numerics
 
-    numerics.choose()  # before the libraries load, unless the program has loaded them already already
+    numerics.choose()  # before the libraries load, unless the program has loaded them already
     module, _, found = _HOMES[name].rpartition(".")
     globals()[name] = getattr(importlib.import_module(f"reid_done_right.{module}"), found)
     return globals()[name]
