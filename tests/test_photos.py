@@ -360,7 +360,7 @@ def test_damaged_gallery_is_reported(model: Path, photos: Path, cut: int) -> Non
         (["t.csv", "--model", "m.safetensors"], "t.csv: line 2: no file none.png"),
         (["t.csv", "--model", "m.safetensors", "--pattern", "{person}"], "t.csv: a table says in its columns who is who"),
         (["u.csv", "--model", "m.safetensors"], "u.csv: no column path"),
-        (["photos", "--model", "m.safetensors", "--out", "g.npz"], "g.npz: expected the name of a file that ends in"),
+        (["photos", "--model", "m.safetensors", "--out", "g.npz"], "g.npz: expected a file name ending in"),
     ],
 )  # fmt: skip
 def test_mistake_is_reported_and_writes_nothing(model: Path, photos: Path, arguments: list[str], message: str) -> None:

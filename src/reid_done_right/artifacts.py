@@ -143,9 +143,9 @@ def regular(path: Path, most: int | None = None) -> Path:
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file of at most `most` bytes. Raises OSError as `regular`."""
     with regular(path, most).open("rb") as opened:
-        content = opened.read(most + 1)
-    if len(content) > most:  # the system's own files, as in /proc, have no size
-        raise OSError(errno.EFBIG, f"more than the {most:,} bytes that are read", str(path))
+        content = opened.read(os.fstat(opened.fileno()).st_size)
+        if opened.read(1):  # one that is being written, or the system's own, as in /proc
+            raise OSError(errno.EFBIG, "more bytes than its size", str(path))
     return content
 
 

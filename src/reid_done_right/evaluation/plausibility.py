@@ -51,7 +51,8 @@ def _mean_cosine(embeddings: NDArray[np.floating]) -> float:
         return 0.0
     rows = np.unique(np.linspace(0, len(embeddings) - 1, SAMPLE).astype(np.int64))
     some = np.asarray(embeddings[rows], np.float64)
-    some /= np.linalg.norm(some, axis=1, keepdims=True)
+    norm = np.linalg.norm(some, axis=1, keepdims=True)
+    some /= np.where(norm == 0, 1, norm)  # the ranking refuses rows of zeros
     n = len(some)
     return float((np.square(some.sum(axis=0)).sum() - n) / (n * (n - 1)))
 

@@ -51,7 +51,7 @@ def embed_photos(
     Raises InputError naming all damaged photos; finished shards are kept for the next run.
     """
     if out.suffix != ".safetensors" or out.is_dir():
-        raise InputError(f"{out}: expected the name of a file that ends in .safetensors")
+        raise InputError(f"{out}: expected a file name ending in .safetensors")
     threads = threads or os.cpu_count() or 1
     listing = list_photos(source, pattern)
     set_up(threads)
