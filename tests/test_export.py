@@ -213,7 +213,7 @@ def test_card_states_rendered_data_and_collapse(run: Path, tmp_path: Path) -> No
         (["--out", "m.onnx", "--model", "backbone.safetensors"], "backbone.safetensors: weights of a backbone, not of an"),
         (["--out", "m.onnx", "--model", "none.safetensors"], "none.safetensors: no such file"),
         (["--out", "m.onnx", "--scores", "none.json"], "none.json: no such file"),
-        (["--out", "m.onnx", "--scores", "other.json"], "other.json: not the scores of a run"),
+        (["--out", "m.onnx", "--scores", "other.json"], "other.json: run: missing; add it; results: missing"),
         (["--out", "m.onnx", "--scores", "alone.json"], "alone.parquet: no such file, which has the queries"),
     ],
 )  # fmt: skip
@@ -225,7 +225,8 @@ def test_mistake_is_one_line_and_leaves_nothing(
     backbone = {name.removeprefix("backbone."): each for name, each in state.items() if name.startswith("backbone.")}
     write_weights(Path("backbone.safetensors"), Weights(backbone, {"backbone": NARROW}))
     write_json(Path("other.json"), {})
-    write_json(Path("alone.json"), {"run": {}, "results": []})
+    alone = {"dataset": "market", "variant": "default", "backbone": "narrow", "seed": 3}
+    write_json(Path("alone.json"), {"run": alone, "results": []})
     before = sorted(Path().iterdir())
     result = CliRunner().invoke(app, ["export", "--model", str(run), *arguments])
     assert isinstance(result.exception, InputError) and "\n" not in str(result.exception)
