@@ -105,7 +105,7 @@ def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, eng
     checkout.run("reid plan experiments/own/params.yaml --dvc")
     printed = checkout.run(engine, status=1 if engine.startswith("snakemake") else 255)
     assert (
-        "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it to data/photos"
+        "dataset photos is missing: data/photos: no such folder; these are photos of your own; put it at data/photos"
         in printed
     )
     assert "Traceback" not in printed and not (checkout.folder / "results/own/dataset").exists()
