@@ -33,11 +33,12 @@ def suspicions(task: Task) -> Iterator[str]:
     if cosine > COLLAPSED:
         yield f"{task.gallery.name}: two of its embeddings have a cosine of {cosine:.3f} in the mean: they collapsed"
         return  # equal rows say nothing more then
-    twice, first = _equal(gallery, gallery)
+    keys = _keys(gallery)  # once: a gallery may be a memory map
+    twice, first = _equal(gallery, keys, gallery, keys)
     if len(twice):
         yield f"{task.gallery.name}: {len(twice)} rows are there twice, bit for bit, as {first[0]} and {twice[0]}"
     if not task.rule.queries_in_gallery and task.lists is None:
-        known, there = _equal(query, gallery)
+        known, there = _equal(query, _keys(query), gallery, keys)
         if len(known):
             yield (
                 f"{len(known)} of {len(query)} queries are in the gallery, bit for bit, as query {known[0]} in row "
@@ -57,12 +58,14 @@ def _mean_cosine(embeddings: NDArray[np.floating]) -> float:
     return float((np.square(some.sum(axis=0)).sum() - n) / (n * (n - 1)))
 
 
-def _equal(left: NDArray[np.floating], right: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _equal(
+    left: NDArray[np.floating], keys: NDArray[np.void], right: NDArray[np.floating], others: NDArray[np.void]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of `left` that are rows of `right`, and the first of these; of one array, an earlier row.
 
-    left, right  (N, D), (M, D)
+    left, right   (N, D), (M, D)
+    keys, others  their `_keys`
     """
-    keys, others = (_keys(each) for each in (left, right))
     _, first, inverse = np.unique(np.concatenate([others, keys]), return_index=True, return_inverse=True)
     candidate = first[inverse[len(others) :]]
     rows = np.flatnonzero(candidate < (np.arange(len(left)) if left is right else len(others)))
