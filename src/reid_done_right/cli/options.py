@@ -43,12 +43,14 @@ class Command(TyperCommand):
 
         outputs, named = ctx.meta.get(OUTPUTS, []), dict[str, str]()
         for name, value in sorted(ctx.params.items(), key=lambda item: item[0] in outputs):  # the outputs last
+            is_output, option = name in outputs, name.replace("_", "-")
             for path in value if isinstance(value, list) else [value]:
-                if isinstance(path, Path | str) and (name in outputs or Path(path).is_file()):
-                    other = named.setdefault(os.path.realpath(path), name).replace("_", "-")
-                    if name in outputs and other != name.replace("_", "-"):
-                        told = f"--{name.replace('_', '-')} would overwrite what is given as {other}"
-                        raise InputError(f"{path}: {told}; name another file")
+                if isinstance(path, Path | str) and (is_output or Path(path).is_file()):
+                    other = named.setdefault(os.path.realpath(path), option)
+                    if is_output and other != option:
+                        raise InputError(
+                            f"{path}: --{option} would overwrite what is given as {other}; name another file"
+                        )
         return super().invoke(ctx)
 
 
