@@ -20,6 +20,7 @@ from reid_done_right.params.messages import validated
 from reid_done_right.params.section import Name, Natural, Positive
 from reid_done_right.photos import load_embedder
 from reid_done_right.reporting.card import Card, write_card
+from reid_done_right.reporting.runs import run_name
 
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 TOLERANCE = 1e-4
@@ -128,7 +129,7 @@ def scores_of(path: Path, model: Path | None = None) -> list[dict[str, Any]]:
     """
     content = validated(Scores, read_json(path), path.as_posix(), "give the .json that `reid evaluate` wrote")
     run = content.run
-    name = f"{run.dataset}-{run.variant}-seed{run.seed}"
+    name = run_name(run.dataset, run.variant, run.seed)
     if model is not None and model.parent.name == "train" and model.stem != name:
         raise InputError(f"{path}: scores of {name}, but {model} is another run's; give the scores of {model.stem}")
     queries = _queries(path.with_suffix(".parquet"))

@@ -31,6 +31,7 @@ from reid_done_right.artifacts import (
     file_digest,
     read_json,
     read_regular,
+    reason_of,
     set_aside,
     write_text,
 )
@@ -267,8 +268,9 @@ def read_copy(path: Path) -> list[Entry]:
             for described in copy["jobs"]
         ]
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # ValidationError is a ValueError
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a ledger ({reason}); restore it, or run the report's stages again") from None
+        raise InputError(
+            f"{path}: not a ledger ({reason_of(error)}); restore it, or run the report's stages again"
+        ) from None
 
 
 def made_with() -> MadeWith:
