@@ -211,7 +211,7 @@ class Checkout:
         path.write_text(content.replace(old, new))
 
     def change(self, name: str, key: str, value: Any) -> None:
-        """Return a key such as "train/margin" another value in a YAML file."""
+        """Set a key such as "train/margin" to another value in a YAML file."""
         path = self.folder / name
         content = yaml.safe_load(path.read_text())
         *parents, last = key.split("/")

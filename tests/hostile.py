@@ -452,7 +452,7 @@ TARGETS: dict[str, Target] = {
 
 
 def attempt(name: str, content: bytes, folder: Path) -> bool:
-    """Return one input to a target: True if it was taken, False if it was refused as it should be."""
+    """Give one input to a target; return whether it was taken, not refused as it should be."""
     target = TARGETS[name]
     try:
         target.run(content, folder)

@@ -46,7 +46,7 @@ def write_photos(root: Path, cameras: int = 2) -> Path:
 
 
 def shrink(params: Path) -> None:
-    """Return an experiment the tiny one's network and schedules; what is said of the data stays word for word.
+    """Give an experiment the tiny one's network and schedules; what is said of the data stays word for word.
 
     Names stay too, and so the list of jobs.
     """

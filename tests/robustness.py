@@ -79,7 +79,7 @@ class Inputs:
         self.seeds: dict[str, list[bytes]] = {}
 
     def one(self) -> None:
-        """Return one input to a target at random."""
+        """Give one random input to a random target, and count what came of it."""
         chance = self.chance
         if chance.random() < 0.2:
             name = chance.choice([*schemas.SCHEMAS])

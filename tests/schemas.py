@@ -93,7 +93,7 @@ def lying(content: Any, place: tuple[Any, ...], value: Any) -> Any:
 
 
 def attempt(name: str, content: Any, folder: Path) -> bool:
-    """Return one content to a target in a folder of its own: True if it was taken, False if it was refused in a line."""
+    """Give one content to a target in a folder of its own; return whether it was taken, not refused in one line."""
     here = Path.cwd()
     os.chdir(folder)
     try:
