@@ -62,7 +62,8 @@ def _pool(
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + _ROWS, side="right")) - 1)
         rows = embeddings[order[starts[first] : starts[last]]]
         rows = normalised(rows) if normalise_rows else rows
-        reduce.reduceat(rows, starts[first:last] - starts[first], axis=0, out=pooled[first:last])
+        # not with out=pooled: a buffered cast to float32 may read memory that no row has filled, and warn of it
+        pooled[first:last] = reduce.reduceat(rows, starts[first:last] - starts[first], axis=0)
         first = last
     return normalised(pooled)
 
