@@ -88,7 +88,7 @@ def settings(world: int, design: Design, variant: str) -> dict[str, dict[str, An
     return {stage: next(iter(jobs[stage].values())).parameters for stage in jobs if jobs[stage]}
 
 
-DRAWS = "seeds"
+DRAWS = "draws"
 
 
 def once(path: Path, make: Callable[[Path], object]) -> float:

@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py --json benchmarks/results/learning.json
 
-untrained < histogram < classifier < embedder must hold on market and on duke, for every seed. Run the embedded
+untrained < histogram < classifier < embedder must hold on market and on duke, for every draw. Run the embedded
 experiment first (`make`): the classifier and the embedder are its artifacts.
 """
 
@@ -64,14 +64,14 @@ def by(network: Embedder) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.
     return lambda images: embed(network, Pixels.of(images, CPU), np.arange(len(images)), 64)
 
 
-def measure(dataset: str, seed: int) -> dict[str, float]:
+def measure(dataset: str, draw: int) -> dict[str, float]:
     """Return the mAP of each kind of embedding on a dataset."""
-    index = read_index(RESULTS / f"index/{dataset}.parquet")
+    index = read_index(RESULTS / f"index/{dataset}-draw{draw}.parquet")
     images = load(index, np.concatenate([index.query, index.gallery]))
-    classifier = RESULTS / f"pretrain/{dataset}-resnet10-seed{seed}.safetensors"
-    trained = RESULTS / f"train/{dataset}-default-seed{seed}.safetensors"
-    initial = read_weights(RESULTS / "initialise/resnet10.safetensors")
-    torch.manual_seed(seed)
+    classifier = RESULTS / f"pretrain/{dataset}-resnet10-draw{draw}.safetensors"
+    trained = RESULTS / f"train/{dataset}-default-draw{draw}.safetensors"
+    initial = read_weights(RESULTS / f"initialise/resnet10-draw{draw}.safetensors")
+    torch.manual_seed(draw)
     kinds = {
         "untrained": features(build(initial.about["backbone"])),
         "objects": features(backbone_of(initial, "resnet10")),
@@ -86,16 +86,16 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--draws", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     measured: dict[str, dict[str, dict[str, float]]] = {}
     for dataset in ("market", "duke"):
-        for seed in arguments.seeds:
-            found = measured.setdefault(dataset, {})[f"seed{seed}"] = measure(dataset, seed)
+        for draw in arguments.draws:
+            found = measured.setdefault(dataset, {})[f"draw{draw}"] = measure(dataset, draw)
             order = [found[kind] for kind in ("untrained", "histogram", "classifier", "embedder")]
             verdict = "holds" if order == sorted(order) else "FAILS"
-            print(f"{dataset} seed {seed}:", *(f"{kind} {100 * value:.1f}" for kind, value in found.items()), verdict)
+            print(f"{dataset} draw {draw}:", *(f"{kind} {100 * value:.1f}" for kind, value in found.items()), verdict)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")

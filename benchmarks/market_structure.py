@@ -125,7 +125,7 @@ def run(folder: Path) -> dict[str, Any]:
     written = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
     again = snakemake(folder)
     assert written == {path: path.stat().st_mtime_ns for path in results.rglob("*")}, "the second run did something"
-    scores = json.loads((results / "evaluate/market-default-seed0.json").read_text())["results"]
+    scores = json.loads((results / "evaluate/market-default-draw0.json").read_text())["results"]
     assert [score["queries"] for score in scores] == [3_368] * 6 and not any(s["queries_without_match"] for s in scores)
     return {
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},

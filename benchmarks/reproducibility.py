@@ -30,9 +30,9 @@ from reid_done_right.store.ledger import made_with
 
 ROOT = Path(__file__).parents[1]
 PARAMS = "experiments/smoke/params.yaml"
-RUN, CLASSIFIER, BACKBONE = "market-default-seed0", "market-resnet10-seed0", "resnet10"
+RUN, CLASSIFIER, BACKBONE, WORLD = "market-default-draw0", "market-resnet10-draw0", "resnet10-draw0", "market-draw0"
 SNAKEMAKE = f"snakemake --configfile {PARAMS} --quiet all"
-LAST = "results/smoke/embed/person-search-default-seed0.safetensors reports/smoke/training_curves.csv"
+LAST = "results/smoke/embed/person-search-default-draw0.safetensors reports/smoke/training_curves.csv"
 WAYS: dict[str, tuple[list[str], dict[str, str]]] = {
     "one core": ([f"{SNAKEMAKE} --cores 1"], {}),
     "two cores": ([f"{SNAKEMAKE} --cores 2"], {}),
@@ -132,8 +132,8 @@ def machines(work: Path) -> dict[str, Any]:
             if ended.returncode:
                 sys.exit(ended.stderr)
 
-        stage("dataset", "market", "--images", work / "results/embedded/dataset/market", "--out", out / "market.json")
-        stage("index", "market", "--manifest", out / "market.json", "--out", out / "index.parquet")
+        stage("dataset", WORLD, "--images", work / f"results/embedded/dataset/{WORLD}", "--out", out / "market.json")
+        stage("index", WORLD, "--manifest", out / "market.json", "--out", out / "index.parquet")
         stage("initialise", BACKBONE, "--out", out / "first.safetensors")
         weights = ["--weights", out / "first.safetensors", "--log", out / "pretrain.csv"]
         stage("pretrain", CLASSIFIER, *index, *weights, "--out", out / "classifier.safetensors")

@@ -32,7 +32,7 @@ from reid_done_right.stages.retrieve import retrieve
 from reid_done_right.stages.train import train
 from tiny import changed
 
-RUN = "market-default-seed0"
+RUN = "market-default-draw0"
 JOBS = plan(Params.model_validate(changed({})))
 
 
@@ -45,18 +45,18 @@ def compute(made: Path) -> None:
     """Run every stage of one run that computes, from rendering to the curve among distractors, into a folder."""
     for name in ("market", "crowd"):
         dataset(
-            settings=settings("dataset", name) | {"root": str(made / name)},
+            settings=settings("dataset", f"{name}-draw0") | {"root": str(made / name)},
             images=made / name,
             out=made / f"{name}.json",
         )
-        index(settings=settings("index", name), manifest=made / f"{name}.json", out=made / f"{name}.parquet")
+        index(settings=settings("index", f"{name}-draw0"), manifest=made / f"{name}.json", out=made / f"{name}.parquet")
     rows = made / "market.parquet"
     first, classifier, embedder, embedded = (
         made / f"{name}.safetensors" for name in ("first", "classifier", "embedder", "embedded")
     )
-    initialise(settings=settings("initialise", "shallow"), out=first)
+    initialise(settings=settings("initialise", "shallow-draw0"), out=first)
     pretrain(
-        settings=settings("pretrain", "market-shallow-seed0"),
+        settings=settings("pretrain", "market-shallow-draw0"),
         index=rows,
         weights=first,
         out=classifier,

@@ -413,7 +413,7 @@ def _free(handle: int) -> bool:
 
 def smallest() -> dict[str, Any]:
     """Return the smallest parameters that have every stage; under the name `smoke`."""
-    content = changed({"experiment": "smoke", "seeds": [0], "variants": {"default": {}}, "resources": {}})
+    content = changed({"experiment": "smoke", "draws": [0], "variants": {"default": {}}, "resources": {}})
     del content["datasets"]["duke"]
     content["datasets"]["market"]["variants"] = ["default"]
     content["backbones"] = {"shallow": content["backbones"]["shallow"]}

@@ -185,7 +185,7 @@ COPY = {
 
 RESULT = {"protocol": "single-query", "rerank": "none", "ap_rule": "trapezoid", "queries": 2}
 SCORES = {
-    "run": {"dataset": "market", "variant": "default", "backbone": "resnet10", "seed": 0},
+    "run": {"dataset": "market", "variant": "default", "backbone": "resnet10", "draw": 0},
     **{"collapsed": False, "numerics": "portable", "results": [RESULT]},
 }
 

@@ -19,8 +19,8 @@ SETTINGS = {
     "experiment": "toy",
     "synthetic": True,
     "parameters_digest": "3f9c41d2",
-    "seeds": [0, 1],
-    "runs": [f"market-{variant}-seed{seed}" for variant in ("default", "plain", "raw") for seed in (0, 1)],
+    "draws": [0, 1],
+    "runs": [f"market-{variant}-draw{draw}" for variant in ("default", "plain", "raw") for draw in (0, 1)],
     "baseline": "default",
     "table1": [{"variant": "plain", "paper": "- - -"}, {"variant": "default", "paper": "- - ✓"}],
     "table2": [],
@@ -81,7 +81,7 @@ def test_claim_is_judged_where_it_was_measured():
         ("Re-ranking helps (k-reciprocal)", "Market MQ"): ("undecided", None, "-"),
     }
     text = sheet_markdown(findings_sheet(found, SETTINGS))
-    assert "collapsed in training: `market-raw-seed0`, `market-raw-seed1`" in text
+    assert "collapsed in training: `market-raw-draw0`, `market-raw-draw1`" in text
     assert "is rendered" in text and "Digest of the parameters: 3f9c41d2" in text
     assert text.count("| **supported**") == 1
 
@@ -90,8 +90,8 @@ def test_missing_run_is_named():
     runs, queries = runs_of()
     del runs["market", "plain", 0], runs["market", "raw", 0], runs["market", "raw", 1]
     (cutout, pretraining, *_) = findings(runs, queries, PAPER, [], SETTINGS)
-    assert (cutout.verdict, cutout.why) == ("supported", "not run yet: `market-plain-seed0`")
-    assert (pretraining.mean, pretraining.why) == (None, "not run yet: `market-raw-seed0`, `market-raw-seed1`")
+    assert (cutout.verdict, cutout.why) == ("supported", "not run yet: `market-plain-draw0`")
+    assert (pretraining.mean, pretraining.why) == (None, "not run yet: `market-raw-draw0`, `market-raw-draw1`")
 
 
 def test_every_claim_names_rows_that_the_paper_has():

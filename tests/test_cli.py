@@ -76,7 +76,7 @@ def test_scores_are_printed_with_what_was_asked_for(tmp_path: Path) -> None:
     query = {"embeddings": rng.normal(size=(6, 4)), "person_id": [1, 2, 3, 4, 5, 9], "camera_id": [1] * 6}
     np.savez(tmp_path / "q.npz", **query)
     rules = ["--same-camera-counts", "--junk-id", "none", "--ap-rule", "step", "--ranks", "2"]
-    extra = ["--distractors", "g.npz", "--sizes", "0,20", "--draws", "2"]
+    extra = ["--distractors", "g.npz", "--sizes", "0,20", "--orders", "2"]
     files = ["--query", "q.npz", "--gallery", "g.npz", "--out", "s.json", "--per-query", "r.parquet"]
     command = [sys.executable, "-m", "reid_done_right", "score", *files, *rules, *extra]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

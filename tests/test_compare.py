@@ -29,10 +29,10 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / "toy" / "evaluate"
     for seed, gain in ((0, 0.02), (1, 0.04)):
         base = [0.2, 0.4, 0.6, 0.8]
-        write(folder, f"market-default-seed{seed}", base)
-        write(folder, f"market-flip-seed{seed}", [value + gain for value in base])
-    write(folder, "market-raw-seed0", [0.1] * 4, collapsed=True)
-    write(folder, "duke-default-seed0", [0.5] * 3)
+        write(folder, f"market-default-draw{seed}", base)
+        write(folder, f"market-flip-draw{seed}", [value + gain for value in base])
+    write(folder, "market-raw-draw0", [0.1] * 4, collapsed=True)
+    write(folder, "duke-default-draw0", [0.5] * 3)
     return tmp_path / "results"
 
 
@@ -88,7 +88,7 @@ def test_incomparable_runs_are_reported(results, ours, theirs, message):
 
 
 def test_ambiguous_run_name_is_reported(results):
-    write(results / "other" / "evaluate", "market-flip-seed0", [0.5] * 4)
+    write(results / "other" / "evaluate", "market-flip-draw0", [0.5] * 4)
     with pytest.raises(InputError, match=r"say which: other/market-flip, toy/market-flip"):
         compare("market-flip", "market-default", results=results)
     assert "market-flip" in compare("toy/market-flip", "market-default", results=results)

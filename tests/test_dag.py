@@ -13,7 +13,7 @@ from reid_done_right.cli.stages import LOADERS
 from reid_done_right.dag import COMMANDS, STAGES
 from tiny import changed
 
-INDEX = "results/tiny/index/market.parquet"
+INDEX = "results/tiny/index/market-draw0.parquet"
 
 
 def test_every_stage_has_a_function() -> None:
@@ -61,7 +61,7 @@ def test_an_input_more_is_one_entry_and_an_argument(tmp_path: Path) -> None:
     checkout.run("reid plan params.yaml --dvc")
     index = yaml.safe_load((tmp_path / "dvc.yaml").read_text())["stages"]["index"]["do"]
     assert "LICENSE" in index["deps"] and " --licence LICENSE --out " in index["cmd"]
-    log = tmp_path / "results/tiny/logs/index/market.log"
+    log = tmp_path / "results/tiny/logs/index/market-draw0.log"
     checkout.run(f"snakemake --cores 2 {INDEX}")
     assert "MIT License" in log.read_text() and len(read_index(tmp_path / INDEX))
     assert checkout.computed(lambda: checkout.run("dvc repro index@market")) == []

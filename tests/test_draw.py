@@ -14,7 +14,7 @@ from reid_done_right.reporting.figures import figure7, house_style, similarities
 from reid_done_right.stages.draw import draw
 
 PAPER = Path(__file__).parents[1] / "reports" / "paper.csv"
-NAMES = [f"market-{variant}-seed{seed}" for variant in ("default", "resnet22") for seed in (0, 1)]
+NAMES = [f"market-{variant}-draw{draw}" for variant in ("default", "resnet22") for draw in (0, 1)]
 SETTINGS = {
     "experiment": "embedded",
     "synthetic": True,
@@ -31,13 +31,13 @@ def curve(variant: str, seed: int, maps: list[list[float]]) -> dict[str, object]
         "run": {
             "dataset": "market",
             "variant": variant,
-            "seed": seed,
+            "draw": seed,
             "backbone": {"default": "resnet10", "resnet22": "resnet22"}[variant],
         },
         "protocol": "single-query",
         "sizes": [0, 100],
         "gallery": 1525,
-        "draws": 2,
+        "orders": 2,
         "mAP": maps,
         "rank1": [[value + 0.1 for value in draws] for draws in maps],
         "ap_rule": "trapezoid",
@@ -45,16 +45,16 @@ def curve(variant: str, seed: int, maps: list[list[float]]) -> dict[str, object]
 
 
 CURVES = {
-    "market-default-seed0": curve("default", 0, [[0.60, 0.60], [0.50, 0.54]]),
-    "market-default-seed1": curve("default", 1, [[0.62, 0.62], [0.52, 0.52]]),
-    "market-resnet22-seed0": curve("resnet22", 0, [[0.58, 0.58], [0.40, 0.42]]),
-    "market-resnet22-seed1": curve("resnet22", 1, [[0.10, 0.10], [0.05, 0.05]]),
+    "market-default-draw0": curve("default", 0, [[0.60, 0.60], [0.50, 0.54]]),
+    "market-default-draw1": curve("default", 1, [[0.62, 0.62], [0.52, 0.52]]),
+    "market-resnet22-draw0": curve("resnet22", 0, [[0.58, 0.58], [0.40, 0.42]]),
+    "market-resnet22-draw1": curve("resnet22", 1, [[0.10, 0.10], [0.05, 0.05]]),
 }
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, list[Path]]:
-    """Two backbones, two seeds; the last run collapsed."""
+    """Two backbones, two draws; the last run collapsed."""
     files: dict[str, list[Path]] = {"curves": [], "logs": [], "scores": [], "similarities": []}
     for folder in files:
         (tmp_path / folder).mkdir()
@@ -77,7 +77,7 @@ def inputs(tmp_path: Path) -> dict[str, list[Path]]:
 
 
 SIMILARITIES = {
-    "run": {"dataset": "market", "variant": "default", "seed": 0},
+    "run": {"dataset": "market", "variant": "default", "draw": 0},
     "collapsed": False,
     "edges": [-1.0, -0.5, 0.0, 0.5, 1.0],
     "positives": [0, 0, 1, 3],
@@ -98,7 +98,7 @@ def lines(collapsed: set[str]) -> pd.DataFrame:
     return distractor_lines(((Path(name), content) for name, content in CURVES.items()), NAMES, collapsed)
 
 
-def test_curves_are_pooled_over_seeds_and_draws_without_collapsed_runs():
+def test_curves_are_pooled_over_draws_and_orders_without_collapsed_runs():
     pooled = lines({NAMES[-1]}).round(6)
     assert pooled[["label", "distractors", "gallery", "runs", "values"]].to_numpy().tolist() == [
         ["ResNet-10", 0, 1525, 2, 4],
@@ -165,15 +165,15 @@ def test_titles_name_measurement(inputs, tmp_path, synthetic):
     text = svg.read_text(encoding="utf-8")  # matplotlib names each text it draws in a comment
     assert ("embedded rendered benchmark" in text) == synthetic
     assert ("TriNet [17]" in text and "69.1" in text and "84.9" in text) != synthetic
-    assert "mean of 2 seeds x 2 draws" in text
-    assert "collapsed and left out: market-resnet22-seed1" in text
+    assert "mean of 2 draws x 2 orders" in text
+    assert "collapsed and left out: market-resnet22-draw1" in text
 
 
-def test_training_curves_are_averaged_over_seeds_without_the_collapsed(inputs, tmp_path):
+def test_training_curves_are_averaged_over_draws_without_the_collapsed(inputs, tmp_path):
     draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "training_curves.csv")
     assert list(rows.columns) == ["dataset", "variant", "update", "loss", "active"]
-    assert rows["variant"].unique().tolist() == ["default", "resnet22", "resnet22 (collapsed, seed 1)"]
+    assert rows["variant"].unique().tolist() == ["default", "resnet22", "resnet22 (collapsed, draw 1)"]
     first = rows.iloc[0]  # 100 updates in 32 bins: the first has updates 0, 1 and 2
     assert first["update"] == 1 and first["loss"] == pytest.approx(0.2 - 0.001)
 
@@ -200,7 +200,7 @@ def test_training_curves_show_every_run_and_mark_the_collapsed():
     assert (default.get_title("left"), flip.get_title("left")) == ("default", "flip")
     assert [line.get_ydata()[0] for line in default.lines] == pytest.approx([0.1, 0.05, 0.06])  # the margin first
     assert [line.get_ydata()[0] for line in default_active.lines] == [0.5, 0.5]
-    assert [text.get_text() for text in flip.texts] == ["collapsed: Market, seed 1"]
+    assert [text.get_text() for text in flip.texts] == ["collapsed: Market, draw 1"]
     assert flip.lines[1].get_linestyle() == "--" and default.lines[1].get_linestyle() == "-"
     assert {"— Market", "— Person Search"} <= {text.get_text() for text in figure.texts}
 
@@ -219,9 +219,9 @@ def test_equal_bytes_whenever_and_in_whatever_order(inputs, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("curves", r"market-default-seed0\.json: no distractor curve"),
-        ("logs", r"market-default-seed0\.csv: no training log"),
-        ("scores", r"market-default-seed0\.json: no scores"),
+        ("curves", r"market-default-draw0\.json: no distractor curve"),
+        ("logs", r"market-default-draw0\.csv: no training log"),
+        ("scores", r"market-default-draw0\.json: no scores"),
     ],
 )
 def test_missing_input_is_named(inputs, tmp_path, kind, message):
@@ -231,26 +231,26 @@ def test_missing_input_is_named(inputs, tmp_path, kind, message):
 
 def test_damaged_curve_is_named(inputs, tmp_path):
     inputs["curves"][2].write_text(json.dumps({"run": CURVES[NAMES[2]]["run"]}))
-    with pytest.raises(InputError, match=r"market-resnet22-seed0\.json: not a distractor curve, it lacks sizes"):
+    with pytest.raises(InputError, match=r"market-resnet22-draw0\.json: not a distractor curve, it lacks sizes"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
 def test_curves_of_other_sizes_are_named(inputs, tmp_path):
     inputs["curves"][1].write_text(json.dumps(CURVES[NAMES[1]] | {"sizes": [0, 200]}))
-    with pytest.raises(InputError, match=r"default-seed1\.json: sizes differ from .*default-seed0\.json"):
+    with pytest.raises(InputError, match=r"default-draw1\.json: sizes differ from .*default-draw0\.json"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(("text", "message"), [("update,loss\n0,1\n", "no column active"), ("", "no columns")])
 def test_damaged_log_is_named(inputs, tmp_path, text, message):
     inputs["logs"][0].write_text(text)
-    with pytest.raises(InputError, match=rf"market-default-seed0\.csv: {message}"):
+    with pytest.raises(InputError, match=rf"market-default-draw0\.csv: {message}"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
 def test_log_without_updates_is_named(inputs, tmp_path):
     inputs["logs"][0].write_text("update,loss,active,learning_rate,cutout\n")
-    with pytest.raises(InputError, match=r"market-default-seed0\.csv: a training log without updates"):
+    with pytest.raises(InputError, match=r"market-default-draw0\.csv: a training log without updates"):
         draw(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
 
 
@@ -267,7 +267,7 @@ def test_where_every_run_collapsed_the_axes_say_so(inputs, tmp_path, synthetic):
     left_out = "".join(re.findall(r"<!-- (.*?) -->", figure, re.DOTALL)).replace("\n", " ")
     assert f"collapsed and left out: {', '.join(NAMES)}" in left_out
     assert (out / "figure7.csv").read_text().startswith("variant,label,distractors,gallery,runs,values,mAP,")
-    assert "collapsed: Market, seeds 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
+    assert "collapsed: Market, draws 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
     assert "Market, collapsed in training" in (out / "similarities.svg").read_text(encoding="utf-8")
 
 
@@ -276,7 +276,7 @@ def test_missing_run_is_named_if_allowed(inputs, tmp_path):
     some = inputs | {"curves": inputs["curves"][1:], "logs": inputs["logs"][1:], "similarities": []}
     draw(**some, paper=PAPER, settings=settings, out=out)
     for name in ("figure7", "training_curves", "similarities"):
-        assert "not run yet and left out: market-default-seed0" in (out / f"{name}.svg").read_text(encoding="utf-8")
+        assert "not run yet and left out: market-default-draw0" in (out / f"{name}.svg").read_text(encoding="utf-8")
     draw(**{name: [] for name in inputs}, paper=PAPER, settings=settings, out=out)
     for name in ("figure7", "training_curves", "similarities"):
         assert "nothing to show" in (out / f"{name}.svg").read_text(encoding="utf-8")

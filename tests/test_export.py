@@ -45,15 +45,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranks = np.sort(rng.permuted(np.tile(np.arange(1, 21), (queries, 1)), axis=1)[:, :3], axis=1).ravel()
     ranking = Ranking(np.arange(0, 3 * queries + 1, 3), ranks, np.zeros(3 * queries, np.float32), relevant)
     named = {"protocol": "single-query", "rerank": "none"}
-    who = {"dataset": "market", "variant": "default", "backbone": "tiny", "seed": 3}
+    who = {"dataset": "market", "variant": "default", "backbone": "tiny", "draw": 3}
     results = [{**named, **ranking.scores("trapezoid")}]
-    write_json(root / "evaluate/market-default-seed3.json", {"run": who, "collapsed": False, "results": results})
-    write_queries(root / "evaluate/market-default-seed3.parquet", [{**named, "ranking": ranking}])
+    write_json(root / "evaluate/market-default-draw3.json", {"run": who, "collapsed": False, "results": results})
+    write_queries(root / "evaluate/market-default-draw3.parquet", [{**named, "ranking": ranking}])
     manifest = {"dataset": "market", "format": "market1501", "root": "r", "files": 1234, "bytes": 5, "sha256": "d" * 64}
     write_json(root / "dataset/market.json", manifest)
     write_json(root / "settings/dataset/market.json", {"parameters": {"source": {"folder": "data/Market"}}})
     write_json(root / "settings/initialise/tiny.json", {"parameters": {"imagenet": {}}})
-    return write_model(root / "train/market-default-seed3.safetensors")
+    return write_model(root / "train/market-default-draw3.safetensors")
 
 
 def once(embedder: Embedder, form: Form, about: Mapping[str, object], opset: int = OPSET) -> bytes:
@@ -159,7 +159,7 @@ def test_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path: Pa
     assert "Market-1501: research only, no redistribution" in card and "the terms of ImageNet" in card
     import pandas as pd
 
-    precision = pd.read_parquet(run.parents[1] / "evaluate/market-default-seed3.parquet")["ap"].to_numpy()
+    precision = pd.read_parquet(run.parents[1] / "evaluate/market-default-draw3.parquet")["ap"].to_numpy()
     expected = mean_interval(precision, np.random.default_rng(0))
     assert f"| {100 * expected.mean:.1f} ({100 * expected.low:.1f} to {100 * expected.high:.1f}) |" in card
     assert "`reid why` on the weights says" in card and str(tmp_path) not in card
@@ -174,7 +174,7 @@ def test_card_of_lone_model_states_unknown_and_given_facts(run: Path, tmp_path: 
     told = {
         "data": "Photos of our yard",
         "licence": "Ours",
-        "scores": run.parents[1] / "evaluate/market-default-seed3.json",
+        "scores": run.parents[1] / "evaluate/market-default-draw3.json",
     }
     export_model(alone, tmp_path / "b.pt2", form="torch-export", **told)  # type: ignore[arg-type]
     card = (tmp_path / "b.pt2.md").read_text()
@@ -225,7 +225,7 @@ def test_mistake_is_one_line_and_leaves_nothing(
     backbone = {name.removeprefix("backbone."): each for name, each in state.items() if name.startswith("backbone.")}
     write_weights(Path("backbone.safetensors"), Weights(backbone, {"backbone": NARROW}))
     write_json(Path("other.json"), {})
-    alone = {"dataset": "market", "variant": "default", "backbone": "narrow", "seed": 3}
+    alone = {"dataset": "market", "variant": "default", "backbone": "narrow", "draw": 3}
     write_json(Path("alone.json"), {"run": alone, "results": []})
     before = sorted(Path().iterdir())
     result = CliRunner().invoke(app, ["export", "--model", str(run), *arguments])

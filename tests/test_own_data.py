@@ -394,9 +394,9 @@ def test_parameters_reach_the_reader_and_the_evaluation() -> None:
         "numerics": "portable",
     }
     protocol = {"items": "image", "same_camera_is_junk": False, "ap_rule": "trapezoid"}
-    assert jobs["evaluate"]["photos-default-seed0"].parameters["protocol"] == protocol
+    assert jobs["evaluate"]["photos-default-draw0"].parameters["protocol"] == protocol
     assert set(jobs["index"]["market"].parameters) == {"format", "counts", "numerics"}
-    assert "protocol" not in jobs["evaluate"]["market-default-seed0"].parameters
+    assert "protocol" not in jobs["evaluate"]["market-default-draw0"].parameters
 
 
 @pytest.mark.parametrize(

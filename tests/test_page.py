@@ -20,7 +20,7 @@ from reid_done_right.reporting.pipeline import picture
 from reid_done_right.reporting.templates import marked
 from reid_done_right.stages.publish import publish
 
-RUN = "market-default-seed0"
+RUN = "market-default-draw0"
 in_chromium = needs("Chromium", CHROMIUM is not None)
 
 
@@ -35,7 +35,7 @@ REPORT = {
         "synthetic": True,
         "command": "make",
         "parameters_digest": "3f9c41d2",
-        "seeds": [0],
+        "draws": [0],
         "runs": [RUN],
         "missing": [],
         "collapsed": [],
@@ -86,7 +86,7 @@ REPORT = {
             "name": RUN,
             "dataset": "market",
             "variant": "default",
-            "seed": 0,
+            "draw": 0,
             "collapsed": False,
             "protocol": "single-query",
             "mAP": 0.59,
@@ -105,8 +105,9 @@ SETTINGS = {
     "shown": {
         RUN: {
             "dataset": "market",
+            "index": "market",
             "format": "market1501",
-            "variants": {"default": RUN, "flip": "market-flip-seed0"},
+            "variants": {"default": RUN, "flip": "market-flip-draw0"},
         }
     },
     "pipeline": PIPELINE,
@@ -138,7 +139,7 @@ def inputs(tmp_path: Path) -> dict[str, Any]:
     ]
     (tmp_path / "places").mkdir()
     pd.DataFrame(places).to_parquet(tmp_path / "places" / f"{RUN}.parquet")
-    for name, gain in ((RUN, 0.0), ("market-flip-seed0", 0.05)):
+    for name, gain in ((RUN, 0.0), ("market-flip-draw0", 0.05)):
         rows = {"protocol": "single-query", "rerank": "none", "query": [0, 1, 2], "ap": np.array(AP) + gain}
         rows |= {"ap_step": 0.0, "first_hit_rank": [1, 2, 1], "relevant": [1, 2, 1]}
         pd.DataFrame(rows).to_parquet(tmp_path / f"{name}.parquet")
@@ -150,7 +151,7 @@ def inputs(tmp_path: Path) -> dict[str, Any]:
         "figures": [tmp_path / name for name in FIGURES],
         "indexes": [tmp_path / "market.parquet"],
         "places": [tmp_path / "places" / f"{RUN}.parquet"],
-        "queries": [tmp_path / f"{name}.parquet" for name in (RUN, "market-flip-seed0")],
+        "queries": [tmp_path / f"{name}.parquet" for name in (RUN, "market-flip-draw0")],
         "out": tmp_path / "report.html",
     }
 
@@ -202,18 +203,18 @@ def test_without_leave_to_show_people_no_image_of_them_is_in_the_page(inputs):
 def test_missing_file_is_named(inputs):
     with pytest.raises(InputError, match=r"figure5\.svg: no such figure among those given; run `reid draw`"):
         published(inputs | {"figures": [path for path in inputs["figures"] if path.stem != "figure5"]})
-    with pytest.raises(InputError, match=r"market-flip-seed0: no such file"):
+    with pytest.raises(InputError, match=r"market-flip-draw0: no such file"):
         published(inputs | {"queries": inputs["queries"][:1]})
 
 
 def test_missing_and_collapsed_runs_are_reported_and_others_shown(inputs):
     report = json.loads(inputs["report"].read_text())
-    report["about"] |= {"runs": [RUN, "market-flip-seed0"], "missing": ["market-flip-seed0"], "collapsed": [RUN]}
+    report["about"] |= {"runs": [RUN, "market-flip-draw0"], "missing": ["market-flip-draw0"], "collapsed": [RUN]}
     inputs["report"].write_text(json.dumps(report))
     inputs["figures"] = [path for path in inputs["figures"] if path.stem not in ("figure5", "figure7")]
     inputs["queries"] = inputs["queries"][:1]
     page = published(inputs, allow_missing=True)
-    assert "<strong>1 of 2 runs not run yet:</strong> market-flip-seed0." in page
+    assert "<strong>1 of 2 runs not run yet:</strong> market-flip-draw0." in page
     assert "<strong>1 of 2 runs collapsed in training, so in no mean and no finding:</strong> market-def" in page
     assert f"{RUN} (3 queries, collapsed in training)" in page
     assert page.count("Not drawn yet.") == 2 and 'href="figure5.svg"' not in page and 'href="figure4.svg"' in page

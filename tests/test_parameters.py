@@ -53,7 +53,7 @@ def test_keys_reach_into_sections_lists_and_mappings() -> None:
     found = [key for key, _ in GENERATED["keys"]()]
     assert len(set(found)) == len(found)
     inner = {"datasets.*.source.archives.*.path", "report.table1.*.group", "evaluate.qe_dba.query_neighbours"}
-    assert {"seeds", "train.margin", "train.backbone", "variants", "resources.*.gpu", *inner} <= set(found)
+    assert {"draws", "train.margin", "train.backbone", "variants", "resources.*.gpu", *inner} <= set(found)
 
 
 def test_choices_name_existing_parameters() -> None:

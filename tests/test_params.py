@@ -104,7 +104,7 @@ MISTAKES = [
     ({"train/batch_norm": "train"}, "train.batch_norm: Input should be 'frozen' or 'affine', not 'train'"),
     ({"train/embedding": -1}, "train.embedding: Input should be greater than or equal to 0, not -1"),
     ({"variants/flip": None}, "variants.flip: Input should be a valid dictionary, not None"),
-    ({"seeds": 3}, "seeds: Input should be a valid list, not 3"),
+    ({"draws": 3}, "draws: Input should be a valid list, not 3"),
     ({"resources/train/threads": 0}, "resources.train.threads: Input should be greater than 0, not 0"),
     # names that are nowhere
     ({"datasets/duke/variants": ["raww"]}, "datasets.duke.variants: unknown name 'raww'; did you mean 'raw'?"),
@@ -134,7 +134,7 @@ MISTAKES = [
     ({"initialise": {"checkpoints": {"shalow": "a.pth"}}}, "initialise.checkpoints: unknown name 'shalow'; did you mean 'shallow'?"),
     ({"initialise/imagenet": "IMAGENET1K_V1"}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
     ({"initialise/objects": MISSING}, "initialise: give one of objects: {...}, imagenet: IMAGENET1K_V1 and checkpoints: {BACKBONE: FILE}"),
-    ({"seeds": [0, 0]}, "seeds: [0, 0] repeats a seed; list each once"),
+    ({"draws": [0, 0]}, "draws: [0, 0] repeats a draw; list each once"),
     ({"variants/flip": {"refresh": 9}}, "variants.flip.refresh: 9 exceeds updates 4"),
     ({"datasets/crowd/variants": ["raw"]}, "datasets.crowd.variants: distractors have no identities to train on; give []"),
     ({"backbones/deep": {"family": "inception_v3"}}, "variants.deep.largest_side: 32 pixels are too few for inception_v3; give 75 or more"),
@@ -157,7 +157,7 @@ def test_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -
 @pytest.mark.parametrize(
     ("changes", "start"),
     [
-        ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"draws": []}, "draws: List should have at least 1 item"),
         ({"distract/sizes": []}, "distract.sizes: List should have at least 1 item"),
         ({"backbones/deep/blocks": [1, 1, 1]}, "backbones.deep.blocks: List should have at least 4 items"),
         ({"backbones/deep": {"family": "densenet12"}}, "backbones.deep.family: Input should be 'densenet121', "),
@@ -224,7 +224,7 @@ def test_a_variant_may_start_from_another_classification() -> None:
     expected = params.pretrain.model_dump(exclude={"updates"}) | {"passes": 3.0, "flip": False}
     assert deep is not None and deep.model_dump() == expected | {"updates": None}
     assert list(plan(params)["pretrain"]) == [
-        f"{job}-seed{seed}" for job in ("market-shallow", "market-deep", "duke-shallow") for seed in (0, 1)
+        f"{job}-draw{draw}" for job in ("market-shallow", "market-deep", "duke-shallow") for draw in (0, 1)
     ]
 
 

@@ -25,15 +25,15 @@ def jobs_of(changes: dict[str, Any] | None = None) -> dict[str, planning.Jobs]:
 
 
 def touched(changes: dict[str, Any], tmp_path: Path) -> set[str]:
-    """Return the jobs, group/name, whose settings files a change writes; two stand for both seeds."""
+    """Return the jobs, group/name, whose settings files a change writes; two stand for both draws."""
     write_settings(jobs_of(), tmp_path)
     return {
         path.relative_to(tmp_path).with_suffix("").as_posix() for path in write_settings(jobs_of(changes), tmp_path)
     }
 
 
-def seeds(*names: str) -> set[str]:
-    return {f"{name}-seed{seed}" for name in names for seed in (0, 1)}
+def drawn(*names: str) -> set[str]:
+    return {f"{name}-draw{draw}" for name in names for draw in (0, 1)}
 
 
 # --- the jobs
@@ -42,9 +42,9 @@ def seeds(*names: str) -> set[str]:
 def test_jobs_of_the_tiny_experiment() -> None:
     jobs = jobs_of()
     assert {group: len(members) for group, members in jobs.items()} == {
-        "dataset": 3,
-        "index": 3,
-        "initialise": 2,
+        "dataset": 3 * 2,
+        "index": 3 * 2,
+        "initialise": 2 * 2,
         "pretrain": (2 + 1) * 2,  # market: both backbones, duke: the shallow one
         "train": (4 + 2) * 2,
         "embed": (4 + 2) * 2,
@@ -62,10 +62,10 @@ def test_jobs_of_the_tiny_experiment() -> None:
 def test_jobs_of_the_embedded_experiment() -> None:
     params = load(ROOT / "params.yaml")
     counts = {group: len(members) for group, members in plan(params).items()}
-    runs = sum(len(params.variants_of(name)) for name in params.datasets) * len(params.seeds)
+    runs = sum(len(params.variants_of(name)) for name in params.datasets) * len(params.draws)
     assert counts["train"] == counts["embed"] == counts["evaluate"] == runs
-    assert counts["dataset"] == counts["index"] == len(params.datasets)
-    assert counts["distract"] == len(params.distract.variants) * len(params.seeds)
+    assert counts["dataset"] == counts["index"] == len(params.datasets) * len(params.draws)
+    assert counts["distract"] == len(params.distract.variants) * len(params.draws)
     assert counts["embed_distractors"] == counts["distract"] * params.distract.shards
     assert counts["retrieve"] == len(params.report.shown.datasets)
     assert all(counts[name] == 1 for name in ("tabulate", "illustrate", "draw", "publish"))
@@ -74,25 +74,25 @@ def test_jobs_of_the_embedded_experiment() -> None:
 
 def test_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
     jobs = jobs_of()["train"]
-    assert jobs["duke-default-seed1"].inputs["weights"] == "results/tiny/pretrain/duke-shallow-seed1.safetensors"
-    assert jobs["market-deep-seed0"].inputs["weights"] == "results/tiny/pretrain/market-deep-seed0.safetensors"
-    assert jobs["duke-raw-seed1"].inputs["weights"] == "results/tiny/initialise/shallow.safetensors"
+    assert jobs["duke-default-draw1"].inputs["weights"] == "results/tiny/pretrain/duke-shallow-draw1.safetensors"
+    assert jobs["market-deep-draw0"].inputs["weights"] == "results/tiny/pretrain/market-deep-draw0.safetensors"
+    assert jobs["duke-raw-draw1"].inputs["weights"] == "results/tiny/initialise/shallow-draw1.safetensors"
 
 
 def test_job_of_the_distractors_is_a_shard_of_one_run() -> None:
     jobs = jobs_of()
-    shard = jobs["embed_distractors"]["market-deep-seed1-2"]
+    shard = jobs["embed_distractors"]["market-deep-draw1-2"]
     assert shard.parameters == {"threads": 1, "shard": 2, "shards": 3, "numerics": "portable"}
     assert shard.inputs == {
-        "index": "results/tiny/index/crowd.parquet",
-        "embedder": "results/tiny/train/market-deep-seed1.safetensors",
+        "index": "results/tiny/index/crowd-draw1.parquet",
+        "embedder": "results/tiny/train/market-deep-draw1.safetensors",
     }
-    assert shard.outputs == {"out": "results/tiny/distractors/market-deep-seed1/2.safetensors"}
-    assert jobs["distract"]["market-deep-seed1"].parameters["run"] == {
+    assert shard.outputs == {"out": "results/tiny/distractors/market-deep-draw1/2.safetensors"}
+    assert jobs["distract"]["market-deep-draw1"].parameters["run"] == {
         "dataset": "market",
         "variant": "deep",
         "backbone": "deep",
-        "seed": 1,
+        "draw": 1,
     }
 
 
@@ -149,7 +149,7 @@ def test_network_without_imagenet_weights_is_reported(changes: dict[str, Any]) -
         jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, **changes})
 
 
-@pytest.mark.parametrize("changes", [{"seeds": list(range(20_000))}, {"distract/shards": 10**12}])
+@pytest.mark.parametrize("changes", [{"draws": list(range(20_000))}, {"distract/shards": 10**12}])
 def test_plan_of_more_jobs_than_an_engine_could_run_is_reported_at_once(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="ask for more than 20,000 jobs"):
         jobs_of(changes)
@@ -159,7 +159,7 @@ def test_two_runs_of_one_name_are_reported() -> None:
     both = changed({"variants/hard-flip": {"margin": 0.2}})
     both["datasets"]["market-hard"] = both["datasets"]["duke"] | {"variants": ["flip"]}
     with pytest.raises(
-        InputError, match="train market-hard-flip-seed0: two jobs have this name; rename a dataset, a backbone or"
+        InputError, match="train market-hard-flip-draw0: two jobs have this name; rename a dataset, a backbone or"
     ):
         plan(Params.model_validate(both))
 
@@ -176,13 +176,13 @@ def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"variants/flip": {"flip": True, "crop": 0.5}}, seeds("train/market-flip") | REPORT),
-        ({"pretrain/updates": 3}, seeds("pretrain/market-shallow", "pretrain/market-deep", "pretrain/duke-shallow") | REPORT),
-        ({"backbones/deep/width": 8}, {"initialise/deep"} | REPORT),
-        ({"initialise/seed": 1}, {"initialise/deep", "initialise/shallow"} | REPORT),
-        ({"datasets/duke/source/render/world": 7}, {"dataset/duke"} | REPORT),
-        ({"datasets/duke/counts/train_images": 8}, {"index/duke"} | REPORT),
-        ({"distract/draws": 9}, seeds("distract/market-default", "distract/market-deep") | REPORT),
+        ({"variants/flip": {"flip": True, "crop": 0.5}}, drawn("train/market-flip") | REPORT),
+        ({"pretrain/updates": 3}, drawn("pretrain/market-shallow", "pretrain/market-deep", "pretrain/duke-shallow") | REPORT),
+        ({"backbones/deep/width": 8}, drawn("initialise/deep") | REPORT),
+        ({"initialise/seed": 1}, drawn("initialise/deep", "initialise/shallow") | REPORT),
+        ({"datasets/duke/source/render/world": 7}, drawn("dataset/duke") | REPORT),
+        ({"datasets/duke/counts/train_images": 8}, drawn("index/duke") | REPORT),
+        ({"distract/orders": 9}, drawn("distract/market-default", "distract/market-deep") | REPORT),
         ({"report/table2/0/label": "side 32"}, REPORT),
         ({"report/contact_sheet/identities": 2}, {"draw/figures"}),
         ({"report/shown/images": False}, {"publish/page"}),
@@ -190,7 +190,7 @@ def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
         ({"resources/embed": {"mem_mb": 5000, "runtime": 60}}, set()),
         (
             {"resources/train/threads": 1},
-            {f"train/{run}-seed{seed}" for run in ("market-default", "market-flip", "market-deep", "market-raw", "duke-default", "duke-raw") for seed in (0, 1)},
+            {f"train/{run}-draw{draw}" for run in ("market-default", "market-flip", "market-deep", "market-raw", "duke-default", "duke-raw") for draw in (0, 1)},
         ),
     ],
 )  # fmt: skip
@@ -205,18 +205,18 @@ def test_evaluation_settings_touch_no_training(tmp_path: Path) -> None:
 
 def test_only_runs_that_there_are_can_be_shown() -> None:
     for changes, message in (
-        ({"report/shown/seed": 7}, r"report\.shown\.seed: no run has seed 7; give one of \[0, 1\]"),
+        ({"report/shown/draw": 7}, r"report\.shown\.draw: no run has draw 7; give one of \[0, 1\]"),
         ({"report/shown/datasets": ["crowd"]}, r"report\.shown\.datasets: variant default is trained on none of them"),
         ({"report/shown/variant": "fipl"}, r"report\.shown\.variant: unknown name 'fipl'; did you mean 'flip'\?"),
     ):
         with pytest.raises(ValueError, match=message):
             Params.model_validate(changed(changes))
-    assert list(jobs_of({"report/shown/variant": "flip"})["retrieve"]) == ["market-flip-seed0"]  # not trained on duke
+    assert list(jobs_of({"report/shown/variant": "flip"})["retrieve"]) == ["market-flip-draw0"]  # not trained on duke
 
 
-def test_further_seed_touches_only_itself_and_the_report(tmp_path: Path) -> None:
-    more = touched({"seeds": [0, 1, 2]}, tmp_path)
-    assert {job for job in more if "seed2" not in job} == {"tabulate/tables", "draw/figures", "publish/page"}
+def test_further_draw_touches_only_itself_and_the_report(tmp_path: Path) -> None:
+    more = touched({"draws": [0, 1, 2]}, tmp_path)
+    assert {job for job in more if "draw2" not in job} == {"tabulate/tables", "draw/figures", "publish/page"}
 
 
 def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
@@ -225,13 +225,13 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
     )
     old, new = jobs_of(), plan(Params.model_validate(renamed))
     for group in ("train", "embed"):
-        assert old[group]["market-flip-seed0"].parameters == new[group]["market-mirror-seed0"].parameters
-    scored = old["evaluate"]["market-flip-seed0"], new["evaluate"]["market-mirror-seed0"]
+        assert old[group]["market-flip-draw0"].parameters == new[group]["market-mirror-draw0"].parameters
+    scored = old["evaluate"]["market-flip-draw0"], new["evaluate"]["market-mirror-draw0"]
     assert scored[0].parameters != scored[1].parameters  # scores name their run
 
 
 def test_training_settings_hold_only_training_parameters() -> None:
-    settings = jobs_of()["train"]["market-deep-seed1"].parameters
+    settings = jobs_of()["train"]["market-deep-draw1"].parameters
     assert set(settings) == {"train", "seed", "threads", "workers", "numerics"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
 
@@ -241,11 +241,11 @@ def test_training_settings_hold_only_training_parameters() -> None:
 
 def test_settings_files_say_whose_they_are_and_vanish_with_their_jobs(tmp_path: Path) -> None:
     write_settings(jobs_of(), tmp_path)
-    shard = json.loads((tmp_path / "embed_distractors" / "market-deep-seed1-2.json").read_text())
-    assert (shard["stage"], shard["job"], shard["parameters"]["shard"]) == ("embed", "market-deep-seed1-2", 2)
+    shard = json.loads((tmp_path / "embed_distractors" / "market-deep-draw1-2.json").read_text())
+    assert (shard["stage"], shard["job"], shard["parameters"]["shard"]) == ("embed", "market-deep-draw1-2", 2)
     assert shard["code"] == keys.code_key("embed")
-    write_settings(jobs_of({"seeds": [0]}), tmp_path)
-    assert not list(tmp_path.glob("*/*seed1*"))
+    write_settings(jobs_of({"draws": [0]}), tmp_path)
+    assert not list(tmp_path.glob("*/*draw1*"))
 
 
 def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:
         os.utime(path, (1, 1))
     write_settings(jobs_of({"variants/flip": {"margin": 0.2}}), tmp_path)
     fresh = {path.stem for path in tmp_path.glob("*/*.json") if path.stat().st_mtime != 1}
-    assert fresh == {"market-flip-seed0", "market-flip-seed1", "tables"}
+    assert fresh == {"market-flip-draw0", "market-flip-draw1", "tables"}
 
 
 # --- folders of the user's own
@@ -292,10 +292,10 @@ def test_rules_have_paths_and_resources_but_no_settings() -> None:
     listed = rules(params, plan(params))
     train = listed["rules"]["train"]
     assert train["resources"] == {"threads": 2, "gpu": 0, "mem_mb": 100, "runtime": 5}
-    assert train["jobs"]["duke-raw-seed0"] == {
-        "settings": "results/tiny/settings/train/duke-raw-seed0.json",
-        "index": "results/tiny/index/duke.parquet",
-        "weights": "results/tiny/initialise/shallow.safetensors",
+    assert train["jobs"]["duke-raw-draw0"] == {
+        "settings": "results/tiny/settings/train/duke-raw-draw0.json",
+        "index": "results/tiny/index/duke-draw0.parquet",
+        "weights": "results/tiny/initialise/shallow-draw0.safetensors",
     }
     assert listed["rules"]["embed_distractors"]["wildcards"]["shard"] == ["0", "1", "2"]
     assert "parameters" not in json.dumps(listed)

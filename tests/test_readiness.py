@@ -227,10 +227,10 @@ CHAIN = (
     "dataset/photos",
     "index/photos",
     "initialise/shallow",
-    "pretrain/photos-shallow-seed0",
-    "train/photos-default-seed0",
-    "embed/photos-default-seed0",
-    "evaluate/photos-default-seed0",
+    "pretrain/photos-shallow-draw0",
+    "train/photos-default-draw0",
+    "embed/photos-default-draw0",
+    "evaluate/photos-default-draw0",
 )
 
 
@@ -246,7 +246,7 @@ def test_job_is_done_if_it_and_all_before_it_are() -> None:
     assert finished(params) == set()  # no settings: nobody knows what made them
     write_settings(jobs, Path("results/tiny/settings"))
     assert finished(params) == set(CHAIN)
-    Path("results/tiny/pretrain/photos-shallow-seed0.safetensors").unlink()
+    Path("results/tiny/pretrain/photos-shallow-draw0.safetensors").unlink()
     assert finished(params) == set(CHAIN[:3])
 
 
@@ -256,7 +256,7 @@ def test_jobs_of_other_settings_code_or_time_are_not_done() -> None:
     write_settings(jobs, Path("results/tiny/settings"))
     make(jobs, *CHAIN)
     assert finished(own(**{"train/margin": 0.2})) == set(CHAIN[:4])
-    settings = Path("results/tiny/settings/embed/photos-default-seed0.json")
+    settings = Path("results/tiny/settings/embed/photos-default-draw0.json")
     written = json.loads(settings.read_text())
     settings.write_text(json.dumps(written | {"code": "0"}))
     assert finished(params) == set(CHAIN[:5])
@@ -264,7 +264,7 @@ def test_jobs_of_other_settings_code_or_time_are_not_done() -> None:
     assert finished(params) == set(CHAIN[:5])
     settings.write_text(json.dumps(written))
     assert finished(params) == set(CHAIN)
-    os.utime("results/tiny/train/photos-default-seed0.safetensors", (1, 1))
+    os.utime("results/tiny/train/photos-default-draw0.safetensors", (1, 1))
     assert finished(params) == set(CHAIN[:4])
 
 

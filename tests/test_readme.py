@@ -41,7 +41,7 @@ ELSEWHERE = {
     "snakemake --cores all --configfile experiments/paper/params.yaml": "needs the real datasets",
     "dvc repro experiments/paper/dvc.yaml": "needs the real datasets",
     "reid fetch experiments/paper/params.yaml": "needs the real datasets",
-    "snakemake --cores all results/paper/evaluate/market-default-seed0.json --configfile experiments/paper/params.yaml": (
+    "snakemake --cores all results/paper/evaluate/market-default-draw0.json --configfile experiments/paper/params.yaml": (
         "needs the real datasets"
     ),
     "dvc repro": "the main job through DVC; test_workflow.py runs the smoke experiment so",
@@ -278,7 +278,7 @@ def test_changes_to_copy_apply(tmp_path: Path) -> None:
             ast.parse(text)
     (tmp_path / "params.yaml").write_text(changed["params.yaml"])
     params = load(tmp_path / "params.yaml")
-    assert {"market-wide-margin-seed0", "duke-resnet18-seed1", "campus-default-seed0"} <= set(plan(params)["train"])
+    assert {"market-wide-margin-draw0", "duke-resnet18-draw1", "campus-default-draw0"} <= set(plan(params)["train"])
     (tmp_path / "params.yaml").write_text(changed["experiments/paper/params.yaml"])
     first = plan(load(tmp_path / "params.yaml"))["initialise"]
     assert first["resnext50"].parameters["architecture"] == "resnext50_32x4d"

@@ -153,7 +153,7 @@ def test_multiple_queries_are_pooled(files, tmp_path):
 def test_distractors_are_swept(files, tmp_path):
     extra = people(2, 60)["embeddings"]
     paths = files(query=QUERY, gallery=GALLERY, distractors={"embeddings": extra})
-    found = run(*paths[:2], tmp_path / "scores.json", distractors=paths[2], sizes=[0, 20, 60], draws=2)["distractors"]
+    found = run(*paths[:2], tmp_path / "scores.json", distractors=paths[2], sizes=[0, 20, 60], orders=2)["distractors"]
     assert found["mAP"][0] == [plain().scores()["mAP"]] * 2
     nobody = Labels(np.zeros(60, int), np.zeros(60, int))
     grown = Labels(
@@ -162,7 +162,7 @@ def test_distractors_are_swept(files, tmp_path):
     everything = rank(QUERY["embeddings"], LABELS[0], np.concatenate([GALLERY["embeddings"], extra]), grown, MARKET1501)
     assert found["mAP"][2] == pytest.approx([everything.scores()["mAP"]] * 2)
     (longer,) = files(longer={"embeddings": 3 * extra})
-    again = run(*paths[:2], tmp_path / "scores.json", distractors=longer, sizes=[0, 20, 60], draws=2)["distractors"]
+    again = run(*paths[:2], tmp_path / "scores.json", distractors=longer, sizes=[0, 20, 60], orders=2)["distractors"]
     assert again == found
     (zeros,) = files(zeros={"embeddings": np.where(np.arange(60)[:, None] == 50, 0, extra)})
     with pytest.raises(InputError, match=r"zeros\.npz: embedding of row 50 is all zeros"):
@@ -310,7 +310,7 @@ def test_bad_files_are_named_and_nothing_is_written(files, tmp_path, gallery, me
         ({"sizes": [1]}, "distractors and sizes belong together"),
         ({"distractors": "query.npz", "sizes": [0, 13]}, "query.npz: 12 distractors, but sizes ask for 13"),
         ({"distractors": "query.npz", "sizes": [3, 0]}, "sizes are 3, 0: expected ascending"),
-        ({"distractors": "query.npz", "sizes": [3], "draws": 0}, "0 draws of 1 sizes"),
+        ({"distractors": "query.npz", "sizes": [3], "orders": 0}, "0 orders of 1 sizes"),
         ({"distractors": "query.npz", "sizes": [3], "rerank": "qe-dba"}, "added to a plain, uncut ranking"),
         (
             {"distractors": "query.npz", "sizes": [3], "protocol": "dukemtmc-official"},

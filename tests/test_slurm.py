@@ -24,7 +24,7 @@ THROUGH_SLURM = (
     f"snakemake --workflow-profile profiles/slurm --configfile {SMOKE} --cores 4 --slurm-no-account"
     " --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2"
 )
-LONG, UPDATES, MIDDLE = "market-side-48-seed0", 400, 20  # a training that lasts long enough to be cancelled in between
+LONG, UPDATES, MIDDLE = "market-side-48-draw0", 400, 20  # a training that lasts long enough to be cancelled in between
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_one_machine_takes_over_with_nothing_to_do(through_slurm: Checkout) -> N
 
 
 def test_two_slurm_jobs_that_want_the_same_compute_it_once(through_slurm: Checkout) -> None:
-    command = "srun --mem 1000 reid initialise --settings results/smoke/settings/initialise/resnet10.json"
+    command = "srun --mem 1000 reid initialise --settings results/smoke/settings/initialise/resnet10-draw0.json"
     started = [
         through_slurm.start(f"{command} --out {place}/resnet10.safetensors", REID_STORE="another store")
         for place in ("one", "two")

@@ -112,7 +112,7 @@ def test_chunks_change_no_embedding(chain: Chain, tmp_path: Path, monkeypatch: p
 
 def test_every_protocol_and_re_ranking_is_scored(chain: Chain) -> None:
     scores = read_json(chain["scores.json"])
-    assert scores["run"] == {"dataset": "market", "variant": "default", "backbone": "shallow", "seed": 0}
+    assert scores["run"] == {"dataset": "market", "variant": "default", "backbone": "shallow", "draw": 0}
     assert scores["collapsed"] is read_weights(chain["embedder"]).about["collapsed"]
     names = [(result["protocol"], result["rerank"]) for result in scores["results"]]
     reranks = ("none", "qe-dba", "k-reciprocal")
@@ -209,7 +209,7 @@ def test_invalid_stage_input_is_reported(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_first_weights_depend_on_their_settings_alone(chain: Chain, tmp_path: Path) -> None:
-    described = settings("initialise", "shallow")
+    described = settings("initialise", "shallow-draw0")
     initialise(settings=described, out=tmp_path / "same")
     initialise(settings=described | {"seed": 1}, out=tmp_path / "other")
     assert (tmp_path / "same").read_bytes() == chain["first"].read_bytes()
@@ -340,7 +340,7 @@ def sweep(folder: Path, inputs: Mapping[str, Path], shards: int, sizes: list[int
         rows = np.arange(6)[shard::shards]
         files.append(folder / f"shard{shard}")
         write_embeddings(files[-1], Embeddings(rows, on_a_circle([10.0] * len(rows))))
-    described = settings("distract", RUN) | {"sizes": sizes or [0, 2, 6], "draws": 3}
+    described = settings("distract", RUN) | {"sizes": sizes or [0, 2, 6], "orders": 3}
     distract(settings=described, **inputs, shards=files, out=folder / "c.json", queries=folder / "c.parquet")
     return read_json(folder / "c.json")
 

@@ -354,22 +354,22 @@ def test_lock_of_a_process_killed_when_all_was_made_is_taken_away() -> None:
 @pytest.mark.parametrize(
     ("job", "how", "told"),
     [
-        ("market-default-seed0", "same", False),
-        ("market-flip-seed0", "same", True),
-        ("market-default-seed0-3", "part", False),
-        ("market-default-seed01", "part", True),
+        ("market-default-draw0", "same", False),
+        ("market-flip-draw0", "same", True),
+        ("market-default-draw0-3", "part", False),
+        ("market-default-draw01", "part", True),
     ],
 )
 def test_make_given_a_file_of_another_run_rejects_it(job: str, how: str, told: bool) -> None:
     """Every run of a dataset has embeddings of the same rows: nothing in them would tell."""
-    ask(Writer("embedded.txt", text="vectors"), "embedded.txt", job="market-default-seed0")
+    ask(Writer("embedded.txt", text="vectors"), "embedded.txt", job="market-default-draw0")
     request = {"inputs": {"embeddings": Path("embedded.txt")}, "of": {"embeddings": how}, "job": job}
     if told:
-        with pytest.raises(InputError, match=f"embedded.txt: made for market-default-seed0, .* settings are of {job}"):
+        with pytest.raises(InputError, match=f"embedded.txt: made for market-default-draw0, .* settings are of {job}"):
             ask(Writer(), **request)
     else:
         assert ask(Writer(), **request)
 
 
 def test_make_given_a_file_of_the_user_takes_it() -> None:
-    assert ask(Writer(), of={"a": "same"}, job="market-default-seed0")
+    assert ask(Writer(), of={"a": "same"}, job="market-default-draw0")

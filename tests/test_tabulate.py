@@ -26,10 +26,10 @@ SETTINGS = {
     "command": "make it",
     "synthetic": True,
     "parameters_digest": "3f9c41d2",
-    "seeds": [0, 1],
-    "runs": [f"{run}-seed{seed}" for run in ("market-default", "market-flip", "duke-default") for seed in (0, 1)],
-    "curves": ["market-default-seed0", "market-default-seed1"],
-    "shown": ["market-default-seed0"],
+    "draws": [0, 1],
+    "runs": [f"{run}-draw{draw}" for run in ("market-default", "market-flip", "duke-default") for draw in (0, 1)],
+    "curves": ["market-default-draw0", "market-default-draw1"],
+    "shown": ["market-default-draw0"],
     "allow_missing": False,
     "baseline": "default",
     "table1": [
@@ -71,9 +71,9 @@ def write_scores(folder: Path, collapsed: tuple[str, ...] = (), native: tuple[st
         for seed, value in enumerate(values):
             protocols = {"market": ("single-query", "multi-query"), "duke": ("single-query",)}[dataset]
             reranks = {"none": 0.0, "qe-dba": 0.05, "k-reciprocal": 0.06}
-            name = f"{dataset}-{variant}-seed{seed}"
+            name = f"{dataset}-{variant}-draw{seed}"
             content = {
-                "run": {"dataset": dataset, "variant": variant, "seed": seed, "backbone": "resnet10"},
+                "run": {"dataset": dataset, "variant": variant, "draw": seed, "backbone": "resnet10"},
                 "collapsed": name in collapsed,
                 "numerics": "native" if name in native else "portable",
                 "results": [result(p, r, value + gain) for p in protocols for r, gain in reranks.items()],
@@ -95,7 +95,7 @@ def write_curves(folder: Path, collapsed: tuple[str, ...] = ()) -> dict[str, lis
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {"curves": [], "decays": []}
     for name in SETTINGS["curves"]:
-        run = {"dataset": "market", "variant": "default", "seed": int(name[-1]), "backbone": "resnet10"}
+        run = {"dataset": "market", "variant": "default", "draw": int(name[-1]), "backbone": "resnet10"}
         content = {"run": run, "collapsed": name in collapsed, "gallery": 100, "sizes": [0, 100]}
         files["curves"].append(folder / f"{name}.json")
         files["curves"][-1].write_text(json.dumps(content))
@@ -118,13 +118,13 @@ def table(number: int, scores: list[Path], out: Path, **changed: object) -> str:
 def test_own_data_scores_have_separate_table(scores, tmp_path):
     own = json.loads(scores[0].read_text())
     for seed in (0, 1):
-        own["run"] |= {"dataset": "photos", "seed": seed}
+        own["run"] |= {"dataset": "photos", "draw": seed}
         own["results"] = [result("single-query", "none", 0.5 + 0.1 * seed)]
-        scores.append(tmp_path / f"scores/photos-default-seed{seed}.json")
+        scores.append(tmp_path / f"scores/photos-default-draw{seed}.json")
         scores[-1].write_text(json.dumps(own))
         of_queries = pd.read_parquet(scores[0].with_suffix(".parquet"))
         of_queries.to_parquet(scores[-1].with_suffix(".parquet"))
-    runs = [f"photos-default-seed{seed}" for seed in (0, 1)]
+    runs = [f"photos-default-draw{draw}" for draw in (0, 1)]
     none = {"runs": runs, "curves": [], "shown": [], **{f"table{number}": [] for number in (1, 2, 3, 4)}}
     assert "No run of this experiment belongs here." in table(1, scores, tmp_path / "out", **none)
     assert "No run of this experiment belongs here." in (tmp_path / "out/findings.md").read_text()
@@ -263,13 +263,13 @@ def test_table_4_prints_all_published_rows_then_ours(scores, tmp_path):
 
 
 def test_table_4_omits_missing_and_names_both_ap_rules(scores, tmp_path):
-    search = scores[0].with_name("person-search-default-seed0.json")
+    search = scores[0].with_name("person-search-default-draw0.json")
     only = result("gallery-100", "none", 0.8) | {"ap_rule": "step"}
-    run = {"dataset": "person-search", "variant": "default", "seed": 0, "backbone": "resnet10"}
+    run = {"dataset": "person-search", "variant": "default", "draw": 0, "backbone": "resnet10"}
     search.write_text(json.dumps({"run": run, "collapsed": False, "numerics": "portable", "results": [only]}))
     rows = {"protocol": ["gallery-100"], "rerank": ["none"], "query": [0], "ap": [0.8], "ap_step": [0.8]}
     pd.DataFrame(rows | {"first_hit_rank": [1]}).to_parquet(search.with_suffix(".parquet"))
-    names = ["market-default-seed0", "person-search-default-seed0"]
+    names = ["market-default-draw0", "person-search-default-draw0"]
     text = table(4, [scores[0], search], tmp_path / "out", seeds=[0], runs=names)
     ours = [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| Default")]
     assert ours[:3] == ["80.0", "-", "-"]
@@ -282,8 +282,8 @@ def test_paper_experiment_carries_no_warning(scores, tmp_path):
 
 
 def test_missing_run_is_named_with_its_file(scores, tmp_path):
-    with pytest.raises(InputError, match=r"scores/market-flip-seed1\.json: no scores of run market-flip-seed1"):
-        table(1, [path for path in scores if path.stem != "market-flip-seed1"], tmp_path / "out")
+    with pytest.raises(InputError, match=r"scores/market-flip-draw1\.json: no scores of run market-flip-draw1"):
+        table(1, [path for path in scores if path.stem != "market-flip-draw1"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -291,12 +291,12 @@ def test_missing_protocol_is_named_with_its_file(scores, tmp_path):
     content = json.loads(scores[0].read_text())
     content["results"] = content["results"][:1]
     scores[0].write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"market-default-seed0\.json: .* protocol multi-query, rerank none;"):
+    with pytest.raises(InputError, match=r"market-default-draw0\.json: .* protocol multi-query, rerank none;"):
         table(4, scores, tmp_path / "out")
 
 
 def test_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
-    absent = ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1")
+    absent = ("market-flip-draw1", "duke-default-draw0", "duke-default-draw1")
     text = table(1, [path for path in scores if path.stem not in absent], tmp_path / "out", allow_missing=True)
     assert "| ✓      | -      | -         |     57.0 (n=1) |    77.2 |        −20.2 |      - |    69.7 |" in text
     assert "| -      | -      | ✓         | **59.0 ± 1.4** |    81.2 |        −22.2 |      — |    72.9 |" in text
@@ -305,7 +305,7 @@ def test_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
 
 
 def test_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
-    scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))
+    scores = write_scores(tmp_path / "scores", ("market-flip-draw1", "duke-default-draw0", "duke-default-draw1"))
     text = table(1, scores, tmp_path / "out")
     assert "|   57.0 (n=1) † |    77.2 |        −20.2 |      - |" in text
     assert "| **59.0 ± 1.4** |    81.2 |        −22.2 |      † |    72.9 |            - |" in text
@@ -316,7 +316,7 @@ def test_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
 
 
 def test_tabulate_names_the_runs_of_native_arithmetic(tmp_path):
-    run = "market-flip-seed1"
+    run = "market-flip-draw1"
     table(1, write_scores(tmp_path / "scores", native=(run,)), tmp_path / "out")
     assert json.loads((tmp_path / "out/report.json").read_text())["about"]["native"] == [run]
     assert (
@@ -351,7 +351,7 @@ def test_report_without_runs_is_allowed_on_request(tmp_path):
 
 def test_report_and_metrics(tmp_path):
     out = tmp_path / "out"
-    run(write_scores(tmp_path / "scores", ("market-flip-seed1",)), out)
+    run(write_scores(tmp_path / "scores", ("market-flip-draw1",)), out)
     report = json.loads((out / "report.json").read_text())
     scores = report["scores"]
     assert list(scores) == ["duke", "market"]
@@ -427,8 +427,8 @@ DOCUMENT = r"""\documentclass{article}
 @needs("pdflatex", shutil.which("pdflatex") is not None)
 def test_latex_tables_compile(tmp_path):
     """With every sign that a table can have: marks, dashes, daggers, quotes, intervals."""
-    scores = write_scores(tmp_path / "scores", ("market-flip-seed1", "duke-default-seed0", "duke-default-seed1"))
-    some = [path for path in scores if path.stem != "market-default-seed0"]
+    scores = write_scores(tmp_path / "scores", ("market-flip-draw1", "duke-default-draw0", "duke-default-draw1"))
+    some = [path for path in scores if path.stem != "market-default-draw0"]
     run(some, tmp_path / "out", experiment="em_bedded & more", allow_missing=True)
     for number in (1, 2, 3, 4):
         document = DOCUMENT % rf"\input{{table{number}}}"
@@ -482,7 +482,7 @@ def test_bytes_depend_on_neither_order_nor_time(scores, tmp_path):
 def test_one_run_twice_is_an_error_that_names_both_files(scores, tmp_path):
     twice = tmp_path / "copy.json"
     twice.write_bytes(scores[0].read_bytes())
-    with pytest.raises(InputError, match=r"copy\.json: run market-default-seed0 is already in .*default-seed0\.json"):
+    with pytest.raises(InputError, match=r"copy\.json: run market-default-draw0 is already in .*default-draw0\.json"):
         table(1, [*scores, twice], tmp_path / "out")
 
 
@@ -492,7 +492,7 @@ def test_one_run_twice_is_an_error_that_names_both_files(scores, tmp_path):
         ({"results": []}, r"bad\.json: not a scores file \(KeyError\('run'\)\)"),
         (
             {
-                "run": {"dataset": "duke", "variant": "x", "seed": 0},
+                "run": {"dataset": "duke", "variant": "x", "draw": 0},
                 "collapsed": False,
                 "results": [{"protocol": "tracklet", "rerank": "none", "mAP": 0.5}],
             },

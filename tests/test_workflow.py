@@ -37,7 +37,7 @@ IN_EITHER_ORDER = pytest.mark.parametrize(
     ("engine", "other"), [(SNAKEMAKE, DVC), (DVC, SNAKEMAKE)], ids=["snakemake-first", "dvc-first"]
 )
 RANKING = "src/reid_done_right/training/ranking.py"
-SIDE_48 = "market-side-48-seed0"
+SIDE_48 = "market-side-48-draw0"
 UPDATES = 100  # of a training that is killed: time enough to see it begin
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure7", "training_curves", "similarities")
 REPORT = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv")]
@@ -171,7 +171,7 @@ def test_smoke_artifacts_are_those_of_every_other_machine(ran: Checkout, monkeyp
 def test_all_artifacts_are_whole_and_a_table_is_traced_to_the_images(ran: Checkout, tmp_path: Path) -> None:
     tree = copied(ran, tmp_path / "tree")
     assert re.search(r"verify: (\d+) of \1 artifacts are whole", tree.run("reid verify results/smoke"))
-    manifest = json.loads((tree.folder / "results/smoke/dataset/market.json").read_text())
+    manifest = json.loads((tree.folder / "results/smoke/dataset/market-draw0.json").read_text())
     assert manifest["sha256"] in tree.run("reid why reports/smoke/table1.md")
     table = tree.folder / "reports/smoke/table1.md"
     table.write_text(table.read_text().replace("|", "||"))
@@ -202,7 +202,7 @@ def test_a_killed_run_starts_again_and_computes_what_changed_once(
         assert "--unlock" in tree.run(engine, status=1)
         tree.run(f"{engine} --unlock")
     tree.change(SMOKE, "evaluate/k_reciprocal/k1", 6)
-    dependants = ["draw", f"embed {SIDE_48}", "evaluate market-default-seed0", f"evaluate {SIDE_48}"]
+    dependants = ["draw", f"embed {SIDE_48}", "evaluate market-default-draw0", f"evaluate {SIDE_48}"]
     dependants += ["illustrate", "publish report", "tabulate", f"train {SIDE_48}"]
     assert tree.computed(lambda: tree.run(engine)) == dependants
     assert not list((tree.folder / ".store/partial").iterdir())
@@ -291,7 +291,7 @@ def test_lost_results_come_back_from_the_store(tree_of: Callable[[str], Checkout
     remove(tree, "results", "reports/smoke", ".snakemake", "experiments/smoke/dvc.lock")
     assert tree.computed(lambda: tree.run(engine)) == []
     assert reports(tree) == before
-    images = tree.folder / "results/smoke/dataset/market/bounding_box_train"
+    images = tree.folder / "results/smoke/dataset/market-draw0/bounding_box_train"
     assert len(list(images.iterdir())) > 16
 
 
@@ -369,10 +369,10 @@ def test_dvc_shows_the_experiment(tree: Checkout) -> None:
 def test_without_conda_the_present_environment_serves(tree: Checkout) -> None:
     folders = tree.environment["PATH"].split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "conda").exists())
-    remove(tree, "results/smoke/index/market.parquet")
-    printed = tree.run(f"{SNAKEMAKE} --use-conda results/smoke/index/market.parquet", PATH=path)
+    remove(tree, "results/smoke/index/market-draw0.parquet")
+    printed = tree.run(f"{SNAKEMAKE} --use-conda results/smoke/index/market-draw0.parquet", PATH=path)
     assert printed.count("there is no conda here, so all rules run in the present environment") == 1
-    assert (tree.folder / "results/smoke/index/market.parquet").exists()
+    assert (tree.folder / "results/smoke/index/market-draw0.parquet").exists()
 
 
 CONDA = """#!{python}

@@ -7,7 +7,7 @@ import yaml
 
 PARAMS: dict[str, Any] = yaml.safe_load("""
 experiment: tiny
-seeds: [0, 1]
+draws: [0, 1]
 datasets:
   market:
     format: market1501
@@ -44,7 +44,7 @@ evaluate:
   person_search_gallery: 100
   qe_dba: {query_neighbours: 1, database_neighbours: 1}
   k_reciprocal: {k1: 2, k2: 1, lambda_value: 0.3}
-distract: {dataset: market, distractors: crowd, variants: [default, deep], sizes: [0, 3, 6], draws: 2, shards: 3}
+distract: {dataset: market, distractors: crowd, variants: [default, deep], sizes: [0, 3, 6], orders: 2, shards: 3}
 report:
   title: Tiny
   synthetic: true
@@ -52,7 +52,7 @@ report:
   baseline: default
   allow_missing: false
   contact_sheet: {identities: 1, lookalikes: 1}
-  shown: {datasets: [market, duke], variant: default, seed: 0, images: true, queries: 2}
+  shown: {datasets: [market, duke], variant: default, draw: 0, images: true, queries: 2}
   table1: [{variant: flip, label: flip, paper: flip}]
   table2: [{variant: default, label: "32", paper: 416 pixels}]
   table3: [{variant: deep, label: deep, paper: ResNet-101, group: backbone}]

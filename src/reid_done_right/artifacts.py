@@ -408,7 +408,7 @@ class Embeddings:
 
     rows         (N,) int64, rows of the index
     embeddings   (N, D) float32
-    about        run (dataset, variant, seed, backbone), collapsed, ...
+    about        run (dataset, variant, draw, backbone), collapsed, ...
     """
 
     rows: NDArray[np.int64]

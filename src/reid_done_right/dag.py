@@ -101,6 +101,21 @@ def _written(stage: str, kind: str, what: str, job: str = "{job}") -> Write:
     return Write(_result(stage, kind, job), f"Where to write {what} (.{kind}).")
 
 
+def run_stem(dataset: str, variant: str) -> str:
+    """Return the common part of the names of a variant's runs."""
+    return f"{dataset}-{variant}"
+
+
+def run_name(dataset: str, variant: str, draw: int) -> str:
+    """Return a run's name, as used in file names."""
+    return f"{run_stem(dataset, variant)}-draw{draw}"
+
+
+def stem_of(name: str) -> str:
+    """Return a run's name without its draw."""
+    return name.rpartition("-draw")[0]
+
+
 SETTINGS = "results/{experiment}/settings/{stage}/{job}.json"
 """Path of a job's settings, written by `reid plan` and read by every job."""
 
@@ -128,8 +143,8 @@ def _shards(parameters: Parameters) -> Iterable[str]:
 
 
 def _browsed(parameters: Parameters) -> Iterable[str]:
-    """Return the datasets of the runs shown on the page."""
-    return (about["dataset"] for about in parameters.get("shown", {}).values())
+    """Return the indexes of the runs shown on the page."""
+    return (about["index"] for about in parameters.get("shown", {}).values())
 
 
 def _compared(parameters: Parameters) -> Iterable[str]:

@@ -26,7 +26,7 @@ PLOTS = {  # report file -> plot template, title and axis of each column
         "rank1": ("rank-1 among distractors", "rank-1"),
     }),
     "training_curves.csv": ({"template": "trainings", "x": "update", "x_label": "update"}, {
-        "loss": ("triplet loss", "loss, mean over seeds"),
+        "loss": ("triplet loss", "loss, mean over draws"),
         "active": ("active triplets", "share of triplets with a loss"),
     }),
 }  # fmt: skip

@@ -64,7 +64,7 @@ class PhotoEmbedder:
         Compare embeddings by dot product, the cosine of their angle. An embedding does not depend on the other photos,
         except for rounding: about 1e-7 in each dimension on a CPU.
 
-        >>> embedder = load_embedder("market-default-seed0.safetensors")
+        >>> embedder = load_embedder("market-default-draw0.safetensors")
         >>> import numpy as np
         >>> photos = [np.zeros((128, 64, 3), np.uint8), "anna/door/IMG_0412.jpg"]
         >>> embeddings = embedder.embed(photos)
@@ -124,12 +124,12 @@ class PhotoEmbedder:
 
 
 def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -> PhotoEmbedder:
-    """Load a trained embedder, such as `results/embedded/train/market-default-seed0.safetensors`.
+    """Load a trained embedder, such as `results/embedded/train/market-default-draw0.safetensors`.
 
     The file holds everything needed: backbone, pooling, largest side. Normalisation is always the same
     (`reid_done_right.images.transforms.MEAN` and `STD`). No code in the file is executed.
 
-    >>> embedder = load_embedder("market-default-seed0.safetensors")
+    >>> embedder = load_embedder("market-default-draw0.safetensors")
     >>> embedder.largest_side
     64
 

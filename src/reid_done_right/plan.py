@@ -73,6 +73,9 @@ PUBLISHED = {
 """Residual networks (block, blocks, groups, width per group) whose ImageNet weights torchvision publishes."""
 
 
+DRAWS_APART = 10_000
+"""What separates the worlds of two draws, so that those of the datasets do not meet."""
+
 MOST_JOBS = 20_000
 """More take an engine hours to look through before the first one runs; the paper's experiment has hundreds."""
 
@@ -80,32 +83,25 @@ MOST_JOBS = 20_000
 def plan(params: Params) -> dict[str, Jobs]:
     """Return every job: stage -> name -> job.
 
-    Names state what a job depends on: dataset, variant (or backbone) and seed. Raises InputError for resources of an
+    Names state what a job depends on: dataset, variant (or backbone) and draw. Raises InputError for resources of an
     unknown stage, and for contradictory parameters.
     """
     try:
         check_known("resources", params.resources, dag.COMMANDS)
     except ValueError as error:
         raise InputError(str(error)) from None
-    runs = len(params.seeds) * sum(len(params.variants_of(name)) for name in params.datasets)
-    curves = params.distract and len(params.seeds) * len(params.distract.variants) * params.distract.shards
+    runs = len(params.draws) * sum(len(params.variants_of(name)) for name in params.datasets)
+    curves = params.distract and len(params.draws) * len(params.distract.variants) * params.distract.shards
     if 4 * runs + (curves or 0) > MOST_JOBS:
-        raise InputError(f"seeds, variants and distract.shards ask for more than {MOST_JOBS:,} jobs; give fewer")
+        raise InputError(f"draws, variants and distract.shards ask for more than {MOST_JOBS:,} jobs; give fewer")
     planned = _Plan(params)
-    for name, dataset in params.datasets.items():
-        root = dataset.source.folder or f"results/{params.experiment}/dataset/{name}"
-        described = {"name": name, "format": dataset.format, "source": _source(name, dataset), "root": root}
-        if "pattern" in dataset.reading:
-            _check_pattern(name, dataset.reading["pattern"])
-        reading = {"read": dataset.reading} if dataset.reading else {}
-        planned.add("dataset", name, described | reading)
-        counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
-        allowed = {"allow_damaged": dataset.allow_damaged} if dataset.allow_damaged else {}
-        planned.add("index", name, {"format": dataset.format, "counts": counts} | reading | allowed)
+    for name in params.datasets:
+        for draw in params.draws:
+            _add_dataset(planned, name, draw)
     for name in params.datasets:
         for variant in params.variants_of(name):
-            for seed in params.seeds:
-                _add_run(planned, name, variant, seed)
+            for draw in params.draws:
+                _add_run(planned, name, variant, draw)
     if params.distract is not None:
         _add_curves(planned, params.distract)
     _add_report(planned)
@@ -130,45 +126,68 @@ class _Plan:
         return {"threads": self.params.resources_of(stage).threads}
 
 
-def _add_run(planned: _Plan, dataset: str, variant: str, seed: int) -> None:
+def _add_dataset(planned: _Plan, name: str, draw: int) -> None:
+    """Add a dataset as a draw has it, and its index."""
+    params, dataset = planned.params, planned.params.datasets[name]
+    drawn = _dataset_of(params, name, draw)
+    root = dataset.source.folder or f"results/{params.experiment}/dataset/{drawn}"
+    described = {"name": drawn, "format": dataset.format, "source": _source(name, dataset, draw), "root": root}
+    if "pattern" in dataset.reading:
+        _check_pattern(name, dataset.reading["pattern"])
+    reading = {"read": dataset.reading} if dataset.reading else {}
+    planned.add("dataset", drawn, described | reading)
+    counts = COUNTS[dataset.format] if dataset.counts == "published" else dataset.counts
+    allowed = {"allow_damaged": dataset.allow_damaged} if dataset.allow_damaged else {}
+    planned.add("index", drawn, {"format": dataset.format, "counts": counts} | reading | allowed)
+
+
+def _dataset_of(params: Params, name: str, draw: int) -> str:
+    """Return the name of a dataset's jobs in a draw: what is rendered is drawn anew, what is on disk stays."""
+    return f"{name}-draw{draw}" if params.datasets[name].source.render else name
+
+
+def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
     """Add one training run, its evaluation and its initial weights."""
     params, threads = planned.params, planned.threads
-    train = params.variant(variant)
-    backbone = train.backbone
-    run = f"{dataset}-{variant}-seed{seed}"
-    initial = {"backbone": params.backbones[backbone].described(), **_first_weights(params, backbone)}
-    planned.add("initialise", backbone, initial | threads("initialise"))
+    train, tested = params.variant(variant), _dataset_of(params, dataset, draw)
+    run = dag.run_name(dataset, variant, draw)
+    layers, first = train.backbone, _first_weights(params, train.backbone, draw)
+    backbone = f"{layers}-draw{draw}" if "objects" in first else layers
+    planned.add(
+        "initialise", backbone, {"backbone": params.backbones[layers].described(), **first} | threads("initialise")
+    )
     start = f"initialise/{backbone}"
     if (pretrain := params.classification(train)) is not None:
-        classifier = f"{dataset}-{backbone if pretrain == params.pretrain else variant}-seed{seed}"
-        settings = {"pretrain": pretrain.model_dump(), "seed": seed, **threads("pretrain")}
-        planned.add("pretrain", classifier, settings, dataset=dataset, backbone=backbone)
+        classifier = dag.run_name(dataset, layers if pretrain == params.pretrain else variant, draw)
+        settings = {"pretrain": pretrain.model_dump(), "seed": draw, **threads("pretrain")}
+        planned.add("pretrain", classifier, settings, dataset=tested, backbone=backbone)
         start = f"pretrain/{classifier}"
-    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": seed, **threads("train")}
+    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": draw, **threads("train")}
     workers = max(1, params.resources_of("train").gpu)
-    planned.add("train", run, settings | {"workers": workers}, dataset=dataset, variant=variant, weights=start)
-    planned.add("embed", run, threads("embed"), dataset=dataset, variant=variant)
-    settings = {"run": _about(dataset, variant, backbone, seed), **_rule(params, dataset), **threads("evaluate")}
-    planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, dataset=dataset)
+    planned.add("train", run, settings | {"workers": workers}, dataset=tested, variant=variant, weights=start)
+    planned.add("embed", run, threads("embed"), dataset=tested, variant=variant)
+    settings = {"run": _about(dataset, variant, layers, draw), **_rule(params, dataset), **threads("evaluate")}
+    planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, dataset=tested)
 
 
 def _add_curves(planned: _Plan, distract: Distract) -> None:
     """Add the curves of Figure 7 and the embeddings of the distractors, one job per shard."""
     params, threads = planned.params, planned.threads
     for variant in distract.variants:
-        for seed in params.seeds:
-            run = f"{distract.dataset}-{variant}-seed{seed}"
+        for draw in params.draws:
+            run = dag.run_name(distract.dataset, variant, draw)
+            crowd = _dataset_of(params, distract.distractors, draw)
             for shard in range(distract.shards):
                 settings = {**threads("embed"), "shard": shard, "shards": distract.shards}
-                fields = {"dataset": distract.distractors, "variant": variant, "run": run, "shard": str(shard)}
+                fields = {"dataset": crowd, "variant": variant, "run": run, "shard": str(shard)}
                 planned.add("embed_distractors", f"{run}-{shard}", settings, **fields)
-            about = _about(distract.dataset, variant, params.variant(variant).backbone, seed)
-            draws = distract.model_dump(include={"sizes", "draws", "seed", "shards"})
+            about = _about(distract.dataset, variant, params.variant(variant).backbone, draw)
+            orders = distract.model_dump(include={"sizes", "orders", "seed", "shards"})
             planned.add(
                 "distract",
                 run,
-                {"run": about, "format": "market1501-500k", **draws, **threads("distract")},
-                dataset=distract.dataset,
+                {"run": about, "format": "market1501-500k", **orders, **threads("distract")},
+                dataset=_dataset_of(params, distract.dataset, draw),
             )
 
 
@@ -179,7 +198,8 @@ def _add_report(planned: _Plan) -> None:
     browsed = {} if shown is None else _add_shown(planned, shown)
     runs = {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
-    report = {"experiment": params.experiment, "seeds": params.seeds, **tables}
+    report = {"experiment": params.experiment, "draws": params.draws, **tables}
+    report["renewed"] = [name for name, dataset in params.datasets.items() if dataset.source.render]
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     planned.add("tabulate", STAGES["tabulate"].job, report | runs)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
@@ -187,7 +207,8 @@ def _add_report(planned: _Plan) -> None:
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
     if sheet is not None and rendered is not None:
-        people = rendered.model_dump(include={"world", "cameras", "hardness"})
+        people = rendered.model_dump(include={"cameras", "hardness"})
+        people["world"] = _world(rendered.world, params.draws[0])
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
     planned.add("draw", STAGES["draw"].job, figures)
     page = {"contact_sheet": sheet is not None, "curves": list(jobs["distract"]), "shown": browsed}
@@ -204,18 +225,19 @@ def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
     """
     params, browsed = planned.params, {}
     for name in params.shown:
-        run = f"{name}-{shown.variant}-seed{shown.seed}"
-        about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.seed)
+        run = dag.run_name(name, shown.variant, shown.draw)
+        tested = _dataset_of(params, name, shown.draw)
+        about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.draw)
         settings = {"run": about, **_rule(params, name)}
         settings["person_search_gallery"] = params.evaluate.person_search_gallery
-        planned.add("retrieve", run, settings, dataset=name)
+        planned.add("retrieve", run, settings, dataset=tested)
         if not planned.jobs["illustrate"]:
             settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
             settings |= {"activations": shown.activations}
             settings |= {**_rule(params, name), **planned.threads("illustrate")}
-            planned.add("illustrate", run, settings, dataset=name)
-        variants = {variant: f"{name}-{variant}-seed{shown.seed}" for variant in params.variants_of(name)}
-        browsed[run] = {"dataset": name, **_rule(params, name), "variants": variants}
+            planned.add("illustrate", run, settings, dataset=tested)
+        variants = {variant: dag.run_name(name, variant, shown.draw) for variant in params.variants_of(name)}
+        browsed[run] = {"dataset": name, "index": tested, **_rule(params, name), "variants": variants}
     return browsed
 
 
@@ -233,12 +255,14 @@ def _check_pattern(name: str, pattern: str) -> None:
         raise InputError(f"datasets.{name}: {error}") from None
 
 
-def _source(name: str, dataset: Dataset) -> dict[str, Any]:
+def _source(name: str, dataset: Dataset, draw: int) -> dict[str, Any]:
     """Describe where a dataset comes from: how it is rendered, or its folder and the archives to unpack into it.
 
     A user's folder is identified by its fingerprint; an unpacked one by its receipt.
     """
     source = dataset.source.model_dump(exclude_none=True)
+    if dataset.source.render is not None:
+        source["render"]["world"] = _world(dataset.source.render.world, draw)
     if dataset.source.folder is None:
         return source
     folder = Path(dataset.source.folder)
@@ -260,8 +284,13 @@ def _source(name: str, dataset: Dataset) -> dict[str, Any]:
     return {"folder": source["folder"], "archives": archives, "fingerprint": "" if made else fingerprint(folder)}
 
 
-def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
-    """Describe where a backbone's initial weights come from."""
+def _world(first: int, draw: int) -> int:
+    """Return the world of a draw; the first draw has the one of the parameters."""
+    return first + DRAWS_APART * draw
+
+
+def _first_weights(params: Params, backbone: str, draw: int) -> dict[str, Any]:
+    """Describe where a backbone's initial weights come from; those learnt from objects are drawn anew."""
     initial, layers = params.initialise, params.backbones[backbone]
     if initial.checkpoints is not None:
         if backbone not in initial.checkpoints:
@@ -269,7 +298,9 @@ def _first_weights(params: Params, backbone: str) -> dict[str, Any]:
         file = Path(initial.checkpoints[backbone])
         return {"checkpoint": str(file), "fingerprint": fingerprint(file), "seed": initial.seed}
     if initial.imagenet is None:
-        return {"objects": initial.model_dump()["objects"], "seed": initial.seed}
+        objects = initial.model_dump()["objects"]
+        objects["world"] = _world(objects["world"], draw)
+        return {"objects": objects, "seed": initial.seed + draw}
     return {
         "imagenet": initial.imagenet,
         "architecture": architecture(backbone, layers),
@@ -288,8 +319,8 @@ def architecture(name: str, backbone: Backbone) -> str:
     return PUBLISHED[shape]
 
 
-def _about(dataset: str, variant: str, backbone: str, seed: int) -> dict[str, Any]:
-    return {"dataset": dataset, "variant": variant, "backbone": backbone, "seed": seed}
+def _about(dataset: str, variant: str, backbone: str, draw: int) -> dict[str, Any]:
+    return {"dataset": dataset, "variant": variant, "backbone": backbone, "draw": draw}
 
 
 def fingerprint(folder: Path) -> str:

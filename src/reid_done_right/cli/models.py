@@ -25,8 +25,8 @@ def embed_photos(
     """Embed your own photos as a gallery of unit vectors.
 
     \b
-      reid embed-photos photos --model market-default-seed0.safetensors --out gallery.safetensors
-      reid search anna.jpg --model market-default-seed0.safetensors --gallery gallery.safetensors
+      reid embed-photos photos --model market-default-draw0.safetensors --out gallery.safetensors
+      reid search anna.jpg --model market-default-draw0.safetensors --gallery gallery.safetensors
 
     Embeds all images in the folder and its subfolders, or those listed in a table with column path (relative to the
     table's folder) and, optionally, person_id and camera_id. After a kill, the same command resumes. A damaged photo

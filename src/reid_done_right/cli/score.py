@@ -63,8 +63,8 @@ def score(
     sizes: Annotated[
         str, typer.Option(help="Numbers of distractors to add, each scored, such as 0,100000,500000.")
     ] = "",
-    draws: Annotated[int, typer.Option(help="Number of random draws of distractors.")] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of these draws and of the confidence interval of mAP.")] = 0,
+    orders: Annotated[int, typer.Option(help="Number of random orders of the distractors.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of these orders and of the confidence interval of mAP.")] = 0,
     rerank: Rerank = "none",
     query_neighbours: Annotated[
         int | None, typer.Option(min=0, help="qe-dba: neighbours averaged with a query.  [default: 5]")
@@ -169,7 +169,7 @@ def score(
         options=_chosen(options, rerank),
         distractors=distractors,
         sizes=_whole_numbers("--sizes", sizes),
-        draws=draws,
+        orders=orders,
         ranks=_whole_numbers("--ranks", ranks),
         seed=seed,
         per_query=per_query,
@@ -212,7 +212,7 @@ def _print_scores(found: Mapping[str, Any]) -> None:
         typer.echo(f"score: {missing} (in the mean, as the official code does)", err=True)
     swept = found.get("distractors", {"sizes": []})
     for i, size in enumerate(swept["sizes"]):
-        means = (f"{name} {100 * sum(swept[name][i]) / swept['draws']:.2f}" for name in ("mAP", "mAP_step", "rank1"))
+        means = (f"{name} {100 * sum(swept[name][i]) / swept['orders']:.2f}" for name in ("mAP", "mAP_step", "rank1"))
         typer.echo(f"{size:,} distractors: {'  '.join(means)}")
 
 

@@ -77,7 +77,7 @@ class Backend:
             pointers: (Q + 1,) where each query's relevant items lie in the next two.
             thresholds: (P,) scores of the relevant items, best first within a query.
             order: (P,) their rows of the gallery, ascending where scores are equal.
-            cells: (B, draws) which columns of `counts` each item goes to.
+            cells: (B, orders) which columns of `counts` each item goes to.
             counts: (P, columns), added to.
         """
         over_rows(_count, len(block), self.threads, block, items, pointers, thresholds, order, cells, counts)

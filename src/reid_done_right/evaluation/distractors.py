@@ -20,9 +20,9 @@ from reid_done_right.evaluation.metrics import ApRule
 from reid_done_right.evaluation.ranking import BLOCK, Ranking, dot_scorer
 
 
-def draw_positions(distractors: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return (D, draws) the position of each distractor in each draw: one random permutation a column."""
-    return np.stack([rng.permutation(distractors) for _ in range(draws)], axis=1)
+def order_positions(distractors: int, orders: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return (D, orders) the position of each distractor in each order: one random permutation a column."""
+    return np.stack([rng.permutation(distractors) for _ in range(orders)], axis=1)
 
 
 def count_beating(
@@ -37,7 +37,7 @@ def count_beating(
     device: str | None = None,
     progress: Progress = iter,
 ) -> NDArray[np.int32]:
-    """Count how many distractors of a shard beat each relevant item: (P, sizes, draws); sum it over the shards.
+    """Count how many distractors of a shard beat each relevant item: (P, sizes, orders); sum it over the shards.
 
     Entry [p, s, d] counts those that enter draw d between the size before s and s. Distractors come after the gallery,
     so an equal score does not beat.
@@ -46,7 +46,7 @@ def count_beating(
         query: (Q, D) embeddings.
         ranking: their ranking in the gallery without distractors, with its P relevant items.
         shard: (N, D) embeddings of some of the distractors; a memory map is read once.
-        positions: (N, draws) their rows of `draw_positions`.
+        positions: (N, orders) their rows of `order_positions`.
         sizes: ascending numbers of distractors, 0 allowed.
         block: number of scores held in memory.
         threads: number of threads.
@@ -64,12 +64,12 @@ def count_beating(
         )
     if list(sizes) != sorted(set(sizes)) or min(sizes, default=-1) < 0:
         raise ValueError(f"sizes are {list(sizes)}, expected ascending numbers of distractors from 0 on")
-    draws = positions.shape[1]
-    if (len(sizes) + 1) * draws >= 2**16:
-        raise ValueError(f"{len(sizes)} sizes x {draws} draws: expected fewer than {2**16 // draws} sizes")
+    orders = positions.shape[1]
+    if (len(sizes) + 1) * orders >= 2**16:
+        raise ValueError(f"{len(sizes)} sizes x {orders} orders: expected fewer than {2**16 // orders} sizes")
     interval = np.searchsorted(np.asarray(sizes), positions, side="right")
-    cells = (interval * draws + np.arange(draws)).astype(np.uint16)
-    counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * draws), dtype=np.int32)
+    cells = (interval * orders + np.arange(orders)).astype(np.uint16)
+    counts = np.zeros((len(ranking.ranks), (len(sizes) + 1) * orders), dtype=np.int32)
     last = np.zeros(len(ranking.ranks), dtype=np.int64)
     there = backend(threads, device)
     scorer = dot_scorer(query, shard, there)
@@ -82,12 +82,12 @@ def count_beating(
         items = np.arange(columns.start, columns.stop)
         there.count(scores, items, ranking.pointers, ranking.similarity, last, cells[columns], counts)
     total = cumulate(counts, ranking.pointers).astype(np.int32)
-    return total.reshape(-1, len(sizes) + 1, draws)[:, :-1]
+    return total.reshape(-1, len(sizes) + 1, orders)[:, :-1]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Scores at each gallery size in each draw; all are (sizes, draws) fractions."""
+    """Scores at each gallery size in each order; all are (sizes, orders) fractions."""
 
     average_precision: NDArray[np.float64]
     """mAP by the rule asked for."""
@@ -95,11 +95,11 @@ class Curves:
     """mAP by the step rule."""
     rank1: NDArray[np.float64]
     of_queries: NDArray[np.float64]
-    """(Q, 2) AP of each query by that rule, with the fewest and with the most distractors, mean of the draws."""
+    """(Q, 2) AP of each query by that rule, with the fewest and with the most distractors, mean of the orders."""
 
 
 def sweep(ranking: Ranking, counts: NDArray[np.int32], ap_rule: ApRule = "trapezoid") -> Curves:
-    """Return scores at every size and draw; the ranking is without distractors, the counts (P, sizes, draws) summed."""
+    """Return scores at every size and order: ranking is without distractors, counts (P, sizes, orders) are summed."""
     beaten_by = np.cumsum(counts, axis=1, dtype=np.int64)
     shape = counts.shape[1:]
     of_queries = np.zeros((len(ranking.relevant), 2))

@@ -43,8 +43,10 @@ class Params(Section):
         description="Arithmetic: the same bits on every x86-64 processor with AVX2, or whatever is fastest here "
         "(`docs/numerics.md`).",
     )
-    seeds: Annotated[list[Natural], Field(min_length=1)] = Field(
-        description="Seeds of training: one run for each. The paper reports one number per cell and no number of runs."
+    draws: Annotated[list[Natural], Field(min_length=1)] = Field(
+        description="Draws: everything that chance decides, once for each. Rendered worlds and weights learnt from "
+        "objects are drawn anew (draw 0 has the `world` of the parameters), and so is the order of training; data and "
+        "weights on disk stay. The paper reports one number per cell and no number of runs.",
     )
     datasets: dict[Name, Dataset] = Field(description="The datasets, under names of your choice.")
     backbones: dict[Name, Backbone] = Field(description="The networks, under names of your choice.")
@@ -113,8 +115,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: {self.seeds} repeats a seed; list each once")
+        if len(set(self.draws)) != len(self.draws):
+            raise ValueError(f"draws: {self.draws} repeats a draw; list each once")
         for name in self.variants:
             try:
                 variant = self.variant(name)
@@ -152,8 +154,8 @@ class Params(Section):
     def _check_shown(self, shown: Shown) -> None:
         check_known("report.shown.datasets", shown.datasets, self.datasets)
         check_known("report.shown.variant", [shown.variant], self.variants)
-        if shown.seed not in self.seeds:
-            raise ValueError(f"report.shown.seed: no run has seed {shown.seed}; give one of {self.seeds}")
+        if shown.draw not in self.draws:
+            raise ValueError(f"report.shown.draw: no run has draw {shown.draw}; give one of {self.draws}")
         for name in shown.datasets:
             dataset = self.datasets[name]
             if dataset.format == "mars" or (dataset.format in OWN and dataset.rule.items == "tracklet"):

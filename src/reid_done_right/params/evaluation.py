@@ -57,6 +57,6 @@ class Distract(Section):
     sizes: Annotated[list[Natural], Field(min_length=1)] = Field(
         description="Numbers of distractors, ascending. Smaller sets are subsets of larger ones."
     )
-    draws: Positive = Field(description="Random orders of the distractors to average over.")
+    orders: Positive = Field(description="Random orders of the distractors to average over.")
     shards: Positive = Field(description="Jobs among which the embedding of a run's distractors is divided.")
     seed: Natural = Field(default=0, description="Seed of the random orders.")

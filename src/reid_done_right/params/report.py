@@ -36,7 +36,7 @@ class Shown(Section):
         description="Datasets whose ranked lists can be browsed. Figures 1, 4, 5 and 6 show the first."
     )
     variant: Name = Field(description="Variant to show.")
-    seed: Natural = Field(description="Seed of the run to show.")
+    draw: Natural = Field(description="Draw of the runs to show.")
     images: bool = Field(
         description="Embeds thumbnails of people in the page. Check that the dataset's licence allows it."
     )

@@ -183,7 +183,7 @@ def _disk(
     told = f"at least {_gib(size)} for weights and embeddings still to come, {_gib(free)} free in {Path.cwd()}"
     if size < free:
         return Check("disk", "ready", told)
-    return Check("disk", "short", f"{told}; free some, or run fewer variants or seeds")
+    return Check("disk", "short", f"{told}; free some, or run fewer variants or draws")
 
 
 def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from reid_done_right.dag import run_stem, stem_of
 from reid_done_right.evaluation.statistics import Comparison, compare
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
-from reid_done_right.reporting.runs import Runs, run_stem, stem_of
+from reid_done_right.reporting.runs import Runs
 from reid_done_right.reporting.shapes import DATASETS, TABLES
 from reid_done_right.reporting.tables import signed
 
@@ -111,7 +112,7 @@ def _choices(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, 
                 continue
             number = TABLES[claim.table].number
             printed = [float(paper.value(number, row, column.paper, "mAP")) for row in (claim.better, claim.worse)]
-            comparison = compared(runs, queries, sides[0], sides[1], settings["seeds"])
+            comparison = compared(runs, queries, sides[0], sides[1], settings["draws"])
             found = _finding(
                 (claim.text, f"Table {number}", column.title, f"{better['variant']} − {worse['variant']}"),
                 signed(printed[0] - printed[1]),
@@ -135,7 +136,7 @@ def _reranking(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str
                 ours = [float(paper.value("4", row, column.paper, "mAP")) for row in ("Ours (re-rank)", "Ours")]
                 printed = signed(ours[0] - ours[1])
             about = (f"Re-ranking helps ({name})", "Table 4", column.title, f"{variant}: {rerank} − none")
-            comparison = compared(runs, queries, sides[0], sides[1], settings["seeds"])
+            comparison = compared(runs, queries, sides[0], sides[1], settings["draws"])
             found = _finding(about, printed, comparison, None, _failed(runs, sides, settings["runs"]))
             yield replace(found, sources=_sources(sides))
 

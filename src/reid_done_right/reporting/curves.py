@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.dag import run_name
 from reid_done_right.evaluation.statistics import binned_means
-from reid_done_right.reporting.runs import run_name
 
 CURVE = ("run", "sizes", "gallery", "mAP", "rank1")
 ENDS = [f"{metric}{end}" for metric in ("mAP", "rank1") for end in ("", "_min", "_max")]
@@ -24,10 +24,10 @@ LOG = ("update", "loss", "active")
 def distractor_lines(
     contents: Iterable[tuple[Path, Mapping[str, Any]]], planned: Sequence[str], lost: Collection[str]
 ) -> pd.DataFrame:
-    """Pool the curves of each variant over seeds and draws, in the order of `planned`, without the runs in `lost`.
+    """Pool the curves of each variant over draws and orders, in the order of `planned`, without the runs in `lost`.
 
     Gives one row per variant and number of distractors, columns `LINE`: label (the backbone), distractors, gallery (its
-    images, distractors not counted), runs, values (runs x draws) and mean, least and greatest mAP and rank1, fractions.
+    images, distractors not counted), runs, values (runs x orders) and mean, least and greatest mAP and rank1.
     Raises InputError for another planned curve without a file, and for curves of one variant with different sizes.
     """
     curves = {}
@@ -35,7 +35,7 @@ def distractor_lines(
         if absent := [field for field in CURVE if field not in content]:
             raise InputError(f"{file}: not a distractor curve, it lacks {absent[0]}; run `reid distract` again")
         run = content["run"]
-        curves[run_name(run["dataset"], run["variant"], run["seed"])] = (file, content)
+        curves[run_name(run["dataset"], run["variant"], run["draw"])] = (file, content)
     drawn = [name for name in planned if name not in lost]
     if missing := [name for name in drawn if name not in curves]:
         raise InputError(f"{missing[0]}.json: no distractor curve of this planned run; run `reid distract` for it")
@@ -78,13 +78,13 @@ class Training:
 
     dataset: str
     variant: str
-    seed: int
+    draw: int
     collapsed: bool
     log: pd.DataFrame
 
 
 def training_means(runs: Sequence[Training], bins: int = 32) -> pd.DataFrame:
-    """Average logs over runs of updates and over seeds: a row for each dataset, variant and bin of updates.
+    """Average logs over runs of updates and over draws: a row for each dataset, variant and bin of updates.
 
     Collapsed runs are variants of their own, named as such.
     """
@@ -92,7 +92,7 @@ def training_means(runs: Sequence[Training], bins: int = 32) -> pd.DataFrame:
     for run in runs:
         columns = {name: binned_means(run.log[name].to_numpy(float), bins) for name in LOG}
         about = {"dataset": run.dataset, "variant": run.variant}
-        about["variant"] += f" (collapsed, seed {run.seed})" if run.collapsed else ""
+        about["variant"] += f" (collapsed, draw {run.draw})" if run.collapsed else ""
         binned.append(pd.DataFrame(columns).assign(**about, bin=range(len(columns["update"]))))
     if not binned:
         return pd.DataFrame(columns=["dataset", "variant", *LOG])

@@ -212,12 +212,12 @@ def training_curves(runs: Sequence[Training], margin: float, title: str, subtitl
 
 def _mark_collapsed(axes: Axes, members: Sequence[Training], colours: Mapping[str, str]) -> None:
     """Name the collapsed runs, one line per dataset, in room made for it above the curves."""
-    seeds: dict[str, list[str]] = {}
+    draws: dict[str, list[str]] = {}
     for run in members:
         if run.collapsed:
-            seeds.setdefault(run.dataset, []).append(str(run.seed))
-    for line, (dataset, failed) in enumerate(seeds.items()):
-        told = f"collapsed: {DATASETS.get(dataset, dataset)}, seed{'s' if len(failed) > 1 else ''} {', '.join(failed)}"
+            draws.setdefault(run.dataset, []).append(str(run.draw))
+    for line, (dataset, failed) in enumerate(draws.items()):
+        told = f"collapsed: {DATASETS.get(dataset, dataset)}, draw{'s' if len(failed) > 1 else ''} {', '.join(failed)}"
         place = (0.99, 0.99 - 0.14 * line)
         axes.annotate(told, place, xycoords="axes fraction", ha="right", va="top", color=colours[dataset], fontsize=8)
 

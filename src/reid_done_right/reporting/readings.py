@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reid_done_right.dag import run_name
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
-from reid_done_right.reporting.runs import Runs, gather, run_name
+from reid_done_right.reporting.runs import Runs, gather
 from reid_done_right.reporting.shapes import DATASETS, TABLES
 from reid_done_right.reporting.tables import ABSENT, Grid, Sheet, Text, cell_text, interval_text
 
@@ -33,16 +34,16 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
                 line += [Text(ABSENT), Text(ABSENT)]
                 continue
             of = {"dataset": column.dataset, "protocol": column.protocol, "rerank": "none", "metric": "mAP"}
-            cell = gather(runs, **of, variant=variant, seeds=seeds, allow_missing=settings["allow_missing"])
+            cell = gather(runs, **of, variant=variant, draws=seeds, allow_missing=settings["allow_missing"])
             ours, theirs = (Measure(**of, variant=each) for each in (variant, baseline))
-            change = None if variant == baseline else compared(runs, queries, ours, theirs, settings["seeds"])
+            change = None if variant == baseline else compared(runs, queries, ours, theirs, settings["draws"])
             told = ABSENT
             if change is not None:
                 told = interval_text(
                     *(100 * end for end in (change.interval.mean, change.interval.low, change.interval.high))
                 )
             sure = change is not None and change.sure
-            line += [Text(cell_text(cell, len(settings["seeds"])), source=source), Text(told, bold=sure, source=source)]
+            line += [Text(cell_text(cell, len(settings["draws"])), source=source), Text(told, bold=sure, source=source)]
         body.append(line)
     header = ["Reading", "Variant"]
     for column in columns:
@@ -56,4 +57,4 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
 
 def _seeds(settings: Mapping[str, Any], dataset: str, variant: str) -> list[int]:
     """Return the seeds of the planned runs of a variant."""
-    return [seed for seed in settings["seeds"] if run_name(dataset, variant, seed) in settings["runs"]]
+    return [seed for seed in settings["draws"] if run_name(dataset, variant, seed) in settings["runs"]]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.dag import run_name
 
 MEASURED = ("mAP", "mAP_step", "rank1", "rank5", "rank10")
 NEEDED = (*MEASURED, "queries", "queries_without_match", "ap_rule")
@@ -22,53 +23,38 @@ class Run:
     file: Path
     dataset: str
     variant: str
-    seed: int
+    draw: int
     collapsed: bool
     numerics: str
     results: Mapping[tuple[str, str], Mapping[str, Any]]
 
     @property
     def name(self) -> str:
-        """The run's name in file names, `market-default-seed0`."""
-        return run_name(self.dataset, self.variant, self.seed)
+        """The run's name in file names, `market-default-draw0`."""
+        return run_name(self.dataset, self.variant, self.draw)
 
 
 Runs = Mapping[tuple[str, str, int], Run]
-"""Runs by (dataset, variant, seed)."""
+"""Runs by (dataset, variant, draw)."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The values of a table cell: one per seed, collapsed runs separately, fractions in [0, 1]."""
+    """The values of a table cell: one per draw, collapsed runs separately, fractions in [0, 1]."""
 
     values: Mapping[int, float]
     collapsed: Mapping[int, float]
 
 
-def run_stem(dataset: str, variant: str) -> str:
-    """Return the common part of the names of a variant's runs."""
-    return f"{dataset}-{variant}"
-
-
-def run_name(dataset: str, variant: str, seed: int) -> str:
-    """Return a run's name, as used in file names."""
-    return f"{run_stem(dataset, variant)}-seed{seed}"
-
-
-def stem_of(name: str) -> str:
-    """Return a run's name without its seed."""
-    return name.rpartition("-seed")[0]
-
-
 def index_runs(contents: Iterable[tuple[Path, Mapping[str, Any]]]) -> dict[tuple[str, str, int], Run]:
-    """Index the contents of scores files by (dataset, variant, seed), sorted.
+    """Index the contents of scores files by (dataset, variant, draw), sorted.
 
     Raises InputError for a file that lacks a field, for a result given twice and for two files of one run.
     """
     runs: dict[tuple[str, str, int], Run] = {}
     for file, content in contents:
         run = _parse_run(file, content)
-        key = (run.dataset, run.variant, run.seed)
+        key = (run.dataset, run.variant, run.draw)
         if key in runs:
             raise InputError(f"{file}: run {run.name} is already in {runs[key].file}; keep one of the two files")
         runs[key] = run
@@ -83,7 +69,7 @@ def _parse_run(file: Path, content: Mapping[str, Any]) -> Run:
             file,
             about["dataset"],
             about["variant"],
-            about["seed"],
+            about["draw"],
             content["collapsed"],
             content.get("numerics", "native"),
             results,
@@ -111,22 +97,22 @@ def gather(
     protocol: str,
     rerank: str,
     metric: str,
-    seeds: Sequence[int],
+    draws: Sequence[int],
     allow_missing: bool,
 ) -> Cell:
-    """Collect one metric of one variant over the seeds, collapsed runs apart.
+    """Collect one metric of one variant over the draws, collapsed runs apart.
 
     Raises InputError naming the run and its file if a result is missing, unless `allow_missing`.
     """
     values: dict[int, float] = {}
     collapsed: dict[int, float] = {}
-    for seed in seeds:
-        run = runs.get((dataset, variant, seed))
+    for draw in draws:
+        run = runs.get((dataset, variant, draw))
         result = run.results.get((protocol, rerank)) if run else None
         if run and result:
-            (collapsed if run.collapsed else values)[seed] = float(result[score_key(metric)])
+            (collapsed if run.collapsed else values)[draw] = float(result[score_key(metric)])
         elif not allow_missing:
-            name = run_name(dataset, variant, seed)
+            name = run_name(dataset, variant, draw)
             file = run.file if run else next((r.file.parent for r in runs.values()), Path()) / f"{name}.json"
             raise InputError(
                 f"{file}: no scores of run {name}, protocol {protocol}, rerank {rerank}; "
@@ -160,7 +146,7 @@ def summarise(runs: Runs) -> dict[str, Any]:
 def about_run(run: Run) -> dict[str, Any]:
     """Return a run's name and description, and mAP and rank-1 of its first protocol, without re-ranking."""
     protocol, rerank = next(iter(run.results))
-    about = {"name": run.name, "dataset": run.dataset, "variant": run.variant, "seed": run.seed}
+    about = {"name": run.name, "dataset": run.dataset, "variant": run.variant, "draw": run.draw}
     scores = {metric: round(float(run.results[protocol, rerank][metric]), 6) for metric in ("mAP", "rank1")}
     return {**about, "collapsed": run.collapsed, "protocol": protocol, **scores}
 

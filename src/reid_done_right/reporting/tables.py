@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.dag import run_name
 from reid_done_right.evaluation.statistics import Comparison, Interval, mean_and_deviation
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
-from reid_done_right.reporting.runs import Cell, Runs, gather, run_name
+from reid_done_right.reporting.runs import Cell, Runs, gather
 from reid_done_right.reporting.shapes import DATASETS, RERANKS, TABLES, Column, Shape
 
 Settings = Mapping[str, Any]
@@ -103,7 +104,7 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
     planned = set(settings["runs"])
 
     def seeds(column: Column, row: Row) -> list[int]:
-        return [s for s in settings["seeds"] if run_name(column.dataset, row.variant, s) in planned]
+        return [s for s in settings["draws"] if run_name(column.dataset, row.variant, s) in planned]
 
     columns = [column for column in shape.columns if any(seeds(column, row) for row in rows)]
     cells = {
@@ -114,7 +115,7 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
             protocol=column.protocol,
             rerank=row.rerank,
             metric=metric,
-            seeds=seeds(column, row),
+            draws=seeds(column, row),
             allow_missing=settings["allow_missing"],
         )
         for r, row in enumerate(rows)
@@ -127,7 +128,7 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
         sides = [
             Measure(columns[c].dataset, rows[i].variant, columns[c].protocol, rows[i].rerank, metric) for i in (r, b)
         ]
-        return compared(runs, queries, sides[0], sides[1], settings["seeds"])
+        return compared(runs, queries, sides[0], sides[1], settings["draws"])
 
     best = set()
     for c, column in enumerate(columns):
@@ -237,9 +238,9 @@ def others(runs: Runs, settings: Settings) -> Sheet:
     lines = dict.fromkeys((run.dataset, run.variant, *scored) for run in foreign for scored in run.results)
     for dataset, variant, protocol, rerank in lines:
         chosen = {"dataset": dataset, "variant": variant, "protocol": protocol, "rerank": rerank}
-        seeds = [run.seed for run in foreign if (run.dataset, run.variant) == (dataset, variant)]
-        found = [gather(runs, **chosen, metric=metric, seeds=seeds, allow_missing=False) for metric in metrics]
-        texts = [Text(cell_text(cell, len(settings["seeds"])), source=f"{dataset}/{variant}") for cell in found]
+        seeds = [run.draw for run in foreign if (run.dataset, run.variant) == (dataset, variant)]
+        found = [gather(runs, **chosen, metric=metric, draws=seeds, allow_missing=False) for metric in metrics]
+        texts = [Text(cell_text(cell, len(settings["draws"])), source=f"{dataset}/{variant}") for cell in found]
         body.append([*map(Text, chosen.values()), *texts])
         cells += found
     rules = sorted({AP_RULES.get(result["ap_rule"], result["ap_rule"]) for result in results})
@@ -262,7 +263,7 @@ def _labels(row: Row) -> list[Text]:
 def _text(table: Table, key: CellKey, settings: Settings) -> Text:
     if key not in table.cells:
         return Text(ABSENT)
-    return Text(cell_text(table.cells[key], len(settings["seeds"])), key in table.best, _source(table, key))
+    return Text(cell_text(table.cells[key], len(settings["draws"])), key in table.best, _source(table, key))
 
 
 def _source(table: Table, key: CellKey) -> str:
@@ -362,7 +363,7 @@ def _warning(published: bool, settings: Settings) -> str:
 
 def _notes(table: Table, runs: Runs, settings: Settings) -> Iterator[str]:
     """Say under a table what its numbers are: seeds, spread, AP rule, protocol, origin, and which runs failed."""
-    seeds = settings["seeds"]
+    seeds = settings["draws"]
     if table.shape.legend:
         yield table.shape.legend
     yield (

@@ -85,7 +85,7 @@ def _find(side: str, results: Path) -> Files:
             raise InputError(f"{path}: no such file; give one written by `reid evaluate` or `reid score`")
         return {path.stem: {"": path}}
     experiment, _, name = side.rpartition("/")
-    found = sorted(results.glob(f"{experiment or '*'}/evaluate/{name}-seed*.parquet"))
+    found = sorted(results.glob(f"{experiment or '*'}/evaluate/{name}-draw*.parquet"))
     if len({file.parent for file in found}) > 1:
         known = ", ".join(sorted({f"{file.parts[-3]}/{name}" for file in found}))
         raise InputError(f"{side}: several experiments have it; say which: {known}")
@@ -95,7 +95,7 @@ def _find(side: str, results: Path) -> Files:
 def _by_run(files: Sequence[Path], side: str) -> Files:
     runs: dict[str, dict[str, Path]] = {}
     for file in files:
-        name, _, seed = re.fullmatch(r"(.*?)(-seed(\d+))?", file.stem).groups()  # type: ignore[union-attr]
+        name, _, seed = re.fullmatch(r"(.*?)(-draw(\d+))?", file.stem).groups()  # type: ignore[union-attr]
         runs.setdefault(name, {})[seed or ""] = file
     if not runs:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Figure 7: retrieval in galleries with growing numbers of distractors, all sizes and draws in one pass."""
+"""Figure 7: retrieval in galleries with growing numbers of distractors, all sizes and orders in one pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_embeddings, read_index, replacing, write_json
 from reid_done_right.data.tasks import image_task
-from reid_done_right.evaluation.distractors import count_beating, draw_positions, sweep
+from reid_done_right.evaluation.distractors import count_beating, order_positions, sweep
 from reid_done_right.evaluation.ranking import rank_gallery
 
 
@@ -23,8 +23,8 @@ def distract(
 
     Writes the AP of each query with the fewest and with the most distractors to `queries`.
 
-    settings: {"run", "format": market1501-500k, "sizes": numbers of distractors, ascending, "draws", "seed" of the
-    draws, "shards", "threads"}
+    settings: {"run", "format": market1501-500k, "sizes": numbers of distractors, ascending, "orders", "seed" of the
+    orders, "shards", "threads"}
     shards: embeddings of every n-th distractor each, in order; only one is in memory at a time.
     """
     rows = read_index(index)
@@ -36,8 +36,8 @@ def distract(
         raise InputError(
             f"{shards[0].parent}: {total} distractors, but distract.sizes asks for {settings['sizes'][-1]}"
         )
-    positions = draw_positions(total, settings["draws"], np.random.default_rng(settings["seed"]))
-    counts = np.zeros((len(ranking.ranks), len(settings["sizes"]), settings["draws"]), np.int32)
+    positions = order_positions(total, settings["orders"], np.random.default_rng(settings["seed"]))
+    counts = np.zeros((len(ranking.ranks), len(settings["sizes"]), settings["orders"]), np.int32)
     for shard in tqdm(shards, desc="distract", unit="shard"):
         part = read_embeddings(shard)
         which = (part.embeddings, positions[part.rows], settings["sizes"])
@@ -50,7 +50,7 @@ def distract(
         "ap_rule": task.rule.ap_rule,
         "gallery": len(task.gallery),
         "sizes": settings["sizes"],
-        "draws": settings["draws"],
+        "orders": settings["orders"],
         "mAP": curves.average_precision.tolist(),
         "mAP_step": curves.average_precision_step.tolist(),
         "rank1": curves.rank1.tolist(),

@@ -5,9 +5,9 @@ The settings (as YAML):
     experiment: embedded            # named in the subtitles
     synthetic: true                 # true: label as rendered; false: draw the paper's [17] in Figure 7
     margin: 0.1                     # of the triplet loss
-    runs: [market-default-seed0]    # every planned run, in the order of the panels
-    curves: [market-default-seed0]  # the runs of Figure 7, in the order of its lines
-    shown: [market-default-seed0]   # the runs whose similarities are drawn
+    runs: [market-default-draw0]    # every planned run, in the order of the panels
+    curves: [market-default-draw0]  # the runs of Figure 7, in the order of its lines
+    shown: [market-default-draw0]   # the runs whose similarities are drawn
     allow_missing: false            # true: name missing runs in the figures instead of failing
     contact_sheet:                  # optional: draw the rendered people of the market dataset
       {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
@@ -115,7 +115,7 @@ def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     text = "no line: no run can be shown"
     if not lines.empty:
         runs, values = lines["runs"].max(), lines["values"].max()
-        text = f"line: mean of {runs} seed{'s' if runs > 1 else ''} x {values // runs} draws, band: least to greatest"
+        text = f"line: mean of {runs} draw{'s' if runs > 1 else ''} x {values // runs} orders, band: least to greatest"
     if not settings["synthetic"]:
         text += f"; dashed: {RIVAL} without distractors, as the paper prints it"
     return text
@@ -146,5 +146,5 @@ def _trainings(logs: list[Path], runs: Runs, planned: list[str]) -> list[Trainin
             raise InputError(f"{name}.json: no scores of this planned run; run `reid evaluate` for it")
         run, file = named[name], files[name]
         log = parse_log(file, file.read_text(encoding="utf-8"))
-        trainings.append(Training(run.dataset, run.variant, run.seed, run.collapsed, log))
+        trainings.append(Training(run.dataset, run.variant, run.draw, run.collapsed, log))
     return trainings

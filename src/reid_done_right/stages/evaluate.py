@@ -18,7 +18,7 @@ from reid_done_right.numerics import in_force, weakest
 def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, queries: Path) -> None:
     """Score every protocol of the dataset; write the scores and one row per query.
 
-    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (own data only), "multi_query",
+    settings: {"run": dataset, variant, backbone and draw, "format", "protocol" (own data only), "multi_query",
     "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal"} as in the parameters, and "threads"
     """
     rows = read_index(index)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, regular, replacing
+from reid_done_right.dag import run_name
 from reid_done_right.data.sources import TABLE
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.statistics import mean_interval
@@ -20,7 +21,6 @@ from reid_done_right.params.messages import validated
 from reid_done_right.params.section import Name, Natural, Positive
 from reid_done_right.photos import load_embedder
 from reid_done_right.reporting.card import Card, write_card
-from reid_done_right.reporting.runs import run_name
 
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 TOLERANCE = 1e-4
@@ -112,7 +112,7 @@ class Run(BaseModel, strict=True):
     dataset: Name
     variant: Name
     backbone: Name
-    seed: Natural
+    draw: Natural
 
 
 class Scores(BaseModel, strict=True):
@@ -129,7 +129,7 @@ def scores_of(path: Path, model: Path | None = None) -> list[dict[str, Any]]:
     """
     content = validated(Scores, read_json(path), path.as_posix(), "give the .json that `reid evaluate` wrote")
     run = content.run
-    name = run_name(run.dataset, run.variant, run.seed)
+    name = run_name(run.dataset, run.variant, run.draw)
     if model is not None and model.parent.name == "train" and model.stem != name:
         raise InputError(f"{path}: scores of {name}, but {model} is another run's; give the scores of {model.stem}")
     queries = _queries(path.with_suffix(".parquet"))
@@ -176,7 +176,7 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str
     start = read_json(first)["parameters"]
     counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:DIGITS]}`"
     data, licence = (
-        [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); seed {run['seed']}"],
+        [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); draw {run['draw']}"],
         [],
     )
     release = TABLE["releases"].get(held["format"])

@@ -5,9 +5,10 @@ The settings (as YAML):
     images: true                    # thumbnails of people, if their licence allows; else only file names
     queries: 150                    # of each browsable run, spread evenly from the lowest AP to the highest
     shown:                          # browsable runs and, for each, the runs to compare its queries with
-      market-default-seed0: {dataset: market, format: market1501, variants: {flip: market-flip-seed0}}
+      market-default-draw0:
+        {dataset: market, index: market-draw0, format: market1501, variants: {flip: market-flip-draw0}}
     contact_sheet: true             # whether there is one
-    curves: [market-default-seed0]  # the runs of Figure 7; without any it is left out
+    curves: [market-default-draw0]  # the runs of Figure 7; without any it is left out
     allow_missing: false            # true: report what was not run or drawn yet instead of failing
     pipeline:                       # picture of the graph: each rule with its column and row, and the edges
       boxes: [{rule: train, at: [2, 2], does: triplet loss, jobs: 48}]
@@ -54,8 +55,7 @@ def publish(
     browsed = [
         _browse(run, indexes, places, queries, settings)
         for run, about in settings["shown"].items()
-        if not settings["allow_missing"]
-        or (_has(indexes, about["dataset"]) and _has(places, run) and _has(queries, run))
+        if not settings["allow_missing"] or (_has(indexes, about["index"]) and _has(places, run) and _has(queries, run))
     ]
     write_text(out, page(content, list(_figures(figures, settings)), browsed, settings["pipeline"]))
 
@@ -84,7 +84,7 @@ def _browse(
     settings: Mapping[str, Any],
 ) -> Browsed:
     shown = settings["shown"][run]
-    index = read_index(_named(indexes, shown["dataset"]))
+    index = read_index(_named(indexes, shown["index"]))
     lists = pd.read_parquet(_named(places, run))
     rule = rule_of(shown["format"], shown.get("protocol")).ap_rule
     scored = _scored(_named(queries, run), rule)

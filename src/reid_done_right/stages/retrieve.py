@@ -17,7 +17,7 @@ from reid_done_right.evaluation.topk import retrieve as first_ranks
 def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, similarities: Path) -> None:
     """Write the first results of each query, one row per rank, and histograms of the similarities.
 
-    settings: {"run": dataset, variant, backbone and seed, "format", "protocol" (own data only),
+    settings: {"run": dataset, variant, backbone and draw, "format", "protocol" (own data only),
     "person_search_gallery"} as in the parameters.
     Ranks single images without re-ranking; no single picture shows a tracklet.
     """

@@ -18,7 +18,7 @@ from reid_done_right.artifacts import InputError, printable, replacing, write_js
 from reid_done_right.data.arrays import Arrays, naming, read_arrays
 from reid_done_right.data.tasks import array_task, gallery_lists
 from reid_done_right.evaluation.detections import evaluate_detections
-from reid_done_right.evaluation.distractors import count_beating, draw_positions, sweep
+from reid_done_right.evaluation.distractors import count_beating, order_positions, sweep
 from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedError, check_dimensions, unit
 from reid_done_right.evaluation.plausibility import suspicions
 from reid_done_right.evaluation.pooling import Pooling
@@ -49,7 +49,7 @@ def score(
     options: Mapping[str, Any] | None = None,
     distractors: Path | None = None,
     sizes: Sequence[int] = (),
-    draws: int = 10,
+    orders: int = 10,
     ranks: Sequence[int] = (),
     seed: int = 0,
     per_query: Path | None = None,
@@ -85,7 +85,7 @@ def score(
         options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal` that differ from the defaults.
         distractors: file of distractor images; only their embeddings are used.
         sizes: numbers of distractors to add, ascending; each is scored in each draw.
-        draws: number of random orders of the distractors.
+        orders: number of random orders of the distractors.
         ranks: CMC ranks besides 1, 5 and 10.
         seed: for these orders and for the resamples of mAP's interval.
         per_query: Parquet file for AP by the protocol's rule and by both, and rank of the first hit (0 = none), one
@@ -97,7 +97,7 @@ def score(
         InputError: naming the file and, if possible, the row. Nothing is written in this case.
     """
     rule = _rule(protocol, changes or {})
-    _check_request(protocol, rule, multi_query, rerank, distractors, sizes, draws, ranks)
+    _check_request(protocol, rule, multi_query, rerank, distractors, sizes, orders, ranks)
     _check_output(out, ".json")
     _check_output(per_query, ".parquet")
 
@@ -130,7 +130,7 @@ def score(
     scores |= {f"rank{m}": float(ranking.cmc([m])[0]) for m in ranks}
     scores["mAP_interval"] = _interval(ranking.average_precision(rule.ap_rule), seed)
     if extra is not None:
-        scores["distractors"] = _sweep(extra, task, ranking, sizes, draws, seed, how)
+        scores["distractors"] = _sweep(extra, task, ranking, sizes, orders, seed, how)
     columns |= {
         "ap": ranking.average_precision(rule.ap_rule),
         "ap_trapezoid": ranking.average_precision("trapezoid"),
@@ -158,7 +158,7 @@ def _check_request(
     rerank: Rerank,
     distractors: Path | None,
     sizes: Sequence[int],
-    draws: int,
+    orders: int,
     ranks: Sequence[int],
 ) -> None:
     """Reject incompatible options, before any file is read."""
@@ -168,8 +168,8 @@ def _check_request(
         raise InputError(
             f"sizes are {', '.join(map(str, sizes))}: expected ascending numbers of distractors, at least 0"
         )
-    if not 1 <= draws * (len(sizes) + 1) < 2**16:
-        raise InputError(f"{draws} draws of {len(sizes)} sizes: expected 1 draw or more, and at most 65,535 of both")
+    if not 1 <= orders * (len(sizes) + 1) < 2**16:
+        raise InputError(f"{orders} orders of {len(sizes)} sizes: expected 1 order or more, and at most 65,535 of both")
     if distractors and (rerank != "none" or rule.cut is not None or protocol in ("mars", "person-search")):
         raise InputError(
             f"{distractors}: distractors are added to a plain, uncut ranking of images; drop them, or the re-ranking, "
@@ -256,12 +256,12 @@ def _sweep(
     task: Task,
     ranking: Ranking,
     sizes: Sequence[int],
-    draws: int,
+    orders: int,
     seed: int,
     how: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return scores for each number of distractors and draw, (sizes, draws) each."""
-    positions = draw_positions(len(extra), draws, np.random.default_rng(seed))
+    """Return scores for each number of distractors and order, (sizes, orders) each."""
+    positions = order_positions(len(extra), orders, np.random.default_rng(seed))
 
     def count(shard: Embedded) -> NDArray[np.int32]:
         return count_beating(task.query.embeddings, ranking, shard, positions, sizes, **how)
@@ -277,7 +277,7 @@ def _sweep(
         "mAP_step": curves.average_precision_step.tolist(),
     }
     mean = both[f"mAP_{task.rule.ap_rule}"]
-    return {"sizes": list(sizes), "draws": draws, "seed": seed, "mAP": mean, **both, "rank1": curves.rank1.tolist()}
+    return {"sizes": list(sizes), "orders": orders, "seed": seed, "mAP": mean, **both, "rank1": curves.rank1.tolist()}
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:

@@ -7,10 +7,10 @@ The settings (as YAML); captions, headers and columns are the paper's (`reid_don
     command: snakemake --cores all  # regenerates the report
     synthetic: true                 # state that values are not comparable with the paper's
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
-    seeds: [0, 1]                   # a cell is the mean over these
-    runs: [market-default-seed0]    # every planned run; other cells print "-", a benchmark without runs has no columns
-    curves: [market-default-seed0]  # the runs of Figure 7, for its claim; optional
-    shown: [market-default-seed0]   # the runs whose ranked lists are shown; optional
+    draws: [0, 1]                   # a cell is the mean over these
+    runs: [market-default-draw0]    # every planned run; other cells print "-", a benchmark without runs has no columns
+    curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
+    shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
     allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
     baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by seed
     table1:                         # rows: variant, printed label, row of the paper
@@ -75,7 +75,7 @@ def tabulate(
     beside = others(runs, settings)
     readings = what_readings_change(runs, by_query, settings)
     shown = [sheet for sheet in [*sheets, readings, beside] if sheet.grids]
-    kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "seeds", "runs")
+    kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "draws", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
         "collapsed": [run.name for run in runs.values() if run.collapsed],
