@@ -53,3 +53,12 @@ def test_suspicions_of_collapsed_embeddings_give_their_cosine(noise: float) -> N
 
 def test_suspicions_of_more_queries_than_gallery_ask_whether_they_were_swapped() -> None:
     assert seen(rows(40), rows(10)) == ["40 queries against a gallery of 10: were q.npz and g.npz swapped?"]
+
+
+def test_starts_of_rows_that_are_checked_late_are_noted_while_they_are_read() -> None:
+    gallery = rows(40)
+    before = gallery[:, :4].copy()
+    late = Embedded(gallery, Labels(np.ones(40, int), np.ones(40, int)), late=True)
+    late.check_unread()
+    gallery[:] = 0
+    assert np.array_equal(late.starts(), before)

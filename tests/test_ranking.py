@@ -369,3 +369,8 @@ def test_a_device_that_is_not_there_is_named():
     for device in ("meta", "cuda:99", "abacus"):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
             backend(device=device)
+
+
+def test_backend_on_a_gpu_that_is_not_there_says_so_and_how_to_go_on():
+    with pytest.raises(ValueError, match=r"GPUs that PyTorch finds: \d+\): leave it out for the CPU"):
+        backend(device="cuda:99")

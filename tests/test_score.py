@@ -136,7 +136,8 @@ def test_re_rankings(files, tmp_path):
     other = {"query_neighbours": 2, "alpha": 3.0, "self_counts": True, "order": "query-first"}
     found = run(*paths, tmp_path / "c.json", rerank="qe-dba", options=other)
     assert found["mAP"] == plain(*expand(QUERY["embeddings"], GALLERY["embeddings"], **other)).scores()["mAP"]
-    assert found["options"] == other
+    assert found["options"] == {"database_neighbours": 10, **other}
+    assert reranked["options"] == {"k1": 20, "k2": 6, "lambda_value": 0.3, "variant": "matlab"}
 
 
 def test_multiple_queries_are_pooled(files, tmp_path):

@@ -147,7 +147,10 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
         there = torch.zeros(1, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
         torch.zeros(1, device=there).cpu()  # the device `meta` has no values
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try cpu") from None
+        reason = str(error).splitlines()[0]
+        if str(device).startswith("cuda"):
+            reason = f"GPUs that PyTorch finds: {torch.cuda.device_count()}"
+        raise InputError(f"device {device!r} cannot be used here ({reason}): try cpu") from None
     return PhotoEmbedder(network, weights.about, file_digest(path), there)
 
 

@@ -37,6 +37,14 @@ def written(text: str, *names: str, dir_okay: bool = False) -> Any:
 class Command(TyperCommand):
     """A command that writes none of the files that it reads: checked here for all of them, before anything runs."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; what is wrong with one is told without the name of a Python exception."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises InputError for an output that is one of the inputs, or another output."""
         from reid_done_right.artifacts import InputError

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, there, 1)
+        raise InputError(f"{path}: no such file" + (f"; did you mean {near[0]}?" if near else "")) from None
     except Exception as error:  # zipfile, zlib, NumPy and safetensors raise many kinds on damaged files
         raise InputError(f"{path}: not a readable {path.suffix} file ({reason_of(error)})") from None
 

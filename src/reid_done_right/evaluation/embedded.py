@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 _ROWS = 8192
 _UNIT = 1e-2
 """Norms within this distance of 1 count as 1."""
+START = 4
+"""Values of each row that are noted while it is read (`Embedded.starts`)."""
 _EXACT = 1e-3
 """If norms may be corrected, those within this distance of 1 are kept, so that a memory map stays mapped."""
 
@@ -61,6 +63,7 @@ class Embedded:
     """Check rows when they are first read (`embedded[rows]`, `check_unread`), so that a memory map is read only once.
     These raise UnnormalisedError; `replace(embedded, late=False)` then names the row, or normalises."""
     _unread: NDArray[np.bool_] = field(init=False, repr=False)
+    _starts: NDArray[np.float32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check lengths, finiteness and norms."""
@@ -69,6 +72,8 @@ class Embedded:
         object.__setattr__(self, "_unread", np.full(len(self.labels), self.late))
         if self.late:
             check_floats(self.embeddings, self.name)
+            width = min(START, self.embeddings.shape[1])
+            object.__setattr__(self, "_starts", np.empty((len(self.labels), width), np.float32))
         else:
             object.__setattr__(self, "embeddings", unit(self.embeddings, self.name, normalise=self.normalise))
 
@@ -83,7 +88,14 @@ class Embedded:
             if not as_it_is:
                 raise UnnormalisedError(f"{self.name}: not all rows are finite and of norm 1")
             self._unread[rows] = False
+            self._starts[rows] = block[:, :START]
         return block
+
+    def starts(self) -> NDArray[np.float32]:
+        """Return the first `START` values of each row, as noted when it was read if all of them were."""
+        if self.late and not self._unread.any():
+            return self._starts
+        return np.ascontiguousarray(self.embeddings[:, :START], np.float32)
 
     def check_unread(self) -> None:
         """Check the rows that nobody has read."""

@@ -13,15 +13,13 @@ SAMPLE = 4096
 """Rows by which a gallery is judged to have collapsed."""
 COLLAPSED = 0.99
 """Mean cosine of two images of a gallery from which on its ranking is chance."""
-KEY = 4
-"""Values by which equal rows are looked for; rows that agree in them are compared whole."""
 
 
 def suspicions(task: Task) -> Iterator[str]:
     """Yield a sentence for each plausible mistake in a task, with the numbers that show it.
 
     Query and gallery that are swapped, gallery rows that are there twice, queries that are in the gallery, and
-    embeddings that are all the same.
+    embeddings that are all the same. After the ranking, which has noted the rows' starts, no mapped row is read again.
     """
     query, gallery = task.query.embeddings, task.gallery.embeddings
     if len(query) > len(gallery):
@@ -33,12 +31,12 @@ def suspicions(task: Task) -> Iterator[str]:
     if cosine > COLLAPSED:
         yield f"{task.gallery.name}: two of its embeddings have a cosine of {cosine:.3f} in the mean: they collapsed"
         return  # equal rows say nothing more then
-    keys = _keys(gallery)  # once: a gallery may be a memory map
+    keys = _keys(task.gallery.starts())
     twice, first = _equal(gallery, keys, gallery, keys)
     if len(twice):
         yield f"{task.gallery.name}: {len(twice)} rows are there twice, bit for bit, as {first[0]} and {twice[0]}"
     if not task.rule.queries_in_gallery and task.lists is None:
-        known, there = _equal(query, _keys(query), gallery, keys)
+        known, there = _equal(query, _keys(task.query.starts()), gallery, keys)
         if len(known):
             yield (
                 f"{len(known)} of {len(query)} queries are in the gallery, bit for bit, as query {known[0]} in row "
@@ -73,8 +71,7 @@ def _equal(
     return rows[same], candidate[rows[same]]
 
 
-def _keys(embeddings: NDArray[np.floating]) -> NDArray[np.void]:
-    """Return the bytes of the first `KEY` values of each row (N, D), as something that can be sorted: (N,)."""
-    start = np.ascontiguousarray(embeddings[:, :KEY], np.float32)
-    keys: NDArray[np.void] = start.view(np.dtype((np.void, start.shape[1] * start.itemsize))).ravel()
+def _keys(starts: NDArray[np.float32]) -> NDArray[np.void]:
+    """Return the bytes of each row (N, K) as something that can be sorted: (N,). Rows that agree are compared whole."""
+    keys: NDArray[np.void] = starts.view(np.dtype((np.void, starts.shape[1] * starts.itemsize))).ravel()
     return keys

@@ -15,6 +15,7 @@ Three queries and four gallery items; `j` marks a query's junk, `*` its relevant
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -164,6 +165,15 @@ def check_rerank(rerank: str, options: Mapping[str, Any] | None) -> None:
         raise ValueError(f"re-ranking {rerank!r} is unknown: use one of {', '.join(get_args(Rerank))}")
     if rerank == "none" and options:
         raise ValueError(f"options {', '.join(options)} belong to a re-ranking, but there is none")
+
+
+def resolved(rerank: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return every option of a re-ranking: those given, and the defaults of the others."""
+    function = {"qe-dba": expand, "k-reciprocal": k_reciprocal}.get(rerank)
+    given = signature(function).parameters if function is not None else {}
+    arithmetic = ("threads", "device", "progress")
+    defaults = {name: each.default for name, each in given.items() if each.kind is each.KEYWORD_ONLY}
+    return {name: value for name, value in defaults.items() if name not in arithmetic} | dict(options or {})
 
 
 def dot_scorer(query: NDArray[np.floating], gallery: NDArray[np.floating] | Embedded, backend: Backend) -> Scorer:

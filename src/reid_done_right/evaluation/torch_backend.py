@@ -29,9 +29,9 @@ class TorchBackend(Backend):
             torch.zeros(1, device=self.device).cpu()  # the device `meta` has no values
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"device {device!r} cannot be used here ({reason}): try cuda, or none for the CPU"
-            ) from None
+            if device.startswith("cuda"):
+                reason = f"GPUs that PyTorch finds: {torch.cuda.device_count()}"
+            raise ValueError(f"device {device!r} cannot be used here ({reason}): leave it out for the CPU") from None
         torch.backends.cuda.matmul.allow_tf32 = False
 
     def empty(self, size: int) -> Tensor:

@@ -23,7 +23,7 @@ from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedEr
 from reid_done_right.evaluation.plausibility import suspicions
 from reid_done_right.evaluation.pooling import Pooling
 from reid_done_right.evaluation.ragged import Ragged
-from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery
+from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery, resolved
 from reid_done_right.evaluation.rules import RULES, Rule
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.evaluation.task import Task
@@ -118,12 +118,13 @@ def score(
             columns["tracklet_id"] = tracklet_id
         if distractors is not None:
             extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
-        for seen in suspicions(task):
-            print(printable(f"reid: warning: {seen}"), file=sys.stderr)
         with naming("" if rerank == "none" else f"{query} against {gallery}: "):
             ranking = rank_gallery(task, rerank=rerank, options=options, **how)
+        for seen in suspicions(task):
+            print(printable(f"reid: warning: {seen}"), file=sys.stderr)
 
-    scores: dict[str, Any] = {"protocol": protocol, "rule": asdict(rule), "rerank": rerank, "options": options or {}}
+    scores: dict[str, Any] = {"protocol": protocol, "rule": asdict(rule), "rerank": rerank}
+    scores["options"] = resolved(rerank, options)
     if multi_query is not None or protocol == "mars":
         scores |= {"pool": pool, "normalise_frames": normalise_frames}
     scores |= ranking.scores(rule.ap_rule)
@@ -143,7 +144,10 @@ def score(
 
 def _rule(protocol: str, changes: Mapping[str, Any]) -> Rule:
     if protocol not in RULES:
-        raise InputError(f"protocol {protocol!r} is unknown: use one of {', '.join(RULES)}")
+        raise InputError(
+            f"protocol {protocol!r} is unknown: use one of {', '.join(RULES)}; most other benchmarks of single images, "
+            "such as MSMT17, follow the rule of market1501"
+        )
     try:
         with naming():
             return replace(RULES[protocol], **changes)
