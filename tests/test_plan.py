@@ -72,6 +72,47 @@ def test_jobs_of_the_embedded_experiment() -> None:
     assert len(params.variants_of("market")) == len(params.variants)
 
 
+@pytest.mark.parametrize(
+    ("dropped", "kept"),
+    [(["duke"], {"market", "crowd"}), (["market"], {"duke"}), (["market", "duke"], set())],
+    ids=["one of two", "with its distractors", "all"],
+)
+def test_plan_without_variants_has_nothing_of_a_dataset(dropped: list[str], kept: set[str]) -> None:
+    params = Params.model_validate(changed({f"datasets/{name}/variants": [] for name in dropped}))
+    jobs = plan(params)
+    assert set(params.used) == set(jobs["dataset"]) == set(jobs["index"]) == kept
+    places = [path for members in jobs.values() for job in members.values() for path in job.outputs.values()]
+    gone = {"market", "duke", "crowd"} - kept
+    assert not [path for path in places if any(name in path for name in gone)]
+    asked = json.dumps(
+        [jobs[stage][job].parameters for stage in ("draw", "tabulate", "publish") for job in jobs[stage]]
+    )
+    assert not [name for name in gone if f'"{name}' in asked]
+    assert ("contact_sheet" in jobs["draw"]["figures"].parameters) == ("market" in kept)
+
+
+def test_plan_without_variants_of_the_curves_has_no_distractors() -> None:
+    jobs = plan(Params.model_validate(changed({"distract/variants": []})))
+    assert set(jobs["dataset"]) == {"market", "duke"} and not jobs["distract"] and not jobs["embed_distractors"]
+
+
+def test_market_is_the_papers_experiment_on_one_dataset() -> None:
+    alone, paper = (load(ROOT / f"experiments/{name}/params.yaml") for name in ("market", "paper"))
+    assert (alone.train, alone.pretrain, alone.evaluate) == (paper.train, paper.pretrain, paper.evaluate)
+    assert alone.datasets == {"market": paper.datasets["market"].model_copy(update={"variants": ["default"]})}
+    jobs = plan(alone)
+    assert [len(jobs[stage]) for stage in ("index", "initialise", "pretrain", "train", "evaluate")] == [1] * 5
+
+
+def test_own_photos_on_a_cpu_differ_in_network_and_length_only() -> None:
+    small, own = (load(ROOT / f"experiments/{name}/params.yaml") for name in ("own-cpu", "own"))
+    assert (small.datasets, small.evaluate) == (own.datasets, own.evaluate)
+    rendered = load(ROOT / "params.yaml")
+    assert small.backbones["resnet10"] == rendered.backbones["resnet10"]
+    assert (small.train, small.pretrain) == (rendered.train, rendered.pretrain)
+    assert all(resources.gpu == 0 for resources in small.resources.values())
+
+
 def test_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
     jobs = jobs_of()["train"]
     assert jobs["duke-default-draw1"].inputs["weights"] == "results/tiny/pretrain/duke-shallow-draw1.safetensors"

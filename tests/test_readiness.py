@@ -25,7 +25,7 @@ from reid_done_right.params.training import Pretrain, Train
 from reid_done_right.plan import plan, write_settings
 from reid_done_right.readiness import probe as network
 from reid_done_right.readiness import weights
-from reid_done_right.readiness.datasets import examine, needed
+from reid_done_right.readiness.datasets import examine
 from reid_done_right.readiness.jobs import done, measured
 from reid_done_right.readiness.page import duration, show
 from reid_done_right.readiness.survey import Survey, quick_survey, survey
@@ -131,12 +131,6 @@ def test_doubtful_splits_are_noted(photos: Path) -> None:
     assert found.state == "note"
     assert "2 of 4 queries have nothing to find and score 0, first d/1/1.jpg" in found.told
     assert "2 persons are both trained and tested on, first 'a': scores will flatter" in found.told
-
-
-def test_datasets_that_nothing_reads_are_not_needed() -> None:
-    assert needed(Params.model_validate(changed({}))) == ["market", "duke", "crowd"]
-    assert needed(Params.model_validate(changed({"datasets/duke/variants": []}))) == ["market", "crowd"]
-    assert needed(Params.model_validate(changed({"distract/variants": []}))) == ["market", "duke"]
 
 
 def test_rendered_datasets_are_ready_before_and_after(photos: Path) -> None:
@@ -457,12 +451,32 @@ def test_quick_check_covers_named_datasets_only() -> None:
     )
     assert [finding.name for finding in quick_survey(params).failing] == ["market"]
     assert quick_survey(params, ["duke"]).ready
-    with pytest.raises(InputError, match="no dataset is called mars; the parameters have market, duke, crowd"):
+    with pytest.raises(InputError, match="no dataset is called mars; the experiment reads market, duke, crowd"):
         quick_survey(params, ["mars"])
 
 
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["check", *arguments])
+
+
+def test_memory_of_classification_is_that_of_each_variants_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(network, "classification_memory", lambda _, pretrain: asked.append(pretrain.batch) or 2**40)
+    params = changed(ONLY_OWN)
+    params["variants"]["deep"] = {**params["variants"]["deep"], "pretrain": {"batch": 2 * params["pretrain"]["batch"]}}
+    found = survey(Params.model_validate(params), probe=False)
+    assert sorted(set(asked)) == [params["pretrain"]["batch"], 2 * params["pretrain"]["batch"]]
+    assert "1024.0 GiB of memory for pretrain, photos-" in found.findings["machine"][1].told
+
+
+def test_network_that_no_cpu_should_train_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BUDGET", 1)
+    monkeypatch.setattr(network, "probe", lambda *_: pytest.fail("it was timed"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    told: list[str] = []
+    found = survey(own(), tell=told.append)
+    assert found.findings["machine"][-1].told.startswith("not estimated: shallow at 32 pixels is no work for a CPU")
+    assert told == ["jobs", "dataset photos", "finished jobs", "weights", "disk and memory", "time"]
 
 
 @pytest.mark.usefixtures("steady")

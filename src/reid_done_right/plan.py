@@ -91,19 +91,19 @@ def plan(params: Params) -> dict[str, Jobs]:
     except ValueError as error:
         raise InputError(str(error)) from None
     runs = len(params.draws) * sum(len(params.variants_of(name)) for name in params.datasets)
-    curves = params.distract and len(params.draws) * len(params.distract.variants) * params.distract.shards
+    curves = params.curves and len(params.draws) * len(params.curves.variants) * params.curves.shards
     if 4 * runs + (curves or 0) > MOST_JOBS:
         raise InputError(f"draws, variants and distract.shards ask for more than {MOST_JOBS:,} jobs; give fewer")
     planned = _Plan(params)
-    for name in params.datasets:
+    for name in params.used:
         for draw in params.draws:
             _add_dataset(planned, name, draw)
     for name in params.datasets:
         for variant in params.variants_of(name):
             for draw in params.draws:
                 _add_run(planned, name, variant, draw)
-    if params.distract is not None:
-        _add_curves(planned, params.distract)
+    if params.curves is not None:
+        _add_curves(planned, params.curves)
     _add_report(planned)
     return planned.jobs
 
@@ -205,13 +205,13 @@ def _add_report(planned: _Plan) -> None:
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {**runs, "allow_missing": params.report.allow_missing}
     sheet = params.report.contact_sheet
-    rendered = params.datasets[params.distract.dataset].source.render if params.distract is not None else None
+    rendered = params.datasets[params.curves.dataset].source.render if params.curves is not None else None
     if sheet is not None and rendered is not None:
         people = rendered.model_dump(include={"cameras", "hardness"})
         people["world"] = _world(rendered.world, params.draws[0])
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
     planned.add("draw", STAGES["draw"].job, figures)
-    page = {"contact_sheet": sheet is not None, "curves": list(jobs["distract"]), "shown": browsed}
+    page = {"contact_sheet": "contact_sheet" in figures, "curves": list(jobs["distract"]), "shown": browsed}
     page["allow_missing"] = params.report.allow_missing
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     page["pipeline"] = dag.drawing({name: len(members) for name, members in jobs.items()} | {"publish": 1})

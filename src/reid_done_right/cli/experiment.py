@@ -73,6 +73,12 @@ def check(
 
     Exit status: 0 if ready, 1 if something is missing, wrong or damaged, or if the parameters are invalid.
     """
+
+    def tell(part: str) -> None:
+        typer.echo(f"check: {part}", err=True)
+
+    if not quick:
+        tell(str(params))  # before the imports, which take seconds
     from reid_done_right import params as parameters
     from reid_done_right.artifacts import write_json
     from reid_done_right.readiness import survey as surveying
@@ -83,7 +89,7 @@ def check(
     else:
         from reid_done_right.readiness.page import show
 
-        found = surveying.survey(chosen, decode=decode, probe=probe)
+        found = surveying.survey(chosen, decode=decode, probe=probe, tell=tell)
         show(found)
     if json_file is not None:
         write_json(json_file, found.as_json())

@@ -104,6 +104,18 @@ class Params(Section):
         return list(self.variants) if names == "all" else list(names)
 
     @property
+    def curves(self) -> Distract | None:
+        """Figure 7; None without variants to draw, or if nothing is trained on its dataset."""
+        distract = self.distract
+        return distract if distract and distract.variants and self.variants_of(distract.dataset) else None
+
+    @property
+    def used(self) -> list[str]:
+        """The datasets that the experiment reads: those with variants, and those of the curves."""
+        curves = {self.curves.dataset, self.curves.distractors} if self.curves else set()
+        return [name for name in self.datasets if self.variants_of(name) or name in curves]
+
+    @property
     def shown(self) -> list[str]:
         """The datasets that the report shows queries of: of those asked for, the ones with the variant asked for."""
         shown = self.report.shown
@@ -160,7 +172,7 @@ class Params(Section):
             dataset = self.datasets[name]
             if dataset.format == "mars" or (dataset.format in OWN and dataset.rule.items == "tracklet"):
                 raise ValueError(f"report.shown.datasets: the gallery of {name} is tracklets, which no one image shows")
-        if not self.shown:
+        if not self.shown and any(map(self.variants_of, shown.datasets)):
             raise ValueError(
                 f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
             )
@@ -172,7 +184,8 @@ class Params(Section):
         check_known("distract.distractors", [distract.distractors], self.datasets)
         if self.datasets[distract.distractors].format != "distractors":
             raise ValueError(f"distract.distractors: {distract.distractors} is not of the format distractors")
-        check_known("distract.variants", distract.variants, self.variants_of(distract.dataset))
+        if trained := self.variants_of(distract.dataset):
+            check_known("distract.variants", distract.variants, trained)
         if distract.sizes != sorted(set(distract.sizes)):
             raise ValueError(f"distract.sizes: {distract.sizes} must be ascending, each size once")
 

@@ -13,19 +13,11 @@ from reid_done_right.data.damage import Progress, check_allowed, find_damaged
 from reid_done_right.data.fetch import find
 from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
 from reid_done_right.data.readers.own import unmatched
-from reid_done_right.params import Params
 from reid_done_right.params.datasets import OWN, Dataset
 from reid_done_right.readiness.checks import Check
 
 Depth = Literal["names", "headers", "pixels"]
 """How to check images: not at all, their headers and ends, or every pixel."""
-
-
-def needed(params: Params) -> list[str]:
-    """Return the datasets that the whole experiment reads."""
-    distract = params.distract
-    curves = {distract.dataset, distract.distractors} if distract is not None and distract.variants else set()
-    return [name for name in params.datasets if params.variants_of(name) or name in curves]
 
 
 def examine(

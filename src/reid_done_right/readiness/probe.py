@@ -139,6 +139,11 @@ def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> S
     )
 
 
+def is_affordable(layers: Backbone, train: Train) -> bool:
+    """Return whether this device can be timed by an update of one triplet of real size, always true of a GPU."""
+    return torch.cuda.is_available() or 3 * arithmetic(layers, *sides(layers, train.largest_side)) <= BUDGET
+
+
 def affordable(layers: Backbone, wanted: int, least: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Return number, height and width of the images whose forward pass fits `BUDGET`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from reid_done_right.params import Params
 from reid_done_right.params.training import Pretrain
 from reid_done_right.plan import Jobs, plan
 from reid_done_right.readiness.checks import FAILING, Check
-from reid_done_right.readiness.datasets import Depth, examine, needed
+from reid_done_right.readiness.datasets import Depth, examine
 from reid_done_right.readiness.jobs import done, measured
 
 GIB = 2**30
@@ -73,10 +73,10 @@ class Survey:
 
 def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     """Run the checks that take seconds: folders, names and counts of all datasets, or of those named."""
-    wanted = needed(params) if datasets is None else datasets
-    unknown = [name for name in wanted if name not in params.datasets]
+    wanted = params.used if datasets is None else datasets
+    unknown = [name for name in wanted if name not in params.used]
     if unknown:
-        raise InputError(f"no dataset is called {unknown[0]}; the parameters have {', '.join(params.datasets)}")
+        raise InputError(f"no dataset is called {unknown[0]}; the experiment reads {', '.join(params.used)}")
     jobs = plan(params)["dataset"]
     found = [
         examine(name, params.datasets[name], jobs[name].parameters, _index(params, name), "names")[0] for name in wanted
@@ -84,34 +84,43 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     return Survey(params.experiment, {"datasets": found}, [], None)
 
 
-def survey(params: Params, *, decode: bool = False, probe: bool = True) -> Survey:
+def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Callable[[str], object] = str) -> Survey:
     """Check datasets, weights, disk, GPU and jobs, and estimate the time of the remaining ones.
 
-    decode: decode every image, as stage `index` does, instead of reading headers and ends. probe: measure the device.
+    decode  decode every image, as stage `index` does, instead of reading headers and ends
+    probe   measure the device
+    tell    called with the name of each part as it begins
     """
+    tell("jobs")
     from reid_done_right.readiness.weights import examine_weights
 
     jobs = plan(params)
     depth: Depth = "pixels" if decode else "headers"
     found, indexes = [], {}
-    for name in needed(params):
+    for name in params.used:
         dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
         settings, made = jobs["dataset"][name].parameters, _index(params, name)
+        tell(f"dataset {name}")
         finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
         found.append(finding)
         indexes[name] = index
+    tell("finished jobs")
     finished = done(jobs)
     tested = {name: _tested(params, name, indexes[name]) for name in indexes}
-    findings = {
-        "datasets": found,
-        "weights": examine_weights(jobs),
-        "machine": [_disk(params, jobs, finished, tested), _gpu(params, jobs)],
-    }
+    tell("weights")
+    findings = {"datasets": found, "weights": examine_weights(jobs)}
+    tell("disk and memory")
+    findings["machine"] = [_disk(params, jobs, finished, tested), _gpu(params, jobs)]
+    timed = probe and any(jobs[group].keys() - finished[group] for group in NETWORKS)
+    slow = _too_slow(params) if timed else None
+    if slow is not None:
+        findings["machine"].append(slow)
     if noise := _noise(params, jobs):
         findings["training"] = [noise]
     trained = {name: _trained(params, name, index) for name, index in indexes.items()}
-    work, probed = _work(params, jobs, finished, tested, trained, probe)
+    tell("time")
+    work, probed = _work(params, jobs, finished, tested, trained, timed and slow is None)
     return Survey(params.experiment, findings, work, probed)
 
 
@@ -190,12 +199,17 @@ def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
     """Compare the memory needed by the largest update with the GPU's."""
     from reid_done_right.readiness.probe import classification_memory, device_memory, ranking_memory
 
-    sizes, asked = {}, max(1, params.resources_of("train").gpu)
+    sizes: dict[str, int] = {}
+    counted: list[tuple[str, Pretrain]] = []
+    asked = max(1, params.resources_of("train").gpu)
     for name in sorted({job.places["variant"] for job in jobs["train"].values()}):
         variant = params.variant(name)
         sizes[f"train, variant {name}"] = ranking_memory(params.backbones[variant.backbone], variant, asked)
-    for backbone in sorted({job.places["backbone"] for job in jobs["pretrain"].values()}):
-        sizes[f"pretrain, {backbone}"] = classification_memory(params.backbones[backbone], params.pretrain)
+    for name, job in sorted(jobs["pretrain"].items()):
+        pretrain = Pretrain.model_validate(job.parameters["pretrain"])
+        if (settings := (job.places["backbone"], pretrain)) not in counted:
+            counted.append(settings)
+            sizes[f"pretrain, {name}"] = classification_memory(params.backbones[settings[0]], pretrain)
     most = max(sizes, key=lambda what: sizes[what])
     told = f"at least {_gib(sizes[most])} of memory for {most}"
     there = device_memory()
@@ -208,6 +222,17 @@ def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
     if sizes[most] < free:
         return Check("GPU", "ready", told)
     return Check("GPU", "short", f"{told}; lower train.at_once or pretrain.batch, or use a larger GPU")
+
+
+def _too_slow(params: Params) -> Check | None:
+    """Say that an update of the default network is too much for this CPU to be timed; None if it is not."""
+    from reid_done_right.readiness.probe import is_affordable
+
+    backbone = params.train.backbone
+    if is_affordable(params.backbones[backbone], params.train):
+        return None
+    told = f"not estimated: {backbone} at {params.train.largest_side} pixels is no work for a CPU; check where a GPU is"
+    return Check("time", "note", f"{told}, or take a smaller network (experiments/own-cpu)")
 
 
 def _work(
@@ -223,7 +248,7 @@ def _work(
 
     left = {group: sorted(members.keys() - finished[group]) for group, members in jobs.items()}
     speed = None
-    if probe and any(left[group] for group in NETWORKS):
+    if probe:
         threads = min(os.cpu_count() or 1, params.resources_of("train").threads)
         speed = network.probe(params.backbones[params.train.backbone], params.pretrain, params.train, threads)
     work = []
