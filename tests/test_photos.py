@@ -419,6 +419,28 @@ def test_embed_photos_with_a_model_of_broken_weights_writes_no_gallery(
     assert not (tmp_path / "g.safetensors").exists()
 
 
+def test_embed_boxes_embeds_what_is_cut_out(model: Path) -> None:
+    embedder = reid_done_right.load_embedder(model)
+    frame = picture(5, 120, 160)
+    boxes = np.array([[10, 20, 42, 84], [-7.0, 60, 30.4, 200], [100, 0, 159.6, 119.5]])
+    crops = [frame[20:84, 10:42], frame[60:120, 0:30], frame[0:120, 100:160]]
+    assert np.allclose(embedder.embed_boxes(frame, boxes), embedder.embed(crops), atol=1e-6)
+    assert embedder.embed_boxes(frame, []).shape == (0, embedder.dimension)
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ([200, 10, 220, 50], "nothing of it is in the frame"),
+        ([30, 10, 30, 50], "nothing of it is in the frame"),
+        ([0, 0, np.nan, 9], "not finite"),
+    ],
+)
+def test_embed_boxes_names_a_box_without_pixels(model: Path, box: list[float], reason: str) -> None:
+    with pytest.raises(InputError, match=f"^box 1.*: {reason}|^box 1.*: cannot be embedded: {reason}"):
+        reid_done_right.load_embedder(model).embed_boxes(picture(5, 120, 160), [[0, 0, 40, 80], box])
+
+
 def test_load_embedder_on_a_device_without_values_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device 'meta' cannot be used here"):
         reid_done_right.load_embedder(write_model(tmp_path / "m.safetensors"), device="meta")

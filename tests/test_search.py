@@ -1,5 +1,6 @@
 """Search in the terminal and on a page in a real browser; every error is one line."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,7 @@ def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> str:
-    files = ["--gallery", "g.safetensors", "--model", "m.safetensors"]
-    result = CliRunner().invoke(app, ["search", *arguments, *files])
+    result = CliRunner().invoke(app, ["search", *arguments, "--gallery", "g.safetensors"])
     assert result.exit_code == 0, result.exception
     return result.stdout
 
@@ -53,12 +53,18 @@ def test_table_names_the_most_similar_photos() -> None:
     scores = gallery.embeddings @ reid_done_right.load_embedder("m.safetensors").embed([query])[0]
     best = np.argsort(-scores, kind="stable")[:4]
     lines = [line.split() for line in run(query, "photos/b/c1/1.png", "--top", "4").splitlines() if line.strip()]
-    assert lines[0] == [query] and lines[1] == ["similarity", "person", "camera", "photo"]
+    assert lines[0] == [query] and lines[1] == ["similarity", "likeness", "person", "camera", "photo"]
     for place, (line, row) in enumerate(zip(lines[3:7], best, strict=True), 1):
         path = gallery.path[row]
-        assert line == [str(place), f"{scores[row]:.3f}", *path.split("/")[:2], f"photos/{path}"]
+        assert [*line[:2], *line[-3:]] == [str(place), f"{scores[row]:.3f}", *path.split("/")[:2], f"photos/{path}"]
     assert lines[3][1] == "1.000" and lines[3][-1] == query, "a photo of the gallery finds itself"
     assert lines[7] == ["photos/b/c1/1.png"]
+
+
+def test_search_for_a_folder_is_a_search_for_each_photo_in_it() -> None:
+    printed = run("photos/a", "--top", "1")
+    there = [path.as_posix() for path in sorted(Path("photos/a").rglob("*.png"))]
+    assert [line for line in printed.splitlines() if line in there] == there
 
 
 @pytest.mark.parametrize("rerank", ["qe-dba", "k-reciprocal"])
@@ -120,7 +126,8 @@ def test_page_works_in_a_browser_without_network(page: Path) -> None:
     [
         (["notes.txt"], "notes.txt: cannot be embedded: it is not a recognised image format"),
         (["none.png"], "none.png: cannot be embedded: there is none"),
-        (["photos"], "photos: cannot be embedded"),
+        (["empty"], "empty: no image (.jpg, "),
+        (["photos/a/c0/0.png", "--gallery", "moved.safetensors"], "moved.safetensors: made by gone/m.safetensors, which is not there any more; give where it is now by --model FILE"),
         (["photos/a/c0/0.png", "--top", "0"], "--top 0: expected a number of results"),
         (["photos/a/c0/0.png", "--html", "page.txt"], "page.txt: expected a file name ending in .html"),
         (["photos/a/c0/0.png", "--model", "other.safetensors"], "g.safetensors: made by another model, m.safetensors (SHA-256 "),
@@ -137,8 +144,13 @@ def test_mistake_is_one_line_and_writes_nothing(folder: Path, arguments: list[st
     if not Path("few.safetensors").exists():
         (folder / "photos/few.csv").write_text("path\na/c0/0.png\nb/c1/1.png\n")
         embed_photos(Path("photos/few.csv"), Path("m.safetensors"), Path("few.safetensors"))
+        Path("gone").mkdir()
+        Path("empty").mkdir()
+        shutil.copy("m.safetensors", "gone/m.safetensors")
+        embed_photos(Path("photos"), Path("gone/m.safetensors"), Path("moved.safetensors"))
+        Path("gone/m.safetensors").unlink()
     before = sorted(Path().rglob("*"))
-    files = ["--gallery", "g.safetensors", "--model", "m.safetensors", "--html", "p.html"]
+    files = ["--gallery", "g.safetensors", "--html", "p.html"]
     result = CliRunner().invoke(app, ["search", *files, *arguments])
     assert isinstance(result.exception, InputError) and "\n" not in str(result.exception)
     assert str(result.exception).startswith(message)

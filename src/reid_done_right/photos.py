@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_weights
 from reid_done_right.images.decode import Image
-from reid_done_right.images.photos import decoded
+from reid_done_right.images.photos import array_image, decoded
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import resized
 from reid_done_right.models.embedder import Embedder, embedder_of
@@ -94,6 +94,36 @@ class PhotoEmbedder:
                 done += len(faults)
                 bar.update(len(faults))
         return np.concatenate(rows)
+
+    def embed_boxes(
+        self, frame: NDArray[np.uint8], xyxy: NDArray[np.number] | Sequence[Sequence[float]]
+    ) -> NDArray[np.float32]:
+        """Embed the people in the boxes of a frame, as a tracker needs them: (N, D) float32 of unit norm, one row each.
+
+        >>> embedder = load_embedder("market-default-seed0.safetensors")
+        >>> import numpy as np
+        >>> frame = np.zeros((480, 640, 3), np.uint8)
+        >>> embedder.embed_boxes(frame, [[100, 50, 164, 178], [-9.5, 200, 40, 300]]).shape == (2, embedder.dimension)
+        True
+
+        Args:
+            frame: pixels (h, w, 3) uint8 in RGB order; those of OpenCV are BGR: ``frame[..., ::-1]``.
+            xyxy: (N, 4) left, top, right, bottom in pixels, rounded and cut at the frame's borders.
+
+        Raises:
+            InputError: naming the first box that is not in the frame, or that is too small for the network.
+        """
+        whole = array_image(frame)
+        boxes = np.asarray(xyxy, np.float64).reshape(-1, 4) if len(xyxy) else np.empty((0, 4))
+        if not np.isfinite(boxes).all():
+            raise InputError(f"box {int(np.argmin(np.isfinite(boxes).all(1)))}: not finite; leave it out")
+        left, top, right, bottom = np.clip(boxes.round(), 0, [whole.shape[1], whole.shape[0]] * 2).astype(int).T
+        crops = [whole[t:b, x:r] for x, t, r, b in zip(left, top, right, bottom, strict=True)]
+        for number, crop in enumerate(crops):
+            fault = "nothing of it is in the frame" if crop.size == 0 else self._fault(crop)
+            if fault:
+                raise InputError(f"box {number}, {boxes[number].tolist()}: cannot be embedded: {fault}; leave it out")
+        return self.embed_images(crops)
 
     def parts(self, photos: Sequence[Any], threads: int) -> Iterator[tuple[list[str | None], NDArray[np.float32]]]:
         """Yield, part by part, what is wrong with each photo, None if nothing is, and embeddings (n, D) of the others.

@@ -26,7 +26,7 @@ def embed_photos(
 
     \b
       reid embed-photos photos --model market-default-draw0.safetensors --out gallery.safetensors
-      reid search anna.jpg --model market-default-draw0.safetensors --gallery gallery.safetensors
+      reid search anna.jpg --gallery gallery.safetensors
 
     Embeds all images in the folder and its subfolders, or those listed in a table with column path (relative to the
     table's folder) and, optionally, person_id and camera_id. After a kill, the same command resumes. A damaged photo
@@ -40,10 +40,13 @@ def embed_photos(
 
 def search(
     queries: Annotated[
-        list[Path], typer.Argument(help="Photos of the people to search for, one person each.", metavar="PHOTO")
+        list[Path],
+        typer.Argument(help="Photos of the people to search for, one person each, or folders.", metavar="PHOTO"),
     ],
     gallery: Annotated[Path, file("The gallery to search, written by `reid embed-photos`.")],
-    model: Annotated[Path, file("The model that made the gallery.")],
+    model: Annotated[
+        Path | None, file("The model that made the gallery.  [default: the file that made it, where it was then]")
+    ] = None,
     top: Annotated[int, typer.Option(help="Number of results to show.")] = 10,
     rerank: Rerank = "none",
     html: Annotated[Path | None, written("Also write a page with pictures (.html).")] = None,
@@ -53,8 +56,9 @@ def search(
     """Find the photos in a gallery most similar to the person in each query photo.
 
     The search is exact: every gallery photo is compared. Similarity is the cosine of two embeddings: 1 means
-    identical, and what counts as high depends on the model and the photos. A match is a likeness, not an
-    identification.
+    identical, and what counts as high depends on the model and the photos. A gallery that knows the people in its
+    photos tells: "the same" if 95 % of them have no other person as similar, "another" if 95 % have a photo of
+    their own person more similar, otherwise "perhaps". A match is a likeness, not an identification.
     """
     from reid_done_right.stages.search import search as search_gallery
 
@@ -84,12 +88,20 @@ def _print_places(found: Any, reranked: bool) -> None:
         table.add_column("similarity", justify="right")
         if reranked:
             table.add_column("re-ranked", justify="right")
+        if told := bool(each.hits[0].likeness):
+            table.add_column("likeness")
         for name in labels:
             table.add_column(name)
         table.add_column("photo", overflow="fold")
         for place, hit in enumerate(each.hits, 1):
             scores = [f"{hit.similarity:.3f}", *([f"{hit.score:.3f}"] if reranked else [])]
-            cells = [str(place), *scores, *(hit.labels[name] for name in labels), hit.path]
+            cells = [
+                str(place),
+                *scores,
+                *([hit.likeness] if told else []),
+                *(hit.labels[name] for name in labels),
+                hit.path,
+            ]
             table.add_row(*(Text(printable(cell)) for cell in cells))
         console.print(Text(printable(each.query), style="bold"))
         console.print(table)

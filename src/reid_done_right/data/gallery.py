@@ -7,8 +7,9 @@ The file is safetensors, so that its embeddings are memory-mapped: a gallery may
     person, person_ends  labels, if known; camera, camera_ends likewise
 
 Its metadata key `reid` is JSON with `about`: `kind` ("gallery"), `model` (SHA-256 of the model's file), `model_name`,
-`root` (folder that paths are relative to), `largest_side`, `left_out` (path to reason of the damaged photos that were
-allowed) and `key` (digest of all that it was made from).
+`model_path` (where it was, likewise; absent in older galleries), `root` (folder that paths are relative to),
+`largest_side`, `left_out` (path to reason of the damaged photos that were allowed) and `key` (digest of all that it
+was made from).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class About(Strict):
     kind: Literal["gallery"]
     model: Sha256
     model_name: Annotated[str, Field(max_length=255)]
+    model_path: PathText | None = None
     root: PathText
     largest_side: Positive
     left_out: dict[str, str]

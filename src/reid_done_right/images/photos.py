@@ -70,7 +70,7 @@ def decode_photo(photo: Any) -> Image | str:
         if isinstance(photo, str | Path):
             return decode(read_regular(Path(photo)), upright=True)
         if isinstance(photo, np.ndarray):
-            return _of_array(photo)
+            return array_image(photo)
         if hasattr(photo, "getexif"):
             return of_pillow(photo)
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def decode_photo(photo: Any) -> Image | str:
     return f"it is of type {type(photo).__name__}; give a path, an array (h, w, 3) of uint8 or an image of Pillow"
 
 
-def _of_array(pixels: NDArray[Any]) -> Image:
+def array_image(pixels: NDArray[Any]) -> Image:
     """Return an array as (h, w, 3), grey repeated. Raises ValueError for anything else."""
     if pixels.dtype == np.uint8 and pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)

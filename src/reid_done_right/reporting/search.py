@@ -25,6 +25,7 @@ class Hit:
     similarity  dot product of the embeddings, in [-1, 1]
     score       value that orders the photos: the similarity, or the score of a re-ranking
     labels      person and camera of the photo, if known
+    likeness    the same, perhaps or another, if the gallery's labels tell; otherwise ""
     """
 
     path: str
@@ -32,6 +33,7 @@ class Hit:
     similarity: float
     score: float
     labels: Mapping[str, str]
+    likeness: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None],
     """Write the page.
 
     pictures: WebP of every photo by its path, None for one that is gone. about: gallery, root, photos, left_out,
-    model, digest, rerank, top.
+    model, digest, rerank, top, bands.
     """
     sources = {path: data_uri(content) if content else "" for path, content in pictures.items()}
     return render("search.html", found=found, sources=sources, about=about, box=BOX)

@@ -78,6 +78,7 @@ def embed_photos(
             about = {
                 "model": embedder.digest,
                 "model_name": model.name,
+                "model_path": portable(model),
                 "root": portable(listing.root),
                 "largest_side": embedder.largest_side,
                 "left_out": damaged,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from reid_done_right.artifacts import DIGITS, InputError, write_text
 from reid_done_right.data.arrays import naming
 from reid_done_right.data.gallery import Gallery, read_gallery
+from reid_done_right.data.readers.folder import images_below
+from reid_done_right.evaluation.likeness import Bands, bands
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.topk import TopK, top_k
 from reid_done_right.images.photos import decode_photo
@@ -22,7 +26,7 @@ from reid_done_right.reporting.search import Hit, Searched, search_page, thumbna
 def search(
     queries: Sequence[Path],
     gallery: Path,
-    model: Path,
+    model: Path | None = None,
     *,
     top: int = 10,
     rerank: Rerank = "none",
@@ -31,9 +35,9 @@ def search(
 ) -> list[Searched]:
     """Return the most similar gallery photos for each query, best first.
 
-    queries  photos of one person each
+    queries  photos of one person each, or folders of such photos
     gallery  written by `reid embed-photos`
-    model    the model that made the gallery
+    model    the model that made the gallery; None for where it was then
     top      number of results per query, at most the whole gallery
     rerank   none, qe-dba or k-reciprocal
     html     also write a self-contained page with pictures
@@ -45,14 +49,17 @@ def search(
     if top < 1:
         raise InputError(f"--top {top}: expected a number of results, at least 1")
     there = read_gallery(gallery)
+    queries = list(chain.from_iterable(map(_photos, queries)))
+    model = model or _maker(there)
     embedder = load_embedder(model)
     check_model(there, embedder.digest, model)
     embeddings = embedder.embed(queries, threads=threads, progress=False)
     with naming(f"{gallery}: "):
         bar = partial(tqdm, desc="search", unit="block", leave=False, delay=2)
         ranked = top_k(embeddings, there.embeddings, top, rerank=rerank, threads=threads, progress=bar)
+    known = _bands(there)
     found = [
-        Searched(query.as_posix(), [_hit(there, ranked, row, rank) for rank in range(ranked.items.shape[1])])
+        Searched(query.as_posix(), [_hit(there, ranked, row, rank, known) for rank in range(ranked.items.shape[1])])
         for row, query in enumerate(queries)
     ]
     if html is not None:
@@ -65,9 +72,29 @@ def search(
             "digest": embedder.digest[:DIGITS],
             "rerank": rerank,
             "top": ranked.items.shape[1],
+            "bands": known,
         }
         write_text(html, search_page(found, _thumbnails(queries, there, found), about))
     return found
+
+
+def _photos(query: Path) -> list[Path]:
+    """Return a photo as it is, and the photos in a folder and below it."""
+    if not query.is_dir():
+        return [query]
+    return [query / path for path in images_below(query, "give photos, or folders of them")]
+
+
+def _maker(gallery: Gallery) -> Path:
+    """Return the model that made a gallery. Raises InputError saying where it was, if it is not there any more."""
+    made = gallery.about["model_path"]
+    if made is None:
+        raise InputError(f"{gallery.file}: does not say where its model was; give it by --model")
+    if not Path(made).is_file():
+        raise InputError(
+            f"{gallery.file}: made by {made}, which is not there any more; give where it is now by --model FILE"
+        )
+    return Path(made)
 
 
 def check_model(gallery: Gallery, digest: str, model: Path) -> None:
@@ -80,11 +107,21 @@ def check_model(gallery: Gallery, digest: str, model: Path) -> None:
         )
 
 
-def _hit(gallery: Gallery, ranked: TopK, row: int, rank: int) -> Hit:
+def _bands(gallery: Gallery) -> Bands | None:
+    """Return what similarities mean among the gallery's own photos; None if it does not say who they show."""
+    numbers = {name: np.unique(texts, return_inverse=True)[1] for name, texts in gallery.labels.items()}
+    if "person" not in numbers:
+        return None
+    person = np.where(np.array(gallery.labels["person"]) == "", -1, numbers["person"])
+    return bands(gallery.embeddings, person, numbers.get("camera"))
+
+
+def _hit(gallery: Gallery, ranked: TopK, row: int, rank: int, known: Bands | None) -> Hit:
     item = int(ranked.items[row, rank])
     labels = {name: texts[item] for name, texts in gallery.labels.items()}
     path = (gallery.root / gallery.path[item]).as_posix()
-    return Hit(path, gallery.path[item], float(ranked.similarity[row, rank]), float(ranked.score[row, rank]), labels)
+    similarity, score = float(ranked.similarity[row, rank]), float(ranked.score[row, rank])
+    return Hit(path, gallery.path[item], similarity, score, labels, known.of(similarity) if known else "")
 
 
 def _thumbnails(queries: Sequence[Path], gallery: Gallery, found: Sequence[Searched]) -> dict[str, bytes | None]:
