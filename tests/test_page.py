@@ -16,6 +16,7 @@ from conftest import committed, needs
 from reid_done_right.artifacts import Index, InputError, write_index
 from reid_done_right.dag import STAGES, drawing, edges
 from reid_done_right.reporting.markdown import FIGURES
+from reid_done_right.reporting.page import TAKEAWAYS, heading, summary
 from reid_done_right.reporting.pipeline import picture
 from reid_done_right.reporting.templates import marked
 from reid_done_right.stages.publish import publish
@@ -189,7 +190,41 @@ def test_every_query_has_its_list_and_its_scores(inputs):
 
 
 def test_fewer_queries_are_spread_over_their_ap(inputs):
-    assert [query[2] for query in queries_of(published(inputs, queries=2))["queries"]] == [0.9, 0.1]
+    page = published(inputs, queries=2)
+    assert [query[2] for query in queries_of(page)["queries"]] == [0.9, 0.1]
+    assert queries_of(page)["total"] == 3 and f"{RUN} (2 of 3 queries)" in page and "Not all of them are here" in page
+
+
+def test_summary_counts_the_verdicts_and_what_they_rest_on():
+    found = [{"verdict": verdict} for verdict in ("undecided", "supported", "undecided", "contradicted")]
+    assert summary({**REPORT, "findings": found}) == (
+        "Of 4 comparisons behind the paper's claims, 1 come out here too, 1 come out the other way and 2 remain undecided, "
+        "by 1 run on 1 dataset."
+    )
+    assert summary({**REPORT, "findings": []}) == "1 run on 1 dataset; the claims of the paper are not judged here."
+
+
+def test_heading_names_the_paper_and_the_data():
+    assert heading(REPORT) == "Re-ID done right, reproduced on rendered people"
+    real = {**REPORT, "about": {**REPORT["about"], "synthetic": False}}
+    assert heading(real) == "Re-ID done right, reproduced on market"
+
+
+def test_page_of_rendered_data_subtracts_no_value_of_the_paper(inputs):
+    report = json.loads(inputs["report"].read_text())
+    (grid,) = report["tables"][0]["grids"]
+    grid["header"] += ["paper", "less paper"]
+    grid["body"] = [line if len(line) == 1 else [*line, text("81.2"), text("-22.2")] for line in grid["body"]]
+    inputs["report"].write_text(json.dumps(report))
+    page = published(inputs)
+    assert "less paper" not in page and "-22.2" not in page and page.count("81.2") == 4
+    report["about"]["synthetic"] = False
+    inputs["report"].write_text(json.dumps(report))
+    assert "less paper" in published(inputs)
+
+
+def test_every_figure_has_a_sentence_on_how_to_read_it():
+    assert {Path(name).stem for name in FIGURES} <= set(TAKEAWAYS)
 
 
 def test_without_leave_to_show_people_no_image_of_them_is_in_the_page(inputs):
@@ -296,6 +331,7 @@ async def test_queries_are_picked_by_keyboard_and_by_person(tab: Tab) -> None:
     )
     assert await tab.evaluate(told) == "Query 0: person 1, camera 1"
     assert await tab.evaluate("document.querySelector('#query-count').textContent") == "1 of 3 queries"
+    assert await tab.evaluate("location.hash") == f"#query={RUN}/0"
     tile = "getComputedStyle(document.querySelector('.places .tile')).backgroundImage.slice(0, 20)"
     assert await tab.evaluate(tile) == 'url("data:image/webp'
 

@@ -38,6 +38,8 @@ function sort(table, heading, column) {
   }
 }
 for (const table of all("table.sortable")) {
+  const names = all("thead th", table).map((heading) => heading.textContent);
+  all("tbody tr:not(.heading)", table).forEach((row) => [...row.cells].forEach((cell, column) => { cell.dataset.label = names[column]; }));
   all("thead th", table).forEach((heading, column) => {
     const button = make("button", { type: "button" }, heading.textContent);
     button.onclick = () => sort(table, heading, column);
@@ -56,6 +58,14 @@ function aim() {
 }
 addEventListener("hashchange", aim);
 aim();
+
+// Runs: those whose name holds every word.
+find("#run-filter").oninput = () => {
+  const words = find("#run-filter").value.toLowerCase().split(/\s+/);
+  const rows = all("#runs tbody tr");
+  rows.forEach((row) => { row.hidden = !words.every((word) => row.cells[0].textContent.toLowerCase().includes(word)); });
+  find("#run-count").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+};
 
 // Figures.
 const dialog = find("#zoomed");
@@ -159,12 +169,13 @@ function pick(run, place) {
   if (chosen) list.scrollTop = Math.min(list.scrollTop, chosen.offsetTop - list.offsetTop);
   if (chosen) list.scrollTop = Math.max(list.scrollTop, chosen.offsetTop - list.offsetTop + chosen.offsetHeight - list.clientHeight);
   const [file, person, camera] = run.tiles[query[TILE]];
-  const first = query[FIRST] ? `first hit at place ${query[FIRST]}` : "nothing found";
+  const first = query[FIRST] ? `first right image at place ${query[FIRST]}` : "no right image in the gallery";
+  history.replaceState(null, "", `#query=${run.name}/${query[QUERY]}`);
   const about = make("div", {}, make("strong", {}, `Query ${query[QUERY]}: person ${person}, camera ${camera}`), make("br"),
     `AP ${percent(query[AP])}, ${query[RELEVANT]} relevant ${query[RELEVANT] === 1 ? "image" : "images"}, ${first}`, make("br"), make("small", {}, file));
   find("#query-detail").replaceChildren(
     make("div", { className: "asked" }, tile(run, query[TILE], 2), about),
-    make("ol", { className: "places", ariaLabel: "Ranked list" }, ...query[PLACES].map((each, i) => placed(run, each, i))),
+    make("ol", { className: "places", ariaLabel: "Ranked list" }, ...query[PLACES].map((each, i) => placed(run, each, i)), ...beyond(query)),
     ...compared(run, place), ...related(run, place));
 }
 
@@ -174,6 +185,12 @@ function placed(run, [tilePlace, similarity, right], i) {
   const words = `${i + 1}. ${similarity.toFixed(2)}`;
   return make("li", {}, make("span", { className: `frame ${right ? "right" : "wrong"}` }, tile(run, tilePlace, 1.7), sign),
     make("div", {}, words, make("br"), who(person), make("br"), `camera ${camera}`));
+}
+
+// What should have been found stands behind the list where the list is too short for it.
+function beyond(query) {
+  if (query[FIRST] <= query[PLACES].length) return [];
+  return [make("li", { className: "beyond" }, make("b", {}, "…"), make("div", {}, make("b", {}, "✓ "), `the first right one is at place ${query[FIRST]}`))];
 }
 
 function compared(run, place) {
@@ -209,14 +226,16 @@ function refresh(wanted) {
   const run = data[find("#query-run").value];
   const places = listed(run);
   find("#query-list").replaceChildren(...places.map((place) => option(run, place)));
-  find("#query-count").textContent = `${places.length} of ${run.queries.length} queries`;
+  const whole = run.total > run.queries.length ? `${run.queries.length} here (${run.total} in all)` : `${run.queries.length}`;
+  find("#query-count").textContent = `${places.length} of ${whole} queries`;
   run.places = places;
-  if (places.length) pick(run, places.includes(wanted) ? wanted : places[0]);
+  if (places.length) pick(run, places.includes(wanted) ? wanted : places[0]); // also writes the address
   else find("#query-detail").replaceChildren(make("p", {}, "No such query among those shown."));
 }
 
 if (find("#query-run")) {
-  Object.values(data).forEach((run, i) => {
+  Object.entries(data).forEach(([name, run], i) => {
+    run.name = name;
     run.sheetClass = `sheet-${i}`; // one rule holds the picture: as a style of each tile it would be read again for each
     if (run.sheet) document.head.append(make("style", {}, `.${run.sheetClass} { background-image: url(${run.sheet}); }`));
   });
@@ -230,5 +249,14 @@ if (find("#query-run")) {
     const place = run.places.indexOf(run.picked) + step;
     pick(run, run.places[Math.max(0, Math.min(run.places.length - 1, place))]);
   };
+  const before = location.hash;
   refresh();
+  const asked = decodeURIComponent(before).match(/^#query=(.*)\/(\d+)$/); // the address of a query
+  if (asked && data[asked[1]]) {
+    find("#query-run").value = asked[1];
+    refresh(data[asked[1]].queries.findIndex((query) => query[QUERY] === Number(asked[2])));
+    find("#queries").scrollIntoView();
+  } else {
+    history.replaceState(null, "", before || location.pathname + location.search);
+  }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,19 @@ ACROSS = 40  # thumbnails in a line of the sheet that holds them
 SIZE = "\N{REPLACEMENT CHARACTER}"  # stands for the size of the page until it is known
 VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 
+TAKEAWAYS = {
+    "forest": "A line right of 0 speaks for the claim, left of it against; one that crosses 0 decides nothing.",
+    "contact_sheet": "A row is a person as the cameras see them; the lookalikes below differ in details only.",
+    "figure1": "Each dimension has its own images. Maps have few cells: a glow says which part, not which thing.",
+    "figure4": "Where a frame is dashed, the embedding took another person for the one asked for.",
+    "figure5": "The glow is where a match's similarity to its query comes from.",
+    "figure6": "One person in several images: a map that moves between them follows the background, not the person.",
+    "figure7": "The flatter a line, the less a gallery of strangers disturbs the embedding.",
+    "similarities": "The less the two overlap, the better one threshold tells the same person from another.",
+    "training_curves": "Mined triplets should stay active: at a share of 0 a run learns nothing more.",
+}
+"""Figure -> how to read it, in a sentence."""
+
 
 @dataclass(frozen=True)
 class Browsed:
@@ -33,6 +47,7 @@ class Browsed:
     queries    a row each: query, row (of the index), ap, relevant, first_hit_rank
     places     a row each place of their lists: query, place, gallery_row, similarity, relevant
     of_row     what is told of an index row: file, person and camera
+    total      number of all queries of the run, of which these are some
     variants   AP of these queries (in this order) in the runs of other variants of the same seed
     sheet      all thumbnails as one picture, in the order of `tiles`; None leaves them out
     tiles      index rows
@@ -42,6 +57,7 @@ class Browsed:
     queries: pd.DataFrame
     places: pd.DataFrame
     of_row: Mapping[int, tuple[str, int, int]]
+    total: int
     variants: Mapping[str, NDArray[np.float64]]
     sheet: bytes | None
     tiles: Sequence[int]
@@ -61,14 +77,24 @@ def page(
     """
     shown = [{**figure, "source": data_uri(figure["image"]) if figure["image"] else ""} for figure in figures]
     found = [{**each, **_finding_words(Finding(**each))} for each in report["findings"]]
+    tables = [_comparable(sheet) for sheet in report["tables"]] if report["about"]["synthetic"] else report["tables"]
     text = render(
         "page.html",
-        **{**report, "findings": found},
+        **{**report, "findings": found, "tables": tables},
+        heading=heading(report),
+        summary=summary(report),
+        counts=_counts(report),
+        takeaways=TAKEAWAYS,
         method=METHOD,
         lost=lost_runs(report["about"]),
         figures=shown,
         browsed=[
-            {"run": each.run, "count": len(each.queries), "collapsed": each.run in report["about"]["collapsed"]}
+            {
+                "run": each.run,
+                "count": len(each.queries),
+                "total": each.total,
+                "collapsed": each.run in report["about"]["collapsed"],
+            }
             for each in browsed
         ],
         data=_script_json({each.run: _browsed_json(each) for each in browsed}),
@@ -79,6 +105,42 @@ def page(
     )
     megabytes = f"{len(text.encode()) / 1e6:.1f} MB"
     return text.replace(SIZE, megabytes)
+
+
+def heading(report: Mapping[str, Any]) -> str:
+    """Return the title: the paper, and the data that its experiments ran on."""
+    datasets = ", ".join(dict.fromkeys(run["dataset"] for run in report["runs"]))
+    on = "rendered people" if report["about"]["synthetic"] else datasets or "data to come"
+    return f"Re-ID done right, reproduced on {on}"
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Return one sentence with the outcome: claims by verdict, and the runs behind them."""
+    counts, runs = _counts(report), report["runs"]
+    datasets = len({run["dataset"] for run in runs})
+    on = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} on {datasets} {'dataset' if datasets == 1 else 'datasets'}"
+    if not counts:
+        return f"{on[0].upper()}{on[1:]}; the claims of the paper are not judged here."
+    told = {"supported": "come out here too", "contradicted": "come out the other way", "undecided": "remain undecided"}
+    parts = [f"{count} {told.get(verdict, f'are {verdict}')}" for verdict, count in counts.items()]
+    listed = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
+    return f"Of {sum(counts.values())} comparisons behind the paper's claims, {listed}, by {on}."
+
+
+def _counts(report: Mapping[str, Any]) -> dict[str, int]:
+    """Return verdict -> number of findings, in the order of `VERDICTS`, without those that nothing got."""
+    found = Counter(finding["verdict"] for finding in report["findings"])
+    return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
+
+
+def _comparable(sheet: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table without the columns that subtract the paper's values, measured on other data, from ours."""
+    grids = []
+    for grid in sheet["grids"]:
+        kept = [i for i, name in enumerate(grid["header"]) if name != "less paper"]
+        body = [line if len(line) == 1 else [line[i] for i in kept] for line in grid["body"]]
+        grids.append({**grid, "header": [grid["header"][i] for i in kept], "body": body})
+    return {**sheet, "grids": grids}
 
 
 def _finding_words(finding: Finding) -> dict[str, str]:
@@ -114,6 +176,7 @@ def _browsed_json(each: Browsed) -> dict[str, Any]:
     ]
     return {
         "queries": queries,
+        "total": each.total,
         "tiles": [each.of_row[row] for row in each.tiles],
         "sheet": data_uri(each.sheet) if each.sheet is not None else None,
         "tile": [*TILE, ACROSS],

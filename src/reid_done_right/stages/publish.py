@@ -101,6 +101,7 @@ def _browse(
         some,
         lists,
         told,
+        len(scored),
         {
             variant: _scored(_named(queries, other), rule)["ap"].to_numpy()[chosen]
             for variant, other in shown["variants"].items()
