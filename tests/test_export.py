@@ -56,12 +56,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(root / "train/market-default-draw3.safetensors")
 
 
-def once(embedder: Embedder, form: Form, about: Mapping[str, object], opset: int = OPSET) -> bytes:
+def once(
+    embedder: Embedder, form: Form, about: Mapping[str, object], opset: int = OPSET, size: tuple[int, int] | None = None
+) -> bytes:
     """Export a network once in each form and opset: it takes seconds."""
     weights = b"".join(tensor.numpy().tobytes() for tensor in embedder.state_dict().values())
-    key = (hash(weights), embedder.pool.kind, form, opset)
+    key = (hash(weights), embedder.pool.kind, form, opset, size)
     if key not in EXPORTED:
-        EXPORTED[key] = export(embedder, form, about, opset)
+        EXPORTED[key] = export(embedder, form, about, opset, size)
     return EXPORTED[key]
 
 
@@ -123,6 +125,24 @@ def test_exported_file_has_requested_opset_and_metadata(run: Path, tmp_path: Pat
         "height",
         "width",
     ]
+
+
+def test_export_of_a_fixed_size_takes_what_trackers_give(run: Path, tmp_path: Path) -> None:
+    assert export_model(run, tmp_path / "m.onnx", size=(64, 32)) < 1e-5
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (images,) = model.graph.input
+    assert images.name == "images" and images.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert [dim.dim_param or dim.dim_value for dim in images.type.tensor_type.shape.dim] == ["batch", 3, 64, 32]
+    card = (tmp_path / "m.onnx.md").read_text()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code
+    image = picture(2, 64, 32)  # of that size already: nothing is resized
+    Image.fromarray(image).save(tmp_path / "person.png")
+    scope: dict[str, np.ndarray] = {}
+    script = code[1].replace('"m.onnx"', repr(str(tmp_path / "m.onnx")))
+    exec(script.replace('"person.jpg"', repr(str(tmp_path / "person.png"))), scope)
+    np.testing.assert_allclose(scope["embeddings"], reid_done_right.load_embedder(run).embed([image]), atol=1e-5)
 
 
 @pytest.mark.parametrize("form, name", [("onnx", "m.onnx"), ("torch-export", "m.pt2")])
@@ -212,6 +232,8 @@ def test_card_states_rendered_data_and_collapse(run: Path, tmp_path: Path) -> No
         (["--out", "m.onnx", "--format", "torch-export"], "m.onnx: expected a file name ending in .pt2"),
         (["--out", "m.onnx", "--model", "backbone.safetensors"], "backbone.safetensors: weights of a backbone, not of an"),
         (["--out", "m.onnx", "--model", "none.safetensors"], "none.safetensors: no such file"),
+        (["--out", "m.onnx", "--size", "256"], "--size '256': expected HEIGHTxWIDTH in pixels, as in 256x128"),
+        (["--out", "m.onnx", "--size", "0x9"], "--size 0x9: too small for the network; give sides of 1 or more"),
         (["--out", "m.onnx", "--scores", "none.json"], "none.json: no such file"),
         (["--out", "m.onnx", "--scores", "other.json"], "other.json: run: missing; add it; results: missing"),
         (["--out", "m.onnx", "--scores", "alone.json"], "alone.parquet: no such file, which has the queries"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -117,6 +118,13 @@ def export(
         typer.Option("--format", help="onnx for any runtime, torch-export for PyTorch."),
     ] = "onnx",
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 25.")] = 18,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="For trackers: take images of this height and width only, such as 256x128, as normalised floats.",
+        ),
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Largest allowed difference from the module, per embedding value.")
     ] = 1e-4,
@@ -129,12 +137,19 @@ def export(
     """Export a model for other programs, with a model card.
 
     The exported model takes pixels, uint8 (B, 3, H, W) in RGB order, any number of images of one size, and returns
-    unit vectors (B, D). Normalisation is included; resizing to the largest side is not (the card says how). Before
-    the file is written, it is run on random images of three shapes and compared with the module.
+    unit vectors (B, D). With --size it takes what trackers give. Normalisation is included; resizing to the
+    largest side is not (the card says how). Before the file is written, it is run on random images of three shapes
+    and compared with the module.
     """
+    from reid_done_right.artifacts import InputError
     from reid_done_right.stages.export import export as export_model
 
     how: dict[str, Any] = {"form": form, "opset": opset, "tolerance": tolerance}
+    if size is not None:
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
+        if found is None:
+            raise InputError(f"--size {size!r}: expected HEIGHTxWIDTH in pixels, as in 256x128")
+        how["size"] = (int(found[1]), int(found[2]))
     told: dict[str, Any] = {"scores": scores, "data": data, "licence": licence}
     difference = export_model(model, out, **how, **told)
     typer.echo(

@@ -1,7 +1,8 @@
 """Export a trained embedder as ONNX or as PyTorch's exported program, for any number and size of images.
 
 Both take uint8 RGB pixels and include normalisation. The images of a call have one size, so nothing is padded. The
-caller resizes to the largest side, because no two runtimes resize in the same way.
+caller resizes to the largest side, because no two runtimes resize in the same way. With a fixed size, they take floats
+that the caller has normalised, as trackers do.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ OPSETS = range(18, 26)
 """ONNX opsets that PyTorch 2.11 writes and onnxruntime reads."""
 OPSET = 18
 
+Size = tuple[int, int]
+"""Height and width of the images that a file of a fixed size takes."""
+
 
 class Deployed(nn.Module):
     """Pixels uint8 (B, 3, H, W) in RGB order to unit-norm embeddings (B, D) float32."""
@@ -47,24 +51,29 @@ class Deployed(nn.Module):
         return self.embedder(pixels.float() * self.slope + self.start)  # type: ignore[no-any-return, operator]
 
 
-def export(embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int = OPSET) -> bytes:
+def export(
+    embedder: Embedder, form: Form, about: Mapping[str, Any], opset: int = OPSET, size: Size | None = None
+) -> bytes:
     """Return the file of an embedder on the CPU in evaluation mode.
 
     Input `pixels` uint8 (B, 3, H, W), output `embeddings` float32 (B, D). B, H and W are dynamic, from 1 or from the
-    smallest side the backbone accepts. about: stored in the file, as JSON under "reid".
+    smallest side the backbone accepts. With a size, the input is `images`, float32 (B, 3, H, W) normalised, and only B
+    is dynamic. about: stored in the file, as JSON under "reid".
     Raises InputError for an opset outside `OPSETS`, or if onnx or onnxscript is not installed.
     """
     if form == "onnx":
         _check_onnx(opset)
-    network = Deployed(embedder).eval()
     smallest = embedder.backbone.smallest
-    example = torch.zeros((2, 3, max(64, smallest), max(48, smallest)), dtype=torch.uint8)
-    sides = {2: torch.export.Dim("height", min=smallest), 3: torch.export.Dim("width", min=smallest)}
+    network, sides = embedder.eval(), {}
+    example = torch.zeros((2, 3, *(size or (max(64, smallest), max(48, smallest)))))
+    if size is None:
+        network, example = Deployed(embedder).eval(), example.to(torch.uint8)
+        sides = {2: torch.export.Dim("height", min=smallest), 3: torch.export.Dim("width", min=smallest)}
     shapes = ({0: torch.export.Dim("batch", min=1), **sides},)
     with _quiet(), _free_sizes(), torch.no_grad():
         program = torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
     if form == "onnx":
-        return _onnx(program, about, opset)
+        return _onnx(program, about, opset, size)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # contains paths of this machine
     written = BytesIO()
@@ -83,8 +92,8 @@ def _check_onnx(opset: int) -> None:
         raise InputError(f"ONNX needs {error.name}, which is not installed: pip install onnx onnxscript") from None
 
 
-def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
-    names: dict[str, Any] = {"input_names": ["pixels"], "output_names": ["embeddings"]}
+def _onnx(program: Any, about: Mapping[str, Any], opset: int, size: Size | None) -> bytes:
+    names: dict[str, Any] = {"input_names": ["images" if size else "pixels"], "output_names": ["embeddings"]}
     with _quiet():
         made = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False, **names)
     assert made is not None
@@ -95,12 +104,8 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
         del part.metadata_props[:]  # contains paths of this machine
     del model.graph.value_info[:]  # sizes under PyTorch's internal names
     (pixels,), (embeddings,) = model.graph.input, model.graph.output
-    for value, axis, name in (
-        (pixels, 0, "batch"),
-        (pixels, 2, "height"),
-        (pixels, 3, "width"),
-        (embeddings, 0, "batch"),
-    ):
+    free = [(pixels, 0, "batch"), (embeddings, 0, "batch")]
+    for value, axis, name in free if size else [*free, (pixels, 2, "height"), (pixels, 3, "width")]:
         value.type.tensor_type.shape.dim[axis].dim_param = name
     entry = model.metadata_props.add()
     entry.key, entry.value = "reid", json.dumps(dict(about))
@@ -108,15 +113,21 @@ def _onnx(program: Any, about: Mapping[str, Any], opset: int) -> bytes:
     return content
 
 
-def largest_difference(embedder: Embedder, content: bytes, form: Form, sizes: Sequence[tuple[int, int, int]]) -> float:
+def largest_difference(
+    embedder: Embedder, content: bytes, form: Form, sizes: Sequence[tuple[int, int, int]], fixed: bool = False
+) -> float:
     """Run an exported file on random images and return the largest difference from the module.
 
-    sizes  batch, height, width of each trial. Raises InputError if onnxruntime is not installed.
+    sizes  batch, height, width of each trial; fixed: whether the file takes normalised floats
+    Raises InputError if onnxruntime is not installed.
     """
-    run, rng, network = runner(content, form), np.random.default_rng(0), Deployed(embedder).eval()
+    run, rng = runner(content, form), np.random.default_rng(0)
+    network = embedder.eval() if fixed else Deployed(embedder).eval()
     furthest = 0.0
     for batch, height, width in sizes:
-        pixels = rng.integers(0, 256, (batch, 3, height, width), np.uint8)
+        pixels: NDArray[Any] = rng.integers(0, 256, (batch, 3, height, width), np.uint8)
+        if fixed:
+            pixels = rng.standard_normal(pixels.shape, np.float32)
         with torch.inference_mode():
             expected = network(torch.from_numpy(pixels)).numpy()
         furthest = float(np.maximum(furthest, np.abs(run(pixels) - expected).max()))  # not a number stays one
@@ -124,7 +135,7 @@ def largest_difference(embedder: Embedder, content: bytes, form: Form, sizes: Se
 
 
 def runner(content: bytes, form: Form) -> Any:
-    """Return a function that runs an exported file: pixels uint8 (B, 3, H, W) to embeddings (B, D), as NumPy arrays.
+    """Return a function that runs an exported file: its input (B, 3, H, W) to embeddings (B, D), as NumPy arrays.
 
     Raises InputError if onnxruntime is not installed.
     """
@@ -139,11 +150,12 @@ def runner(content: bytes, form: Form) -> Any:
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return lambda pixels: session.run(["embeddings"], {"pixels": pixels})[0]
+        (taken,) = session.get_inputs()
+        return lambda pixels: session.run(["embeddings"], {taken.name: pixels})[0]
     with _quiet():
         module = torch.export.load(BytesIO(content)).module()
 
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(pixels: NDArray[Any]) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: NDArray[np.float32] = module(torch.from_numpy(pixels)).numpy()
         return found

@@ -23,6 +23,7 @@ class Card:
     about       their metadata
     dimension   D
     smallest    smallest image side that the network accepts, in pixels
+    size        height and width of all images, which are then normalised floats; None for any size
     difference  largest difference between the embeddings of the file and the module
     data        training data, one line each; licence: its terms, one line each
     scores      one row per protocol and re-ranking: protocol, rerank, ap_rule, queries; mAP and rank1, each with its
@@ -42,6 +43,7 @@ class Card:
     licence: Sequence[str] = ()
     scores: Sequence[Mapping[str, Any]] = ()
     scored: str = ""
+    size: tuple[int, int] | None = None
 
 
 def write_card(card: Card) -> str:

@@ -15,7 +15,7 @@ from reid_done_right.dag import run_name
 from reid_done_right.data.sources import TABLE
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.statistics import mean_interval
-from reid_done_right.models.export import OPSET, Form, largest_difference
+from reid_done_right.models.export import OPSET, Form, Size, largest_difference
 from reid_done_right.models.export import export as to_bytes
 from reid_done_right.params.messages import validated
 from reid_done_right.params.section import Name, Natural, Positive
@@ -33,6 +33,7 @@ def export(
     *,
     form: Form = "onnx",
     opset: int = OPSET,
+    size: Size | None = None,
     tolerance: float = TOLERANCE,
     scores: Path | None = None,
     data: str | None = None,
@@ -43,6 +44,7 @@ def export(
     model      written by `reid train`
     out        .onnx or .pt2; the card is written beside it, with .md appended to the name
     opset      ONNX operator set
+    size       height and width of all images, given as normalised floats; None for any size, as uint8
     tolerance  a larger difference on random images of three shapes is an error
     scores     written by `reid evaluate` (.json, with the .parquet beside it); None for those of the model's run
     data, licence  for a model without its run beside it
@@ -55,17 +57,24 @@ def export(
     found = scores or _beside(model, "evaluate")
     results = scores_of(found, model) if found else []
     told_data, told_licence = _origin(model, results)
+    least, side = embedder.module.backbone.smallest, embedder.largest_side
+    if size is not None and min(size) < least:
+        raise InputError(f"--size {size[0]}x{size[1]}: too small for the network; give sides of {least} or more")
+    taken = "pixels: uint8 (B, 3, H, W), RGB, longer side scaled to largest_side; normalised inside"
+    if size is not None:
+        taken = f"images: float32 (B, 3, {size[0]}, {size[1]}), RGB in [0, 1], less ImageNet's mean, by its deviation"
     about = {
-        "input": "pixels: uint8 (B, 3, H, W), RGB, longer side scaled to largest_side; normalised inside",
+        "input": taken,
         "largest_side": embedder.largest_side,
         "dimension": embedder.dimension,
         "model": embedder.digest,
     }
-    content = to_bytes(embedder.module, form, about, opset)
-    least, side = embedder.module.backbone.smallest, embedder.largest_side
+    content = to_bytes(embedder.module, form, about, opset, size)
     sizes = [(1, side, side // 2), (2, 3 * side // 4, side), (3, side + 1, side + 5)]
     sizes = [(batch, max(least, height), max(least, width)) for batch, height, width in sizes]
-    difference = largest_difference(embedder.module, content, form, sizes)
+    if size is not None:
+        sizes = [(batch, *size) for batch in (1, 2, 3)]
+    difference = largest_difference(embedder.module, content, form, sizes, size is not None)
     if not difference <= tolerance:
         raise InputError(
             f"{out}: not written, as the exported network differs from the module by {difference:.1e}, more than "
@@ -79,6 +88,7 @@ def export(
         about=embedder.about,
         dimension=embedder.dimension,
         smallest=least,
+        size=size,
         difference=difference,
         data=[data] if data else told_data,
         licence=[licence] if licence else told_licence,
