@@ -169,8 +169,8 @@ def check_rerank(rerank: str, options: Mapping[str, Any] | None) -> None:
 
 def resolved(rerank: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return every option of a re-ranking: those given, and the defaults of the others."""
-    function = {"qe-dba": expand, "k-reciprocal": k_reciprocal}.get(rerank)
-    given = signature(function).parameters if function is not None else {}
+    functions: dict[str, Callable[..., Any]] = {"qe-dba": expand, "k-reciprocal": k_reciprocal}
+    given = signature(functions[rerank]).parameters if rerank in functions else {}
     arithmetic = ("threads", "device", "progress")
     defaults = {name: each.default for name, each in given.items() if each.kind is each.KEYWORD_ONLY}
     return {name: value for name, value in defaults.items() if name not in arithmetic} | dict(options or {})

@@ -64,7 +64,8 @@ def export(
     if form == "onnx":
         _check_onnx(opset)
     smallest = embedder.backbone.smallest
-    network, sides = embedder.eval(), {}
+    network: nn.Module = embedder.eval()
+    sides: dict[int, Any] = {}
     example = torch.zeros((2, 3, *(size or (max(64, smallest), max(48, smallest)))))
     if size is None:
         network, example = Deployed(embedder).eval(), example.to(torch.uint8)

@@ -88,10 +88,10 @@ def _find(side: str, results: Path) -> Files:
     found = sorted(results.glob(f"{experiment or '*'}/evaluate/{name}-draw*.parquet"))
     if not found:
         files = results.glob(f"{experiment or '*'}/evaluate/*-draw*.parquet")
-        known = sorted({f"{file.parts[-3]}/{file.stem.rpartition('-draw')[0]}" for file in files})
+        there = sorted({f"{file.parts[-3]}/{file.stem.rpartition('-draw')[0]}" for file in files})
         raise InputError(
             f"{side}: no queries of such a run under {results}; "
-            + (f"there are {', '.join(known)}" if known else "give a file or a folder")
+            + (f"there are {', '.join(there)}" if there else "give a file or a folder")
         )
     if len({file.parent for file in found}) > 1:
         known = ", ".join(sorted({f"{file.parts[-3]}/{name}" for file in found}))
