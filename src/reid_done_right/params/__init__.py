@@ -172,7 +172,9 @@ class Params(Section):
             dataset = self.datasets[name]
             if dataset.format == "mars" or (dataset.format in OWN and dataset.rule.items == "tracklet"):
                 raise ValueError(f"report.shown.datasets: the gallery of {name} is tracklets, which no one image shows")
-        if not self.shown and any(map(self.variants_of, shown.datasets)):
+        if not self.shown and any(
+            self.variants_of(name) or self.datasets[name].format == "distractors" for name in shown.datasets
+        ):
             raise ValueError(
                 f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
             )
