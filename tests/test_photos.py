@@ -100,7 +100,7 @@ def test_examples_in_docstrings_run(model: Path, tmp_path: Path, monkeypatch: py
     Path("market-default-draw0.safetensors").write_bytes(model.read_bytes())
     (tmp_path / "anna/door").mkdir(parents=True)
     Image.fromarray(picture(0)).save("anna/door/IMG_0412.jpg")
-    assert doctest.testmod(reid_done_right.photos) == (0, 8)
+    assert doctest.testmod(reid_done_right.photos) == (0, 12)
 
 
 # --- embeddings

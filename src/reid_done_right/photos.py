@@ -100,7 +100,7 @@ class PhotoEmbedder:
     ) -> NDArray[np.float32]:
         """Embed the people in the boxes of a frame, as a tracker needs them: (N, D) float32 of unit norm, one row each.
 
-        >>> embedder = load_embedder("market-default-seed0.safetensors")
+        >>> embedder = load_embedder("market-default-draw0.safetensors")
         >>> import numpy as np
         >>> frame = np.zeros((480, 640, 3), np.uint8)
         >>> embedder.embed_boxes(frame, [[100, 50, 164, 178], [-9.5, 200, 40, 300]]).shape == (2, embedder.dimension)
