@@ -199,7 +199,7 @@ def _add_report(planned: _Plan) -> None:
     runs = {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     report = {"experiment": params.experiment, "draws": params.draws, **tables}
-    report["renewed"] = [name for name, dataset in params.datasets.items() if dataset.source.render]
+    report["renewed"] = [name for name in params.used if params.datasets[name].source.render]
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     planned.add("tabulate", STAGES["tabulate"].job, report | runs)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
