@@ -23,7 +23,11 @@ LOCKED = {
 }
 HERE = {name: locked for name, locked in LOCKED.items() if locked.marker is None or locked.marker.evaluate()}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DIRECT = [Requirement(line) for line in [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]]
+DIRECT = [
+    asked
+    for asked in map(Requirement, [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())])
+    if asked.name != PROJECT["name"]
+]
 PAGE = ROOT / "docs/licences.md"
 LISTED = dict(re.findall(r"^\| (\S+) \| \d\S* \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
 FREE = r"\b(MIT|BSD|0BSD|ISC|Apache|PSF|Python Software Foundation|Zope|Zlib|CC0|MPL|Mozilla|EPL)"

@@ -35,11 +35,14 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use: PyTorch takes seconds to load, and ranking and scoring do not need it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from reid_done_right import numerics
+    from reid_done_right import extras, numerics
 
     numerics.choose()  # before the libraries load, unless the program has loaded them already
     module, _, found = _HOMES[name].rpartition(".")
-    globals()[name] = getattr(importlib.import_module(f"reid_done_right.{module}"), found)
+    try:
+        globals()[name] = getattr(importlib.import_module(f"reid_done_right.{module}"), found)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(extras.advice(error) or str(error), name=error.name) from error
     return globals()[name]
 
 

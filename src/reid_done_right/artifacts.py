@@ -14,6 +14,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import stat
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-HOST = os.uname().nodename
+HOST = platform.node()
 
 DIGITS = 12
 """Digits of a digest shown to people."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -145,7 +145,7 @@ def fetch_for(parameters: Parameters, offline: bool) -> Path | None:
 def _spare_address_space() -> None:
     """Keep libraries from reserving unused memory: a GiB for Arrow, 64 MiB per thread for the C library."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    if hasattr(library := ctypes.CDLL(None), "mallopt"):
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_ARENA_MAX, 1)
 
 
@@ -158,7 +158,11 @@ def _limited_memory(stage: str) -> Iterator[None]:
     limit = os.environ.get(MEMORY, "")
     if limit and not limit.isdecimal():
         raise InputError(f"{MEMORY}={limit}: expected an integer number of MB")
-    if limit:
+    if limit and importlib.util.find_spec("resource") is None:  # Windows
+        print(f"reid: warning: {MEMORY} has no effect on this system", file=sys.stderr)
+    elif limit:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
     try:
         yield

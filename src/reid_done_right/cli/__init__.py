@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from reid_done_right import numerics
+from reid_done_right import extras, numerics
 from reid_done_right.cli import experiment, models, score, stages
 from reid_done_right.cli.options import Command
 
@@ -95,6 +95,11 @@ def main() -> None:
         app()
     try:
         app()
+    except ModuleNotFoundError as error:
+        if (told := extras.advice(error)) is None:
+            raise
+        typer.echo(f"reid: error: {told}", err=True)
+        sys.exit(1)
     except (ValueError, FloatingPointError, OSError) as error:
         typer.echo(f"reid: error: {_message(error)}", err=True)
         sys.exit(1)

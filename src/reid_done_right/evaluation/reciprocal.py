@@ -14,13 +14,14 @@ V has tens of entries a row, so J differs from 1 on few pairs only. The final di
 sparse correction, which `ranking.rank_by` takes as its scorer.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import sparse
 
 from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.blocks import Progress
@@ -28,6 +29,9 @@ from reid_done_right.evaluation.counting import Backend
 from reid_done_right.evaluation.neighbours import Neighbours, nearest_among
 from reid_done_right.evaluation.parallel import over_rows
 from reid_done_right.evaluation.ragged import Ragged
+
+if TYPE_CHECKING:
+    from scipy import sparse  # larger than all else that scoring needs, and only this needs it
 
 Variant = Literal["matlab", "python", "squared-twice"]
 
@@ -100,6 +104,8 @@ def k_reciprocal(
     Raises:
         ValueError: if there are not more items than `k1`, if k2 or lambda is out of range.
     """
+    import scipy.sparse  # noqa: F401  # if it is not installed, say so before the work
+
     if variant not in get_args(Variant):
         raise ValueError(f"variant {variant!r} is unknown: use one of {', '.join(get_args(Variant))}")
     if not 1 <= k2 <= k1 + 1:
@@ -132,6 +138,8 @@ def _distance(similarity: NDArray[np.float32], power: int) -> NDArray[np.float32
 
 
 def _table(values: NDArray[np.float32], where: Ragged, columns: int) -> sparse.csr_array:
+    from scipy import sparse
+
     return sparse.csr_array((values, where.items, where.pointers), shape=(len(where.counts), columns))
 
 
@@ -181,6 +189,8 @@ def _expanded_sets(near: Neighbours, half: int, threads: int | None) -> tuple[Ra
 
 def _overlap(query: sparse.csr_array, gallery: sparse.csr_array, threads: int | None) -> sparse.csr_array:
     """(Q, G) m / (2 - m) where it is not 0, m the sum of the smaller weights of two rows."""
+    from scipy import sparse
+
     columns = gallery.tocsc()
     bound = np.concatenate([[0], np.cumsum(np.diff(columns.indptr)[query.indices])])[query.indptr]
     parts = []

@@ -100,6 +100,8 @@ def score(
     _check_request(protocol, rule, multi_query, rerank, distractors, sizes, orders, ranks)
     _check_output(out, ".json")
     _check_output(per_query, ".parquet")
+    if per_query is not None:
+        import pyarrow.parquet  # noqa: F401  # if it is not installed, say so before the work
 
     q, g = read_arrays(query, ARRAYS), read_arrays(gallery, ARRAYS)
     columns: dict[str, NDArray[Any]] = {}
@@ -294,13 +296,13 @@ def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
 
 def _write(out: Path, scores: Mapping[str, Any], per_query: Path | None, columns: Mapping[str, NDArray[Any]]) -> None:
     """Write both files or neither."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         if per_query is None:
             write_json(out, scores)
             return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         with replacing(per_query) as temporary:
             pq.write_table(pa.table(dict(columns)), temporary, compression="zstd")
             write_json(out, scores)
