@@ -32,6 +32,7 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "store": {"artifacts", "data", "numerics"},
     "dag": set(),
     "plan": {"artifacts", "dag", "params", "store", "data"},
+    "experiments": {"artifacts"},
     "dvc": {"dag", "params", "plan"},
     "readiness": {"artifacts", "dag", "params", "images", "data", "models", "training", "store", "plan"},
     "photos": {"artifacts", "images", "data", "models"},
@@ -42,6 +43,7 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "running": {"artifacts", "numerics", "dag", "store", "stages", "training"},
     "cli": {
         "extras",
+        "experiments",
         "numerics",
         "artifacts",
         "dag",

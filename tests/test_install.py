@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from conftest import ROOT, copy_of_the_project
+from conftest import ROOT, WITHOUT_CLUSTERS, Checkout, copy_of_the_project
 from reid_done_right import extras
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -161,6 +161,21 @@ except ModuleNotFoundError as error:
 else:
     raise AssertionError("load_embedder loaded without PyTorch")
 """
+
+
+@pytest.mark.workflow
+def test_wheel_brings_the_workflow(bare: Path, tmp_path: Path) -> None:
+    """Snakemake is the one that is installed here; what it runs is the wheel's."""
+    for path in [*(ROOT / "workflow").rglob("*"), *(ROOT / "profiles").rglob("*"), ROOT / "Snakefile"]:
+        if path.is_file():
+            assert (bare / "share/reid-done-right" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+    assert run(bare, tmp_path, "new", "mine", "--from", "smoke").returncode == 0
+    [site] = bare.glob("lib/*/site-packages")
+    mine = Checkout(tmp_path / "mine")
+    mine.environment["PYTHONPATH"] = os.pathsep.join(map(str, [site, WITHOUT_CLUSTERS]))
+    planned = mine.run("snakemake --dry-run --quiet rules")
+    assert re.search(r"^total +45$", planned, re.MULTILINE), planned
+    assert mine.run("python -c 'import reid_done_right as r; print(r.__file__)'").startswith(str(site))
 
 
 @pytest.mark.slow

@@ -11,7 +11,11 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-SOURCE = Path(workflow.basedir) / "src"
+# The checkout's code; of the installed package, which has its own, the workflow lies in a folder without it.
+SOURCE = (
+    Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1] / "src"
+)
+FROM_SOURCE = {"PYTHONPATH": str(SOURCE)} if SOURCE.is_dir() else {}
 
 
 def choose_environment():
@@ -28,11 +32,12 @@ def choose_environment():
                 "--use-conda: there is no conda here, so all rules run in the present environment."
             )
     python = "python" if with_conda else shlex.quote(sys.executable)
+    source = f"export PYTHONPATH={shlex.quote(str(SOURCE))}; " if FROM_SOURCE else ""
     shell.prefix(
         # `reid` limits its memory to the rule's request, except on a GPU, whose driver maps memory of its own
         "allow() {{ [ $2 -gt 0 ] || export REID_MEMORY_MB=$1; }}; "
         "trap : TERM; "  # wait for a training that handles SIGTERM: the job ends with its shell
-        f"export PYTHONPATH={shlex.quote(str(SOURCE))}; "
+        f"{source}"
         # from the job's log, also show warnings and, after a failure, the last line on the terminal
         "exec 3>&2; "
         f'reid() {{{{ {python} -m reid_done_right "$@" 3>&-; status=$?; [ ! -f /dev/fd/2 ] || '
@@ -55,7 +60,7 @@ def ask_reid(*arguments):
     asked = subprocess.run(
         [sys.executable, "-m", "reid_done_right", *arguments],
         input=json.dumps(config),
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env=os.environ | FROM_SOURCE,
         capture_output=True,
         text=True,
     )
@@ -77,7 +82,16 @@ def check_datasets():
         ask_reid("check", "-", "--quick", "--only", ",".join(names))
 
 
+def provide_paper():
+    """Copy the paper's values, to which reports link, into a folder that is not the workflow's own."""
+    path = Path("reports/paper.csv")
+    if workflow.is_main_process and not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(workflow.source_path("../../reports/paper.csv"), path)
+
+
 choose_environment()
+provide_paper()
 PLAN = make_plan()
 E, RULES = PLAN["experiment"], PLAN["rules"]
 

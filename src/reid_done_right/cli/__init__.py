@@ -39,7 +39,14 @@ CURES = {
 """System error -> what to do about it."""
 
 PANELS = {
-    "Experiment": (experiment.plan, experiment.check, experiment.fetch, experiment.verify, experiment.why),
+    "Experiment": (
+        experiment.new,
+        experiment.plan,
+        experiment.check,
+        experiment.fetch,
+        experiment.verify,
+        experiment.why,
+    ),
     "Stages": stages.commands(),
     "Models": (models.embed_photos, models.search, models.export),
     "Evaluation": (score.score, score.compare),

@@ -1,4 +1,4 @@
-"""Commands for a whole experiment: plan, check, fetch, verify, why."""
+"""Commands for a whole experiment: new, plan, check, fetch, verify, why."""
 
 from __future__ import annotations
 
@@ -10,6 +10,26 @@ from typing import Annotated
 import typer
 
 from reid_done_right.cli.options import Offline, written
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    example: Annotated[
+        str, typer.Option("--from", help="Experiment to start from: embedded, paper, own or smoke.")
+    ] = "embedded",
+) -> None:
+    """Lay out an experiment of your own in a folder: params.yaml to edit, profiles, and a Snakefile to run there.
+
+    \b
+      reid new mine --from own
+      cd mine && reid check && snakemake --cores all
+
+    The Snakefile uses this project's workflow as a module, so a newer version of it applies without copying anything.
+    """
+    from reid_done_right.experiments import create
+
+    create(folder, example)  # type: ignore[arg-type]  # which it checks
+    typer.echo(f"new: wrote {folder / 'params.yaml'}; edit it, then run snakemake --cores all in {folder}", err=True)
 
 
 def plan(
