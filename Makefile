@@ -7,6 +7,7 @@
 # make reproduce   run the smoke experiment and report the first artifact that differs from the committed digests
 # make docs        build the documentation into site/
 # make setup       only install
+# make wheel       build the package into dist/
 # docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
 
 PYTHON ?= python3.11
@@ -19,7 +20,7 @@ SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test check unit static reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz
+.PHONY: run setup test check unit static reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -60,6 +61,9 @@ reproduce: setup
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+wheel: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 lock: .tools/ready
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .tools/bin/uv pip compile pyproject.toml --all-extras --universal \

@@ -22,11 +22,12 @@ from photos import shrink, write_photos
 from reid_done_right.dag import STAGES, Read, Write, edges
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLES = ("table1", "table2", "table3")
 ELSEWHERE = {
     "make": "the main job",
     "make test": "this",
+    "make setup": "the tests run in what it installs",
     "make check": "a part of this",
     "make soak": "minutes",
     "make lock": "needs the package index",

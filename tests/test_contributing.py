@@ -1,0 +1,80 @@
+"""What contributors meet: public checks run our make targets, hooks run the locked tools, links lead somewhere."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+GITHUB = ROOT / ".github"
+MAKE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^(\w[\w-]*):", MAKE, re.MULTILINE))
+
+
+def test_public_checks_run_only_make_targets_on_every_declared_python() -> None:
+    [job] = yaml.safe_load((GITHUB / "workflows/ci.yml").read_text())["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [
+        "make ${{ matrix.run }} PYTHON=python${{ matrix.python }}"
+    ]
+    runs = job["strategy"]["matrix"]["include"]
+    assert {run["run"] for run in runs} == {"static", "test", "unit", "wheel", "docs"} <= TARGETS
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {line.rpartition(" ")[2] for line in project["classifiers"] if "Python :: 3." in line}
+    assert {run["python"] for run in runs} == declared
+
+
+def test_hooks_are_the_locked_tools() -> None:
+    [local] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    tools = {hook["entry"].split()[0] for hook in local["hooks"]}
+    assert tools == {".venv/bin/ruff", ".venv/bin/snakefmt"}
+    locked = re.findall(r"^(\w+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert {Path(tool).name for tool in tools} <= set(locked)
+
+
+def test_changelog_has_the_version_and_the_changes_after_it() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert version in headings and headings[0] in (version, "Unreleased")
+
+
+@pytest.mark.parametrize("path", sorted(GITHUB.rglob("*.y*ml")), ids=lambda path: path.name)
+def test_template_is_complete(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert content["name"]
+    if path.parent.name == "ISSUE_TEMPLATE":
+        assert content["description"] and all(part["attributes"]["label"] for part in content["body"])
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(GITHUB.glob("*.md")), ROOT / "config/README.md"],
+    ids=lambda page: f"{page.parent.name}-{page.name}",
+)
+def test_links_of_pages_outside_the_site_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s#]+)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_container_copies_what_is_there() -> None:
+    lines = re.findall(r"^COPY (.+)$", (ROOT / "workflow/Dockerfile").read_text(), re.MULTILINE)
+    names = {name for line in lines for name in line.split()[:-1]}
+    assert {"src", "workflow", "requirements.lock"} <= names
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_draft_of_the_article_names_no_author_and_has_its_references() -> None:
+    _, head, text = (ROOT / "docs/joss/paper.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["authors"] == []
+    cited = set(re.findall(r"@(\w+)", text))
+    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs/joss/paper.bib").read_text(), re.MULTILINE))
+    assert cited == known
+
+
+def test_make_says_what_wheel_does(tmp_path: Path) -> None:
+    shown = subprocess.run(["make", "--dry-run", "wheel"], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0 and "--wheel-dir dist" in shown.stdout
