@@ -12,17 +12,7 @@ if (
     configfile: "params.yaml"
 
 
-report: "workflow/report/workflow.rst"
-
-
-include: "workflow/rules/common.smk"
-include: "workflow/storage.smk"
-include: "workflow/rules/stages.smk"
-
-
-onstart:
-    check_datasets()
-    look_when_a_job_ends()
+include: "workflow/Snakefile"
 
 
 rule all:

@@ -11,7 +11,7 @@ if (
 
 module reid:
     snakefile:
-        str(home() / "Snakefile")
+        str(home() / "workflow/Snakefile")
     config:
         config
 
