@@ -2,12 +2,13 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from conftest import ROOT, WITHOUT_CLUSTERS, Checkout, Reid
+from conftest import ROOT, WITHOUT_CLUSTERS, Checkout, Reid, needs_git
 from reid_done_right.experiments import IGNORED, Example
 from reid_done_right.params import load
 
@@ -67,12 +68,24 @@ def test_new_experiment_runs_in_its_folder(tmp_path: Path, reid: Reid) -> None:
     assert "train" in mine.run("reid plan params.yaml --dvc") and (tmp_path / "mine/dvc.yaml").is_file()
 
 
+MODULE = """
+configfile: "params.yaml"
+
+module reid:
+    snakefile: "git+file://{repository}/workflow/Snakefile@HEAD"
+    config: config
+
+use rule * from reid
+"""
+
+
+@needs_git
 @pytest.mark.workflow
-def test_workflow_plans_from_an_empty_folder(tmp_path: Path) -> None:
-    """As the workflow catalog finds it; the values of the paper come with it."""
-    smoke = ROOT / "experiments/smoke/params.yaml"
-    planned = Folder(tmp_path).run(
-        f"snakemake --dry-run --quiet rules --snakefile {ROOT}/workflow/Snakefile --configfile {smoke}"
-    )
+def test_workflow_is_a_module_of_a_remote_repository(tmp_path: Path, checkout: Checkout) -> None:
+    """What Snakemake reads from git lies nowhere: code is the installed package's, the paper's values are copied."""
+    shutil.copy(ROOT / "experiments/smoke/params.yaml", tmp_path)
+    (tmp_path / "Snakefile").write_text(MODULE.format(repository=checkout.folder))
+    planned = Folder(tmp_path).run("snakemake --dry-run --quiet rules")
     assert re.search(r"total +45\n", planned)
-    assert (tmp_path / "reports/paper.csv").read_bytes() == (ROOT / "reports/paper.csv").read_bytes()
+    values = [(folder / "reports/paper.csv").read_text().splitlines() for folder in (tmp_path, ROOT)]
+    assert values[0] == values[1]
