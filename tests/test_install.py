@@ -167,7 +167,7 @@ else:
 def test_wheel_brings_the_workflow(bare: Path, tmp_path: Path) -> None:
     """Snakemake is the one that is installed here; what it runs is the wheel's."""
     for path in [*(ROOT / "workflow").rglob("*"), *(ROOT / "profiles").rglob("*"), ROOT / "Snakefile"]:
-        if path.is_file():
+        if path.is_file() and path.name != "Dockerfile":  # which copies a checkout
             assert (bare / "share/reid-done-right" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
     assert run(bare, tmp_path, "new", "mine", "--from", "smoke").returncode == 0
     [site] = bare.glob("lib/*/site-packages")
