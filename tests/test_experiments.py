@@ -63,8 +63,8 @@ def test_new_refuses_in_one_line(arguments: tuple[str, ...], told: str, tmp_path
 def test_new_experiment_runs_in_its_folder(tmp_path: Path, reid: Reid) -> None:
     assert reid(tmp_path, "new", "mine", "--from", "smoke").returncode == 0
     mine = Folder(tmp_path / "mine")
-    mine.run("snakemake --cores 1 results/smoke/dataset/mars.json")
-    assert (tmp_path / "mine/results/smoke/dataset/mars.json").is_file()
+    mine.run("snakemake --cores 1 results/smoke/dataset/mars-draw0.json")
+    assert (tmp_path / "mine/results/smoke/dataset/mars-draw0.json").is_file()
     assert "train" in mine.run("reid plan params.yaml --dvc") and (tmp_path / "mine/dvc.yaml").is_file()
 
 
