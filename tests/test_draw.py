@@ -98,7 +98,7 @@ def lines(collapsed: set[str]) -> pd.DataFrame:
     return distractor_lines(((Path(name), content) for name, content in CURVES.items()), NAMES, collapsed)
 
 
-def test_curves_are_pooled_over_draws_and_orders_without_collapsed_runs():
+def test_curves_are_pooled_over_draws_and_orders_without_lost_runs():
     pooled = lines({NAMES[-1]}).round(6)
     assert pooled[["label", "distractors", "gallery", "runs", "values"]].to_numpy().tolist() == [
         ["ResNet-10", 0, 1525, 2, 4],
@@ -165,8 +165,8 @@ def test_titles_name_measurement(inputs, tmp_path, synthetic):
     text = svg.read_text(encoding="utf-8")  # matplotlib names each text it draws in a comment
     assert ("embedded rendered benchmark" in text) == synthetic
     assert ("TriNet [17]" in text and "69.1" in text and "84.9" in text) != synthetic
-    assert "mean of 2 draws x 2 orders" in text
-    assert "collapsed and left out: market-resnet22-draw1" in text
+    assert "mean of 2 draws x 2 orders of the distractors" in text
+    assert "collapsed in training, and counted: market-resnet22-draw1" in text
 
 
 def test_training_curves_are_averaged_over_draws_without_the_collapsed(inputs, tmp_path):
@@ -256,18 +256,17 @@ def test_log_without_updates_is_named(inputs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_where_every_run_collapsed_the_axes_say_so(inputs, tmp_path, synthetic):
+def test_where_every_run_collapsed_the_figures_say_so(inputs, tmp_path, synthetic):
     for path in inputs["scores"]:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"collapsed": True}))
     inputs["similarities"][0].write_text(json.dumps(SIMILARITIES | {"collapsed": True}))
     out = tmp_path / "out"
     draw(**inputs, paper=PAPER, settings=SETTINGS | {"synthetic": synthetic}, out=out)
     figure = (out / "figure7.svg").read_text(encoding="utf-8")
-    assert figure.count("<!-- nothing to show -->") == 2
-    left_out = "".join(re.findall(r"<!-- (.*?) -->", figure, re.DOTALL)).replace("\n", " ")
-    assert f"collapsed and left out: {', '.join(NAMES)}" in left_out
-    assert (out / "figure7.csv").read_text().startswith("variant,label,distractors,gallery,runs,values,mAP,")
-    assert "collapsed: Market, draws 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
+    told = "".join(re.findall(r"<!-- (.*?) -->", figure, re.DOTALL)).replace("\n", " ")
+    assert f"collapsed in training, and counted: {', '.join(NAMES)}" in told
+    assert len((out / "figure7.csv").read_text().splitlines()) == 5  # two variants at two sizes
+    assert "collapsed: Market, seeds 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
     assert "Market, collapsed in training" in (out / "similarities.svg").read_text(encoding="utf-8")
 
 

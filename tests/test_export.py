@@ -48,7 +48,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     who = {"dataset": "market", "variant": "default", "backbone": "tiny", "draw": 3}
     results = [{**named, **ranking.scores("trapezoid")}]
     write_json(root / "evaluate/market-default-draw3.json", {"run": who, "collapsed": False, "results": results})
-    write_queries(root / "evaluate/market-default-draw3.parquet", [{**named, "ranking": ranking}])
+    write_queries(
+        root / "evaluate/market-default-draw3.parquet", [{**named, "ranking": ranking, "person_id": np.arange(queries)}]
+    )
     manifest = {"dataset": "market", "format": "market1501", "root": "r", "files": 1234, "bytes": 5, "sha256": "d" * 64}
     write_json(root / "dataset/market.json", manifest)
     write_json(root / "settings/dataset/market.json", {"parameters": {"source": {"folder": "data/Market"}}})

@@ -53,7 +53,10 @@ REPORT = {
             "low": 1.0,
             "high": 3.0,
             "p": 0.0004,
-            "by_seed": [2.0],
+            "adjusted": 0.0008,
+            "smallest": 1.4,
+            "bound": None,
+            "by_draw": [1.9, 2.1],
             "verdict": "supported",
             "why": "",
             "sources": ["market/default", "market/plain"],
@@ -100,6 +103,7 @@ PIPELINE = drawing(dict.fromkeys(STAGES, 1))
 SETTINGS = {
     "images": True,
     "queries": 9,
+    "claims": True,
     "contact_sheet": False,
     "allow_missing": False,
     "curves": [RUN],
@@ -179,6 +183,13 @@ def test_page_needs_nothing_but_itself(inputs):
     assert told and float(told[1]) == round(inputs["out"].stat().st_size / 1e6, 1)
 
 
+def test_page_shows_the_verdicts_first(inputs):
+    page = published(inputs)
+    assert page.index('id="forest"') < page.index('id="table1"') < page.index('id="figure7"')
+    assert page.count('id="forest"') == 1 and '<td class="number">+1.9, +2.1</td>' in page
+    assert 'id="forest"' not in published(inputs, claims=False)
+
+
 def test_every_query_has_its_list_and_its_scores(inputs):
     data = queries_of(published(inputs))
     first, second, third = data["queries"]
@@ -236,7 +247,9 @@ def test_without_leave_to_show_people_no_image_of_them_is_in_the_page(inputs):
 
 
 def test_missing_file_is_named(inputs):
-    with pytest.raises(InputError, match=r"figure5\.svg: no such figure among those given; run `reid draw`"):
+    with pytest.raises(
+        InputError, match=r"figure5\.svg: no such figure among those given; run `reid tabulate`, `reid draw`"
+    ):
         published(inputs | {"figures": [path for path in inputs["figures"] if path.stem != "figure5"]})
     with pytest.raises(InputError, match=r"market-flip-draw0: no such file"):
         published(inputs | {"queries": inputs["queries"][:1]})
@@ -250,7 +263,7 @@ def test_missing_and_collapsed_runs_are_reported_and_others_shown(inputs):
     inputs["queries"] = inputs["queries"][:1]
     page = published(inputs, allow_missing=True)
     assert "<strong>1 of 2 runs not run yet:</strong> market-flip-draw0." in page
-    assert "<strong>1 of 2 runs collapsed in training, so in no mean and no finding:</strong> market-def" in page
+    assert "<strong>1 of 2 runs collapsed in training; their scores count, marked †:</strong> market-def" in page
     assert f"{RUN} (3 queries, collapsed in training)" in page
     assert page.count("Not drawn yet.") == 2 and 'href="figure5.svg"' not in page and 'href="figure4.svg"' in page
     assert list(queries_of(page)["variants"]) == ["default"]

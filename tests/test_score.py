@@ -64,6 +64,7 @@ def test_scores_and_rows_of_every_query(files, tmp_path):
     assert table["ap_step"] == expected.average_precision("step").tolist()
     assert table["ap_trapezoid"] == table["ap"]
     assert table["first_hit_rank"] == expected.first_hit_rank.tolist()
+    assert table["person_id"] == QUERY["person_id"].tolist()
     assert table["query"] == list(range(12)) and table["relevant"] == expected.relevant.tolist()
 
 

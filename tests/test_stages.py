@@ -123,9 +123,11 @@ def test_every_protocol_and_re_ranking_is_scored(chain: Chain) -> None:
 
 def test_rows_of_the_queries_average_to_the_scores(chain: Chain) -> None:
     by_query = pq.read_table(chain["queries.parquet"]).to_pandas()
+    index = read_index(chain["market.parquet"])
     for result in read_json(chain["scores.json"])["results"]:
         chosen = by_query[(by_query.protocol == result["protocol"]) & (by_query.rerank == result["rerank"])]
         assert len(chosen) == result["queries"]
+        assert chosen.person_id.tolist() == index.person_id[index.query].tolist()
         assert chosen.ap.mean() == pytest.approx(result["mAP"])
         assert chosen.ap_step.mean() == pytest.approx(result["mAP_step"])
         assert (chosen.first_hit_rank == 1).mean() == pytest.approx(result["rank1"])

@@ -27,7 +27,8 @@ SETTINGS = {
     "synthetic": True,
     "parameters_digest": "3f9c41d2",
     "draws": [0, 1],
-    "runs": [f"{run}-draw{draw}" for run in ("market-default", "market-flip", "duke-default") for draw in (0, 1)],
+    "claims": True,
+    "runs": [f"{run}-draw{seed}" for run in ("market-default", "market-flip", "duke-default") for seed in (0, 1)],
     "curves": ["market-default-draw0", "market-default-draw1"],
     "shown": ["market-default-draw0"],
     "allow_missing": False,
@@ -81,7 +82,16 @@ def write_scores(folder: Path, collapsed: tuple[str, ...] = (), native: tuple[st
             files.append(folder / f"{name}.json")
             files[-1].write_text(json.dumps(content))
             of_queries = [
-                {"protocol": p, "rerank": r, "query": q, "ap": value + gain, "ap_step": 0.5, "first_hit_rank": 1}
+                {
+                    "protocol": p,
+                    "rerank": r,
+                    "query": q,
+                    "person_id": q // 2,
+                    "relevant": 1,
+                    "ap": value + gain,
+                    "ap_step": 0.5,
+                    "first_hit_rank": 1,
+                }
                 for p in protocols
                 for r, gain in reranks.items()
                 for q in range(6)
@@ -100,7 +110,7 @@ def write_curves(folder: Path, collapsed: tuple[str, ...] = ()) -> dict[str, lis
         files["curves"].append(folder / f"{name}.json")
         files["curves"][-1].write_text(json.dumps(content))
         files["decays"].append(folder / f"{name}.parquet")
-        ends = {"query": range(6), "ap_fewest": [0.6] * 6, "ap_most": [0.59] * 6}
+        ends = {"query": range(6), "person_id": range(6), "relevant": 1, "ap_fewest": [0.6] * 6, "ap_most": [0.59] * 6}
         pd.DataFrame(ends).to_parquet(files["decays"][-1])
     return files
 
@@ -124,8 +134,14 @@ def test_own_data_scores_have_separate_table(scores, tmp_path):
         scores[-1].write_text(json.dumps(own))
         of_queries = pd.read_parquet(scores[0].with_suffix(".parquet"))
         of_queries.to_parquet(scores[-1].with_suffix(".parquet"))
-    runs = [f"photos-default-draw{draw}" for draw in (0, 1)]
-    none = {"runs": runs, "curves": [], "shown": [], **{f"table{number}": [] for number in (1, 2, 3, 4)}}
+    runs = [f"photos-default-draw{seed}" for seed in (0, 1)]
+    none = {
+        "runs": runs,
+        "claims": False,
+        "curves": [],
+        "shown": [],
+        **{f"table{number}": [] for number in (1, 2, 3, 4)},
+    }
     assert "No run of this experiment belongs here." in table(1, scores, tmp_path / "out", **none)
     assert "No run of this experiment belongs here." in (tmp_path / "out/findings.md").read_text()
     page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
@@ -137,32 +153,32 @@ def test_own_data_scores_have_separate_table(scores, tmp_path):
 |:----------|:----------|:-------------|:-------------|-----------:|-----------:|-----------:|-----------:|
 | photos    | default   | single-query | none         | 55.0 ± 7.1 | 65.0 ± 7.1 | 75.0 ± 7.1 | 85.0 ± 7.1 |
 
-- mAP and CMC in percent; ± is the sample standard deviation over seeds.
+- mAP and CMC in percent; ± is the sample standard deviation over draws.
 - AP: trapezoid; 60 queries.
 """
         in page
     )
-    for absent in ("Table 1", "Findings:", "figure7", "figure4", "similarities"):
+    for absent in ("Table 1", "Findings:", "forest", "figure7", "figure4", "similarities"):
         assert absent not in page
     (sheet,) = json.loads((tmp_path / "out/report.json").read_text())["tables"]
     assert sheet["name"] == "others"
 
 
 def test_readings_have_a_table_of_what_each_changes(scores, tmp_path):
-    # Every query scores its run's mean: flip less default is -1 and +2 points, so +0.5; not planned on Duke.
+    # Every query scores its run's mean: flip less default is -1 and +2 points, so +0.5 ± 12.7 x 1.5; not planned on Duke.
     run(scores, tmp_path / "out", readings={"flip": "images are mirrored"})
     page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
     assert (
         """\
 ### What each reading of the paper changes (mAP)
 
-| Reading             | Variant   |     Market |            change |
-|:--------------------|:----------|-----------:|------------------:|
-| the default         | default   | 59.0 ± 1.4 |                 - |
-| images are mirrored | flip      | 59.5 ± 3.5 | +0.5 [+0.5, +0.5] |
+| Reading             | Variant   |     Market |              change |
+|:--------------------|:----------|-----------:|--------------------:|
+| the default         | default   | 59.0 ± 1.4 |                   - |
+| images are mirrored | flip      | 59.5 ± 3.5 | +0.5 [−18.6, +19.6] |
 
-- mAP in percent; change: to the default, mean over seeds, with its 95 % interval over queries. Bold: the interval is \
-without 0, p is below 0.05 and all seeds agree.
+- mAP in percent; change: to the default, paired by query and draw, with its 95 % interval over draws and, where these \
+share their test set, over its persons. Bold: several draws, and p below 0.05.
 """
         in page
     )
@@ -178,8 +194,8 @@ def run(scores: list[Path], out: Path, **changed: object) -> list[Path]:
 
 
 def test_table_1_word_for_word(scores, tmp_path):
-    # Market, default: mean of 58 and 60, deviation 2 / sqrt(2). Every query scores its run's mean, so that intervals have
-    # no width. Flip less default: -1 and +2, so +0.5, the best of the column; the seeds do not agree, so not bold below.
+    # Market, default: mean of 58 and 60, deviation 2 / sqrt(2). Every query scores its run's mean, so that intervals come
+    # from draws alone. Flip less default: -1 and +2, so +0.5 ± 12.7 x 1.5, and nothing is bold.
     # The paper: 77.2 - 81.2 = -4.0, ours less the paper's 59.5 - 77.2 = -17.7. Flip was not planned on Duke.
     expected = """\
 ### Table 1. Data augmentation (mAP)
@@ -187,21 +203,21 @@ def test_table_1_word_for_word(scores, tmp_path):
 > **Our values are measured on the embedded rendered benchmark. They are NOT comparable with the paper's;** compare \
 the direction and the size of the differences.
 
-| flip   | crop   | cut-out   |         Market |   paper |   less paper |       Duke |   paper |   less paper |
-|:-------|:-------|:----------|---------------:|--------:|-------------:|-----------:|--------:|-------------:|
-| ✓      | -      | -         | **59.5 ± 3.5** |    77.2 |        −17.7 |          - |    69.7 |            - |
-| -      | -      | ✓         |     59.0 ± 1.4 |    81.2 |        −22.2 | 45.5 ± 0.7 |    72.9 |        −27.4 |
+| flip   | crop   | cut-out   |     Market |   paper |   less paper |       Duke |   paper |   less paper |
+|:-------|:-------|:----------|-----------:|--------:|-------------:|-----------:|--------:|-------------:|
+| ✓      | -      | -         | 59.5 ± 3.5 |    77.2 |        −17.7 |          - |    69.7 |            - |
+| -      | -      | ✓         | 59.0 ± 1.4 |    81.2 |        −22.2 | 45.5 ± 0.7 |    72.9 |        −27.4 |
 
-Difference to the `default` row in points, ours paired by query and seed:
+Difference to the `default` row in points, ours paired by query and draw:
 
-| flip   | crop   | cut-out   |          Δ Market |   Δ paper |   Δ Duke |   Δ paper |
-|:-------|:-------|:----------|------------------:|----------:|---------:|----------:|
-| ✓      | -      | -         | +0.5 [+0.5, +0.5] |      −4.0 |        - |      −3.2 |
+| flip   | crop   | cut-out   |            Δ Market |   Δ paper |   Δ Duke |   Δ paper |
+|:-------|:-------|:----------|--------------------:|----------:|---------:|----------:|
+| ✓      | -      | -         | +0.5 [−18.6, +19.6] |      −4.0 |        - |      −3.2 |
 
-- Experiment embedded, seeds 0 and 1; mAP and CMC in percent; ± is the sample standard deviation over seeds.
-- Bold: the best of its column, where its lead over the next exceeds the 95 % interval of the difference. [a, b] is that \
-interval, paired, bootstrapped over queries of the mean of the seeds; bold where it excludes 0, p is below \
-0.05 and all seeds agree.
+- Experiment embedded, draws 0 and 1; mAP and CMC in percent; ± is the sample standard deviation over draws.
+- [a, b]: 95 % interval of the paired difference, by Student's t over draws; where these share their test set, over its \
+persons as well. Bold: p is below 0.05 for the difference, or for the lead of the best of a column over the next. The \
+number of cells is not corrected for; that of claims, in the findings, is.
 - AP: trapezoid. Step x recall instead of the trapezoid changes a run's mAP by −0.4 points (`report.json` has both).
 - Protocol: Market single-query, 60 queries; Duke single-query, 60 queries.
 - Digest of the parameters: 3f9c41d2.
@@ -214,14 +230,14 @@ def test_table_3_prints_a_group_once_and_compares_within_it(scores, tmp_path):
     assert "Duke" not in text  # no run of it is planned, so it has no columns
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines == [
-        "|             |           |         Market |   paper |   less paper |",
-        "|:------------|:----------|---------------:|--------:|-------------:|",
-        "| a) pooling  | max       |     59.0 ± 1.4 |    81.2 |        −22.2 |",
-        "| b) backbone | ResNet-10 |     59.0 ± 1.4 |    76.3 |        −17.3 |",
-        "|             | ResNet-14 | **59.5 ± 3.5** |    81.2 |        −21.7 |",
-        "|             |           |          Δ Market |   Δ paper |",
-        "|:------------|:----------|------------------:|----------:|",
-        "| b) backbone | ResNet-14 | +0.5 [+0.5, +0.5] |      +4.9 |",
+        "|             |           |     Market |   paper |   less paper |",
+        "|:------------|:----------|-----------:|--------:|-------------:|",
+        "| a) pooling  | max       | 59.0 ± 1.4 |    81.2 |        −22.2 |",
+        "| b) backbone | ResNet-10 | 59.0 ± 1.4 |    76.3 |        −17.3 |",
+        "|             | ResNet-14 | 59.5 ± 3.5 |    81.2 |        −21.7 |",
+        "|             |           |            Δ Market |   Δ paper |",
+        "|:------------|:----------|--------------------:|----------:|",
+        "| b) backbone | ResNet-14 | +0.5 [−18.6, +19.6] |      +4.9 |",
     ]
 
 
@@ -267,14 +283,23 @@ def test_table_4_omits_missing_and_names_both_ap_rules(scores, tmp_path):
     only = result("gallery-100", "none", 0.8) | {"ap_rule": "step"}
     run = {"dataset": "person-search", "variant": "default", "draw": 0, "backbone": "resnet10"}
     search.write_text(json.dumps({"run": run, "collapsed": False, "numerics": "portable", "results": [only]}))
-    rows = {"protocol": ["gallery-100"], "rerank": ["none"], "query": [0], "ap": [0.8], "ap_step": [0.8]}
+    rows = {
+        "protocol": ["gallery-100"],
+        "rerank": ["none"],
+        "query": [0],
+        "person_id": [0],
+        "relevant": [1],
+        "ap": [0.8],
+        "ap_step": [0.8],
+    }
     pd.DataFrame(rows | {"first_hit_rank": [1]}).to_parquet(search.with_suffix(".parquet"))
     names = ["market-default-draw0", "person-search-default-draw0"]
-    text = table(4, [scores[0], search], tmp_path / "out", seeds=[0], runs=names)
+    text = table(4, [scores[0], search], tmp_path / "out", draws=[0], runs=names)
     ours = [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| Default")]
     assert ours[:3] == ["80.0", "-", "-"]
     assert "AP: trapezoid (Market SQ, Market MQ); step x recall (Person Search)." in text
-    assert "seed 0; mAP and CMC in percent; one run a cell, so no spread." in text
+    assert "draw 0; mAP and CMC in percent; one run a cell, so no spread." in text
+    assert "One draw says nothing of others: no bold." in text and "**+" not in text
 
 
 def test_paper_experiment_carries_no_warning(scores, tmp_path):
@@ -298,21 +323,24 @@ def test_missing_protocol_is_named_with_its_file(scores, tmp_path):
 def test_missing_run_prints_an_em_dash_on_request(scores, tmp_path):
     absent = ("market-flip-draw1", "duke-default-draw0", "duke-default-draw1")
     text = table(1, [path for path in scores if path.stem not in absent], tmp_path / "out", allow_missing=True)
-    assert "| ✓      | -      | -         |     57.0 (n=1) |    77.2 |        −20.2 |      - |    69.7 |" in text
-    assert "| -      | -      | ✓         | **59.0 ± 1.4** |    81.2 |        −22.2 |      — |    72.9 |" in text
-    assert "**−1.0 [−1.0, −1.0]**" in text
-    assert text.endswith("- — Not run yet.\n- n: the seeds behind a value, where it is not all of them.\n")
+    assert "| ✓      | -      | -         | 57.0 (n=1) |    77.2 |        −20.2 |      - |    69.7 |" in text
+    assert "| -      | -      | ✓         | 59.0 ± 1.4 |    81.2 |        −22.2 |      — |    72.9 |" in text
+    assert "| −1.0 [−1.0, −1.0] |" in text  # of one draw: not bold
+    assert text.endswith("- — Not run yet.\n- n: the draws behind a value, where it is not all of them.\n")
 
 
-def test_collapsed_run_is_marked_named_and_not_averaged(tmp_path):
+def test_collapsed_run_counts_and_is_marked_with_the_mean_without_it(tmp_path):
     scores = write_scores(tmp_path / "scores", ("market-flip-draw1", "duke-default-draw0", "duke-default-draw1"))
     text = table(1, scores, tmp_path / "out")
-    assert "|   57.0 (n=1) † |    77.2 |        −20.2 |      - |" in text
-    assert "| **59.0 ± 1.4** |    81.2 |        −22.2 |      † |    72.9 |            - |" in text
-    assert text.splitlines()[-2] == (
-        "- † Collapsed in training (the loss ended at the margin): left out of every mean, no finding: "
-        "Market flip seed 1 (mAP 62.0); Duke default seed 0 (mAP 45.0); Duke default seed 1 (mAP 46.0)."
+    assert "| 59.5 ± 3.5 † |    77.2 |        −17.7 |            - |" in text
+    assert "|   59.0 ± 1.4 |    81.2 |        −22.2 | 45.5 ± 0.7 † |    72.9 |" in text
+    assert "+0.5 [−18.6, +19.6]" in text
+    assert text.splitlines()[-1] == (
+        "- † Runs collapsed in training (the loss ended at the margin) and count. Market flip: 1 of 2, mAP 59.5 with, "
+        "57.0 without them; Duke default: 2 of 2, mAP 45.5 with, none left without them."
     )
+    rows = pd.read_csv(tmp_path / "out" / "table1.csv").set_index(["variant", "column"])
+    assert rows.loc[("flip", "Market"), ["mean", "without"]].tolist() == pytest.approx([0.595, 0.57])
 
 
 def test_tabulate_names_the_runs_of_native_arithmetic(tmp_path):
@@ -332,11 +360,10 @@ def test_report_of_collapsed_runs_says_so(tmp_path):
     tabulate(**inputs, paper=PAPER, settings=SETTINGS, out=tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["about"]["collapsed"] == sorted(SETTINGS["runs"]) and report["about"]["missing"] == []
-    assert {finding["verdict"] for finding in report["findings"]} == {"undecided"}
-    assert all(finding["why"].startswith("collapsed in training: `") for finding in report["findings"])
-    assert [finding["source"] for finding in report["findings"]][-1] == "Figure 7"
-    assert "6 of 6 runs collapsed in training" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
-    assert "±" not in (tmp_path / "out/table1.md").read_text(encoding="utf-8").split("Difference")[0]
+    *judged, decay = report["findings"]
+    assert all(re.match("[24] of [24] runs collapsed in training", finding["why"]) for finding in judged)
+    assert (decay["source"], decay["verdict"], decay["mean"]) == ("Figure 7", "measured", pytest.approx(-1.0))
+    assert "6 of 6 runs collapsed in training; their scores count" in (tmp_path / "out/README.md").read_text("utf-8")
 
 
 def test_report_without_runs_is_allowed_on_request(tmp_path):
@@ -364,7 +391,8 @@ def test_report_and_metrics(tmp_path):
         "collapsed": 0,
     }
     flip = scores["market"]["flip"]["single-query"]["none"]
-    assert flip["rank10"] == {"n": 1, "mean": 0.87, "min": 0.87, "max": 0.87, "collapsed": 1}
+    without = {"collapsed": 1, "mean_without": 0.87}
+    assert flip["rank10"] == {"n": 2, "mean": 0.895, "min": 0.87, "max": 0.92, "sd": 0.035355} | without
     assert list(flip) == ["mAP", "mAP_step", "rank1", "rank5", "rank10"]
     assert report["about"]["parameters_digest"] == "3f9c41d2" and len(report["runs"]) == 6
     assert json.loads((out / "metrics.json").read_text()) == {
@@ -391,7 +419,7 @@ def test_numbers_of_a_table_are_its_csv(scores, tmp_path):
         "change": 0.005,
     }
     assert flip[list(expected)].to_dict() == pytest.approx(expected, abs=1e-6)
-    assert flip["best"] and len(rows) == 3
+    assert not flip["best"] and len(rows) == 3
     published = pd.read_csv(tmp_path / "out" / "table4.csv")
     ours = published[(published["row"] == "Ours") & (published["column"] == "Market SQ")]
     assert ours["paper"].tolist() == [0.812, 0.922, 0.979]
@@ -401,7 +429,7 @@ def test_latex_has_booktabs_rules_and_escapes(scores, tmp_path):
     run(scores, tmp_path / "out", experiment="em_bedded")
     text = (tmp_path / "out" / "table1.tex").read_text()
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 2
-    assert r"\checkmark{} & - & - & \textbf{59.5 $\pm$~3.5} & 77.2 & $-$17.7 & - & 69.7 & - \\" in text
+    assert r"\checkmark{} & - & - & 59.5 $\pm$~3.5 & 77.2 & $-$17.7 & - & 69.7 & - \\" in text
     assert r"Experiment em\_bedded" in text and r"95 \%" in text
     assert tex(r"50 % of {a}_b & `c` \ **d**") == r"50 \% of \{a\}\_b \& \texttt{c} \textbackslash{} \textbf{d}"
 
@@ -410,7 +438,7 @@ def test_table_is_a_page_of_its_own_for_snakemakes_report(scores, tmp_path):
     run(scores, tmp_path / "out", experiment="<em>")
     page = (tmp_path / "out/table1.html").read_text(encoding="utf-8").replace(NBSP, " ")
     assert "<h1>Table 1. Data augmentation (mAP)</h1>" in page and "&lt;em&gt;" in page and "<em>" not in page
-    assert '<td class="number"><b>59.5 ± 3.5</b></td>' in page and "<code>report.json</code>" in page
+    assert '<td class="number">59.5 ± 3.5</td>' in page and "<code>report.json</code>" in page
     assert 'colspan="11">As printed in the paper</th>' in (tmp_path / "out/table4.html").read_text(encoding="utf-8")
     assert "<b>supported</b>" in (tmp_path / "out/findings.html").read_text(encoding="utf-8")
 
@@ -461,11 +489,13 @@ def test_readme_joins_tables_and_figures(scores, tmp_path):
     out = tmp_path / "out"
     names = [path.name for path in run(scores, out)]
     kinds = ("md", "html", "tex", "csv")
-    texts = ["findings.md", "findings.html", "metrics.json", "report.json", "README.md"]
+    texts = ["findings.md", "findings.html", "metrics.json", "report.json", "README.md", "forest.svg", "forest.png"]
     assert sorted(names) == sorted([*(f"table{i}.{kind}" for kind in kinds for i in (1, 2, 3, 4)), *texts])
     page = (out / "README.md").read_text(encoding="utf-8")
     for i in (1, 2, 3, 4):
         assert (out / f"table{i}.md").read_text(encoding="utf-8").rstrip("\n") in page
+    assert page.index("](forest.svg)") < page.index("make it") < page.index("](figure7.svg)")
+    assert page.count("](forest.svg)") == 1
     for figure in ("contact_sheet.png", "figure4.svg", "figure7.svg", "training_curves.svg"):
         assert f"]({figure})" in page
     assert page.startswith("# Results\n") and "```sh\nmake it\n```" in page
@@ -515,14 +545,14 @@ def test_label_of_table_1_has_three_marks(scores, tmp_path):
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
-        (Cell({0: 0.5, 1: 0.6, 2: 0.7}, {}), f"60.0 ±{NBSP}10.0"),
-        (Cell({0: 0.5, 1: 0.6}, {}), f"55.0 ±{NBSP}7.1 (n=2)"),
-        (Cell({0: 0.5}, {1: 0.1, 2: 0.1}), "50.0 (n=1) †"),
-        (Cell({}, {0: 0.1}), "†"),
-        (Cell({}, {}), "—"),
+        (Cell({0: 0.5, 1: 0.6, 2: 0.7}), f"60.0 ±{NBSP}10.0"),
+        (Cell({0: 0.5, 1: 0.6}), f"55.0 ±{NBSP}7.1 (n=2)"),
+        (Cell({0: 0.5, 1: 0.6, 2: 0.7}, frozenset({1, 2})), f"60.0 ±{NBSP}10.0 †"),
+        (Cell({0: 0.1}, frozenset({0})), "10.0 (n=1) †"),
+        (Cell({}), "—"),
     ],
 )
-def test_cell_text_of_three_seeds(cell, text):
+def test_cell_text_of_three_draws(cell, text):
     assert cell_text(cell, 3) == text
 
 

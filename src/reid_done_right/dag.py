@@ -154,7 +154,7 @@ def _compared(parameters: Parameters) -> Iterable[str]:
 
 def _figures(parameters: Parameters) -> Iterable[str]:
     """Return the pictures that the page shows, of those that are drawn."""
-    for name in ("illustrate", "draw") if parameters.get("shown") else ("draw",):
+    for name in ("tabulate", "illustrate", "draw") if parameters.get("shown") else ("tabulate", "draw"):
         for file, write in STAGES[name].writes.items():
             if is_written(write, parameters) and (file.endswith(".svg") or file == "contact_sheet.png"):
                 yield file
@@ -340,8 +340,8 @@ STAGES = {
     "tabulate": Stage(
         help="""Write Tables 1-4 with our values and the paper's, and judge the paper's claims.
 
-        Each table is written as Markdown, HTML, LaTeX and CSV. README.md combines them; report.json holds everything
-        they print, metrics.json the baseline's headline numbers.""",
+        Each table is written as Markdown, HTML, LaTeX and CSV, the verdicts also as a picture. README.md combines them;
+        report.json holds everything they print, metrics.json the baseline's headline numbers.""",
         brief="Tables 1-4, findings",
         box=(4, 1),
         environment="report",
@@ -355,7 +355,8 @@ STAGES = {
         writes=_report(
             *(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv")),
             *("findings.md", "findings.html", "metrics.json", "report.json", "README.md"),
-        ),
+        )
+        | _drawn("forest", when="claims"),
         folder=REPORT,
         job="tables",
     ),
@@ -421,9 +422,9 @@ STAGES = {
             ),
             "figures": Read(
                 "reports/{experiment}/{each}",
-                "Folder of the figures, written by `reid draw` and `reid illustrate`.",
+                "Folder of the figures, written by `reid tabulate`, `reid draw` and `reid illustrate`.",
                 _figures,
-                by=("illustrate", "draw"),
+                by=("tabulate", "illustrate", "draw"),
             ),
             "indexes": Read(
                 _result("index", "parquet", "{each}"), "Folder of the indexes, written by `reid index`.", _browsed

@@ -198,7 +198,8 @@ def _add_report(planned: _Plan) -> None:
     browsed = {} if shown is None else _add_shown(planned, shown)
     runs = {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
-    report = {"experiment": params.experiment, "draws": params.draws, **tables}
+    claims = any(tables[f"table{number}"] for number in (1, 2, 3, 4))
+    report = {"experiment": params.experiment, "draws": params.draws, "claims": claims, **tables}
     report["renewed"] = [name for name in params.used if params.datasets[name].source.render]
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     planned.add("tabulate", STAGES["tabulate"].job, report | runs)
@@ -211,7 +212,12 @@ def _add_report(planned: _Plan) -> None:
         people["world"] = _world(rendered.world, params.draws[0])
         figures["contact_sheet"] = {**people, **sheet.model_dump()}
     planned.add("draw", STAGES["draw"].job, figures)
-    page = {"contact_sheet": "contact_sheet" in figures, "curves": list(jobs["distract"]), "shown": browsed}
+    page = {
+        "claims": claims,
+        "contact_sheet": "contact_sheet" in figures,
+        "curves": list(jobs["distract"]),
+        "shown": browsed,
+    }
     page["allow_missing"] = params.report.allow_missing
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     page["pipeline"] = dag.drawing({name: len(members) for name, members in jobs.items()} | {"publish": 1})

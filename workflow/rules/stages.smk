@@ -14,6 +14,7 @@
 #           " --out {output.out:q} --log {output.log:q} > {log:q} 2>&1"
 
 SHOWN = {  # in Snakemake's own report: file -> caption, category, labels
+    "forest.svg": ("forest", "Figures", {"figure": "Verdicts"}),
     "findings.html": ("findings", "Tables", {"table": "Findings"}),
     "table1.html": ("tables", "Tables", {"table": "1. Augmentation"}),
     "table2.html": ("tables", "Tables", {"table": "2. Image size"}),

@@ -25,11 +25,12 @@ def compare(
     """Compare two variants, runs, experiments or checkouts query by query: OURS minus THEIRS, interval and p-value.
 
     \b
-      reid compare embedded/market-default embedded/market-flip      two variants, over the seeds that both have
+      reid compare embedded/market-default embedded/market-flip      two variants, over the draws that both have
       reid compare results/embedded ../other/results/embedded      two experiments: all runs of one name
       reid compare a.parquet b.parquet       two files of `reid score --per-query`
 
-    The interval (95 %) and p generalise to other queries, not to other seeds; each seed's difference is shown as well.
+    Interval (95 %) and p speak of other draws, by Student's t, and of other persons where draws share their queries; of
+    a single draw, of other persons alone. Each draw's difference is shown as well.
     """
     from reid_done_right.artifacts import InputError
     from reid_done_right.stages.compare import compare as compare_sides

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from reid_done_right.reporting.claims import Finding
+from reid_done_right.reporting.claims import LITTLE, Finding
 from reid_done_right.reporting.tables import Grid, Sheet, Text, interval_text, signed
 from reid_done_right.reporting.templates import render
 
 FIGURES = {
+    "forest.svg": "The paper's claims here: differences with 95 % intervals, verdicts, and the paper's values",
     "figure1.svg": "Figure 1. Dimensions that respond to regions",
     "figure4.svg": "Figure 4. Ranked lists",
     "figure5.svg": "Figure 5. Matching regions",
@@ -24,11 +25,14 @@ WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
 
 
 def captions(settings: Mapping[str, Any], contact_sheet: bool) -> dict[str, str]:
-    """Return the figures of an experiment with captions: no Figure 7 without curves, no people without shown runs.
+    """Return the figures of an experiment with captions.
 
-    settings: {"curves", "shown"}
+    There are no verdicts without claims, no Figure 7 without curves, no people without shown runs.
+
+    settings: {"claims", "curves", "shown"}
     """
-    left_out = [] if settings["curves"] else ["figure7.svg"]
+    left_out = [] if settings["claims"] else ["forest.svg"]
+    left_out += [] if settings["curves"] else ["figure7.svg"]
     left_out += [] if settings["shown"] else [*WITH_PEOPLE, "similarities.svg"]
     sheet = {"contact_sheet.png": "The rendered benchmark"} if contact_sheet else {}
     return sheet | {file: caption for file, caption in FIGURES.items() if file not in left_out}
@@ -69,15 +73,17 @@ def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], labels: int) ->
 
 
 METHOD = (
-    "**Supported**: the 95 % interval of the paired difference lies on the claim's side of 0, p is below 0.05 and "
-    "every seed agrees. **Contradicted**: the same on the other side. **Undecided**: everything else, collapsed runs "
-    "included. A claim that something adds little is supported if the whole interval lies within ±1 point, "
-    "contradicted if it lies outside. A decay is graceful if a doubling of the gallery costs at most as much mAP as in "
-    "the paper's Figure 7, of which it prints one point (69.1 with 500,000 distractors); p is against that cost.",
-    "Intervals: 2,000 bootstrap samples of the queries; p: 9,999 random flips of the signs of their differences, "
-    "two-sided. Both are of the mean over the seeds that both sides have, so that they speak of other queries, not of "
-    "other seeds; each seed's own difference stands in the last column. Queries of one person depend on each other, "
-    "which makes intervals somewhat too narrow, and nothing is corrected for the number of claims.",
+    "**Supported**: several draws show the difference that the paper claims, with p below 0.05. **Contradicted**: they "
+    "show the opposite. **Undecided**: everything else; beside it stands the smallest difference that as many draws "
+    "of this spread would have shown in four of five cases. A claim that something adds little is supported if p is "
+    f"below 0.05 that the difference is within ±{100 * LITTLE:.1f} points and that of every single draw is; "
+    "contradicted if p is below 0.05 that it is outside. **Measured**: the paper claims nothing here; its value "
+    "follows from the one point of its Figure 7 that it prints (69.1 with 500,000 distractors).",
+    "A draw is everything that chance decides, decided once more: the training seed and, in a rendered experiment, "
+    "the worlds and the first weights. Differences are paired by query, and the draw is the unit: interval (95 %) and "
+    "p are those of Student's t over draws. Where draws share their test set, the variance of its persons is added, "
+    "so that both speak of other draws and of other persons. p is adjusted by Holm's method for all claims of one "
+    "table, on all benchmarks; intervals are not adjusted. A collapsed run counts like any other.",
 )
 
 
@@ -86,7 +92,17 @@ def findings_sheet(found: Sequence[Finding], settings: Mapping[str, Any]) -> She
     caption = "Findings: the paper's claims on this experiment"
     if not found:
         return Sheet("findings", caption, "", (), ("No run of this experiment belongs here.",))
-    header = ["Claim of the paper", "Source", "Benchmark", "Verdict here", "Δ mAP here", "p", "Δ paper", "Seeds", ""]
+    header = [
+        "Claim of the paper",
+        "Source",
+        "Benchmark",
+        "Verdict here",
+        "Δ mAP here",
+        "p",
+        "Δ paper",
+        "Each draw",
+        "",
+    ]
     body = [
         [
             Text(f"{finding.claim} ({finding.here})"),
@@ -95,7 +111,7 @@ def findings_sheet(found: Sequence[Finding], settings: Mapping[str, Any]) -> She
             Text(finding.verdict, bold=True),
             *map(Text, finding_texts(finding)),
             Text(finding.paper),
-            Text(", ".join(signed(value) for value in finding.by_seed)),
+            Text(", ".join(signed(value) for value in finding.by_draw)),
             Text(finding.why),
         ]
         for finding in found
@@ -110,11 +126,15 @@ def findings_sheet(found: Sequence[Finding], settings: Mapping[str, Any]) -> She
 
 
 def finding_texts(finding: Finding) -> tuple[str, str]:
-    """Print the difference with its interval, and the p-value; dashes where there is none."""
-    if finding.mean is None or finding.low is None or finding.high is None or finding.p is None:
-        return "—", "—"
-    p = "< 0.001" if finding.p < 0.001 else f"{finding.p:.3f}"
-    return interval_text(finding.mean, finding.low, finding.high), p.replace(" ", "\N{NO-BREAK SPACE}")
+    """Print the difference with its interval, and the adjusted p-value; dashes where there is none."""
+    p = "—"
+    if finding.adjusted is not None:
+        p = "<\N{NO-BREAK SPACE}0.001" if finding.adjusted < 0.001 else f"{finding.adjusted:.3f}"
+    if finding.mean is None:
+        return "—", p
+    if finding.low is None or finding.high is None:
+        return signed(finding.mean), p
+    return interval_text(finding.mean, finding.low, finding.high), p
 
 
 def lost_runs(about: Mapping[str, Any]) -> list[str]:
@@ -124,7 +144,7 @@ def lost_runs(about: Mapping[str, Any]) -> list[str]:
     """
     words = {
         "missing": "not run yet",
-        "collapsed": "collapsed in training, so in no mean and no finding",
+        "collapsed": "collapsed in training; their scores count, marked †",
         "native": "computed with native arithmetic: run again on another machine, they differ by as much as seeds do",
     }
     return [

@@ -24,7 +24,7 @@ from reid_done_right.reporting.templates import render
 TILE = (40, 80)  # width and height in pixels of a thumbnail
 ACROSS = 40  # thumbnails in a line of the sheet that holds them
 SIZE = "\N{REPLACEMENT CHARACTER}"  # stands for the size of the page until it is known
-VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "measured": "="}
 
 TAKEAWAYS = {
     "forest": "A line right of 0 speaks for the claim, left of it against; one that crosses 0 decides nothing.",
@@ -87,7 +87,8 @@ def page(
         takeaways=TAKEAWAYS,
         method=METHOD,
         lost=lost_runs(report["about"]),
-        figures=shown,
+        verdicts=[figure for figure in shown if figure["name"] == "forest"],
+        figures=[figure for figure in shown if figure["name"] != "forest"],
         browsed=[
             {
                 "run": each.run,
@@ -146,7 +147,7 @@ def _comparable(sheet: Mapping[str, Any]) -> dict[str, Any]:
 def _finding_words(finding: Finding) -> dict[str, str]:
     text, p = finding_texts(finding)
     rows = " ".join(f"runs-{source.replace('/', '-')}" for source in finding.sources)
-    return {"text": text, "p_text": p, "rows": rows, "seeds_text": ", ".join(map(signed, finding.by_seed))}
+    return {"text": text, "p_text": p, "rows": rows, "draws_text": ", ".join(map(signed, finding.by_draw))}
 
 
 def thumbnails(images: Sequence[NDArray[np.uint8]]) -> bytes:

@@ -23,18 +23,18 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
     if not words:
         return Sheet("readings", caption, "", ())
     baseline = settings["baseline"]
-    columns = [column for column in TABLES["table3"].columns if any(_seeds(settings, column.dataset, v) for v in words)]
+    columns = [column for column in TABLES["table3"].columns if any(_draws(settings, column.dataset, v) for v in words)]
     body = []
     for variant, word in {baseline: "the default", **words}.items():
         line = [Text(word), Text(variant)]
         for column in columns:
             source = f"{column.dataset}/{variant}"
-            seeds = _seeds(settings, column.dataset, variant)
-            if not seeds:
+            draws = _draws(settings, column.dataset, variant)
+            if not draws:
                 line += [Text(ABSENT), Text(ABSENT)]
                 continue
             of = {"dataset": column.dataset, "protocol": column.protocol, "rerank": "none", "metric": "mAP"}
-            cell = gather(runs, **of, variant=variant, draws=seeds, allow_missing=settings["allow_missing"])
+            cell = gather(runs, **of, variant=variant, draws=draws, allow_missing=settings["allow_missing"])
             ours, theirs = (Measure(**of, variant=each) for each in (variant, baseline))
             change = None if variant == baseline else compared(runs, queries, ours, theirs, settings["draws"])
             told = ABSENT
@@ -49,12 +49,12 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
     for column in columns:
         header += [DATASETS[column.dataset], "change"]
     notes = (
-        "mAP in percent; change: to the default, mean over seeds, with its 95 % interval over queries. Bold: the "
-        "interval is without 0, p is below 0.05 and all seeds agree.",
+        "mAP in percent; change: to the default, paired by query and draw, with its 95 % interval over draws and, "
+        "where these share their test set, over its persons. Bold: several draws, and p below 0.05.",
     )
     return Sheet("readings", caption, "", [Grid("", header, 2, body)], notes)
 
 
-def _seeds(settings: Mapping[str, Any], dataset: str, variant: str) -> list[int]:
-    """Return the seeds of the planned runs of a variant."""
-    return [seed for seed in settings["draws"] if run_name(dataset, variant, seed) in settings["runs"]]
+def _draws(settings: Mapping[str, Any], dataset: str, variant: str) -> list[int]:
+    """Return the draws of the planned runs of a variant."""
+    return [draw for draw in settings["draws"] if run_name(dataset, variant, draw) in settings["runs"]]

@@ -40,10 +40,15 @@ Runs = Mapping[tuple[str, str, int], Run]
 
 @dataclass(frozen=True)
 class Cell:
-    """The values of a table cell: one per draw, collapsed runs separately, fractions in [0, 1]."""
+    """The values of a table cell, fractions in [0, 1], one per draw; and the draws whose training collapsed."""
 
     values: Mapping[int, float]
-    collapsed: Mapping[int, float]
+    collapsed: frozenset[int] = frozenset()
+
+    @property
+    def healthy(self) -> list[float]:
+        """The values without those of collapsed runs."""
+        return [value for draw, value in self.values.items() if draw not in self.collapsed]
 
 
 def index_runs(contents: Iterable[tuple[Path, Mapping[str, Any]]]) -> dict[tuple[str, str, int], Run]:
@@ -100,17 +105,19 @@ def gather(
     draws: Sequence[int],
     allow_missing: bool,
 ) -> Cell:
-    """Collect one metric of one variant over the draws, collapsed runs apart.
+    """Collect one metric of one variant over the draws.
 
     Raises InputError naming the run and its file if a result is missing, unless `allow_missing`.
     """
     values: dict[int, float] = {}
-    collapsed: dict[int, float] = {}
+    collapsed = set()
     for draw in draws:
         run = runs.get((dataset, variant, draw))
         result = run.results.get((protocol, rerank)) if run else None
         if run and result:
-            (collapsed if run.collapsed else values)[draw] = float(result[score_key(metric)])
+            values[draw] = float(result[score_key(metric)])
+            if run.collapsed:
+                collapsed.add(draw)
         elif not allow_missing:
             name = run_name(dataset, variant, draw)
             file = run.file if run else next((r.file.parent for r in runs.values()), Path()) / f"{name}.json"
@@ -118,14 +125,14 @@ def gather(
                 f"{file}: no scores of run {name}, protocol {protocol}, rerank {rerank}; "
                 "run `reid evaluate` for it, or set allow_missing to print an em dash"
             )
-    return Cell(values, collapsed)
+    return Cell(values, frozenset(collapsed))
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
     """Nest the runs' scores as {dataset: {variant: {protocol: {rerank: {metric: statistics}}}}}, fractions.
 
-    The statistics are n, mean, sd (sample standard deviation, two runs or more), min and max over the runs that did
-    not collapse, and the number of those that did; what is undefined is left out.
+    The statistics are n, mean, sd (sample standard deviation, two runs or more), min and max over all runs, the number
+    of those that collapsed and the mean without them; what is undefined is left out.
     """
     gathered: dict[tuple[str, ...], list[Run]] = {}
     for run in runs.values():
@@ -134,12 +141,7 @@ def summarise(runs: Runs) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for (dataset, variant, protocol, rerank), members in gathered.items():
         place = nested.setdefault(dataset, {}).setdefault(variant, {}).setdefault(protocol, {})
-        results = [run.results[protocol, rerank] for run in members if not run.collapsed]
-        collapsed = len(members) - len(results)
-        place[rerank] = {
-            metric: {**_statistics([result[metric] for result in results]), "collapsed": collapsed}
-            for metric in MEASURED
-        }
+        place[rerank] = {metric: _statistics(members, protocol, rerank, metric) for metric in MEASURED}
     return nested
 
 
@@ -152,11 +154,11 @@ def about_run(run: Run) -> dict[str, Any]:
 
 
 def headline(runs: Runs, variant: str) -> dict[str, dict[str, float]]:
-    """Return {dataset: {protocol mAP, protocol rank1}} of one variant, without re-ranking or collapsed runs."""
+    """Return {dataset: {protocol mAP, protocol rank1}} of one variant, without re-ranking."""
     found: dict[str, dict[str, list[float]]] = {}
     for run in runs.values():
         for (protocol, rerank), result in run.results.items():
-            if run.variant == variant and rerank == "none" and not run.collapsed:
+            if run.variant == variant and rerank == "none":
                 for metric in ("mAP", "rank1"):
                     found.setdefault(run.dataset, {}).setdefault(f"{protocol} {metric}", []).append(result[metric])
     return {
@@ -165,10 +167,13 @@ def headline(runs: Runs, variant: str) -> dict[str, dict[str, float]]:
     }
 
 
-def _statistics(values: Sequence[float]) -> dict[str, float]:
-    statistics: dict[str, float] = {"n": len(values)}
-    if values:
-        statistics |= {"mean": float(np.mean(values)), "min": min(values), "max": max(values)}
+def _statistics(members: Sequence[Run], protocol: str, rerank: str, metric: str) -> dict[str, float]:
+    values = [float(run.results[protocol, rerank][metric]) for run in members]
+    healthy = [value for run, value in zip(members, values, strict=True) if not run.collapsed]
+    statistics = {"n": len(values), "mean": float(np.mean(values)), "min": min(values), "max": max(values)}
     if len(values) > 1:
         statistics["sd"] = float(np.std(values, ddof=1))
+    statistics["collapsed"] = len(values) - len(healthy)
+    if 0 < len(healthy) < len(values):
+        statistics["mean_without"] = float(np.mean(healthy))
     return {name: round(value, 6) for name, value in statistics.items()}

@@ -41,18 +41,18 @@ def interval_text(mean: float, low: float, high: float) -> str:
     return f"{signed(mean)} [{ends}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def cell_text(cell: Cell, seeds: int) -> str:
-    """Print a cell: mean ± standard deviation of the runs that did not collapse, n where it is not all of the seeds.
+def cell_text(cell: Cell, draws: int) -> str:
+    """Print a cell: mean ± standard deviation over draws, n where it is not all of them, a mark if any collapsed.
 
     A no-break space keeps ± with its number where a narrow column wraps.
     """
     n = len(cell.values)
     if not n:
-        return COLLAPSED if cell.collapsed else MISSING
+        return MISSING
     mean, deviation = mean_and_deviation(np.array(list(cell.values.values())))
     text = percent(mean)
     text += f" ±\N{NO-BREAK SPACE}{percent(deviation)}" if n > 1 else ""
-    text += f" (n={n})" if n < seeds else ""
+    text += f" (n={n})" if n < draws else ""
     return text + (f" {COLLAPSED}" if cell.collapsed else "")
 
 
@@ -75,7 +75,7 @@ CellKey = tuple[int, int, str]
 class Table:
     """A table filled with measured cells; what is not in the design has none.
 
-    best      cells that lead their column (in Table 3: their group's part of it) by more than the interval
+    best      cells that lead their column (in Table 3: their group's part of it) for sure
     changes   row less the baseline's row of its group, where both have runs
     """
 
@@ -103,10 +103,10 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
     rows = list(_rows(name, settings))
     planned = set(settings["runs"])
 
-    def seeds(column: Column, row: Row) -> list[int]:
+    def draws(column: Column, row: Row) -> list[int]:
         return [s for s in settings["draws"] if run_name(column.dataset, row.variant, s) in planned]
 
-    columns = [column for column in shape.columns if any(seeds(column, row) for row in rows)]
+    columns = [column for column in shape.columns if any(draws(column, row) for row in rows)]
     cells = {
         (r, c, metric): gather(
             runs,
@@ -115,13 +115,13 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
             protocol=column.protocol,
             rerank=row.rerank,
             metric=metric,
-            draws=seeds(column, row),
+            draws=draws(column, row),
             allow_missing=settings["allow_missing"],
         )
         for r, row in enumerate(rows)
         for c, column in enumerate(columns)
         for metric in column.metrics
-        if seeds(column, row) and row.rerank in column.reranks
+        if draws(column, row) and row.rerank in column.reranks
     }
 
     def less(r: int, b: int, c: int, metric: str) -> Comparison | None:
@@ -138,7 +138,7 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
                 ranked = sorted(members, key=lambda r: -_mean(cells[r, c, metric]))
                 if len(ranked) > 1 and cells[ranked[1], c, metric].values:
                     lead = less(ranked[0], ranked[1], c, metric)
-                    if lead is not None and lead.interval.low > 0:
+                    if lead is not None and lead.sure and lead.mean > 0:
                         best.add((ranked[0], c, metric))
 
     baselines = _baselines(rows, settings)
@@ -238,8 +238,8 @@ def others(runs: Runs, settings: Settings) -> Sheet:
     lines = dict.fromkeys((run.dataset, run.variant, *scored) for run in foreign for scored in run.results)
     for dataset, variant, protocol, rerank in lines:
         chosen = {"dataset": dataset, "variant": variant, "protocol": protocol, "rerank": rerank}
-        seeds = [run.draw for run in foreign if (run.dataset, run.variant) == (dataset, variant)]
-        found = [gather(runs, **chosen, metric=metric, draws=seeds, allow_missing=False) for metric in metrics]
+        draws = [run.draw for run in foreign if (run.dataset, run.variant) == (dataset, variant)]
+        found = [gather(runs, **chosen, metric=metric, draws=draws, allow_missing=False) for metric in metrics]
         texts = [Text(cell_text(cell, len(settings["draws"])), source=f"{dataset}/{variant}") for cell in found]
         body.append([*map(Text, chosen.values()), *texts])
         cells += found
@@ -251,7 +251,7 @@ def others(runs: Runs, settings: Settings) -> Sheet:
     if unmatched := sorted({result["queries_without_match"] for result in results} - {0}):
         notes.append(f"{listed(unmatched)} queries have no match in the gallery and score 0.")
     if any(cell.collapsed for cell in cells):
-        notes.append(f"{COLLAPSED} Collapsed in training: left out of every mean, no finding.")
+        notes.append(f"{COLLAPSED} Some of these runs collapsed in training; they count.")
     header = ["Dataset", "Variant", "Protocol", "Re-ranking", *metrics]
     return Sheet("others", caption, "", [Grid("", header, 4, body)], notes)
 
@@ -334,7 +334,7 @@ def _changes(table: Table, paper: Paper, settings: Settings) -> Grid:
                 )
                 line.append(Text(signed(ours - theirs)))
         body.append(line)
-    title = f"Difference to the `{settings['baseline']}` row in points, ours paired by query and seed:"
+    title = f"Difference to the `{settings['baseline']}` row in points, ours paired by query and draw:"
     return Grid(title, header, len(table.shape.headers), body)
 
 
@@ -343,7 +343,7 @@ def _change_text(table: Table, key: CellKey) -> Text:
         return Text(ABSENT)
     change = table.changes[key]
     if change is None:
-        return Text(COLLAPSED if table.cells[key].collapsed else MISSING)
+        return Text(MISSING)
     mean, low, high = (100 * value for value in (change.interval.mean, change.interval.low, change.interval.high))
     return Text(interval_text(mean, low, high), change.sure, _source(table, key))
 
@@ -362,37 +362,36 @@ def _warning(published: bool, settings: Settings) -> str:
 
 
 def _notes(table: Table, runs: Runs, settings: Settings) -> Iterator[str]:
-    """Say under a table what its numbers are: seeds, spread, AP rule, protocol, origin, and which runs failed."""
-    seeds = settings["draws"]
+    """Say under a table what its numbers are: draws, spread, AP rule, protocol, origin, and which runs failed."""
+    draws = settings["draws"]
     if table.shape.legend:
         yield table.shape.legend
     yield (
-        f"Experiment {settings['experiment']}, seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}; "
+        f"Experiment {settings['experiment']}, draw{'s' if len(draws) > 1 else ''} {listed(draws)}; "
         f"mAP and CMC in percent; {_spread_note(table.cells.values())}."
     )
-    yield (
-        "Bold: the best of its column, where its lead over the next exceeds the 95 % interval of the difference. "
-        "[a, b] is that interval, paired, bootstrapped over queries of the mean of the seeds; bold where it excludes "
-        "0, p is below 0.05 and all seeds agree."
-    )
+    if len(draws) > 1:
+        yield (
+            "[a, b]: 95 % interval of the paired difference, by Student's t over draws; where these share their test "
+            "set, over its persons as well. Bold: p is below 0.05 for the difference, or for the lead of the best of a "
+            "column over the next. The number of cells is not corrected for; that of claims, in the findings, is."
+        )
+    else:
+        yield "[a, b]: 95 % interval of the paired difference over persons. One draw says nothing of others: no bold."
     yield f"AP: {_rule_note(table, runs)}. {_step_note(table, runs)}".rstrip()
     yield f"Protocol: {_protocol_note(table, runs)}."
     yield f"Digest of the parameters: {settings['parameters_digest']}."
-    failed = _collapsed_runs(table)
-    if failed:
-        yield (
-            f"{COLLAPSED} Collapsed in training (the loss ended at the margin): left out of every mean, no finding: "
-            f"{'; '.join(failed)}."
-        )
-    if any(not cell.values and not cell.collapsed for cell in table.cells.values()):
+    if failed := _both_ways(table):
+        yield f"{COLLAPSED} Runs collapsed in training (the loss ended at the margin) and count. {'; '.join(failed)}."
+    if any(not cell.values for cell in table.cells.values()):
         yield f"{MISSING} Not run yet."
-    if any(0 < len(cell.values) < len(seeds) for cell in table.cells.values()):
-        yield "n: the seeds behind a value, where it is not all of them."
+    if any(0 < len(cell.values) < len(draws) for cell in table.cells.values()):
+        yield "n: the draws behind a value, where it is not all of them."
 
 
 def _spread_note(cells: Iterable[Cell]) -> str:
     if max((len(cell.values) for cell in cells), default=0) > 1:
-        return "± is the sample standard deviation over seeds"
+        return "± is the sample standard deviation over draws"
     return "one run a cell, so no spread"
 
 
@@ -448,15 +447,17 @@ def _protocol_note(table: Table, runs: Runs) -> str:
     return "; ".join(notes)
 
 
-def _collapsed_runs(table: Table) -> list[str]:
-    """Name each collapsed run once, with what it scored in the first metric of its column."""
-    failed: dict[tuple[str, str, int], str] = {}
+def _both_ways(table: Table) -> list[str]:
+    """Say of each variant with collapsed runs how many, and the first metric of its column with and without them."""
+    told: dict[tuple[str, str], str] = {}
     for (r, c, metric), cell in table.cells.items():
         column, variant = table.columns[c], table.rows[r].variant
-        for seed, value in cell.collapsed.items():
-            told = f"{column.title} {variant} seed {seed} ({metric} {percent(value)})"
-            failed.setdefault((column.dataset, variant, seed), told)
-    return list(failed.values())
+        if cell.collapsed:
+            without = percent(float(np.mean(cell.healthy))) if cell.healthy else "none left"
+            ways = f"{metric} {percent(_mean(cell))} with, {without} without them"
+            count = f"{len(cell.collapsed)} of {len(cell.values)}"
+            told.setdefault((column.dataset, variant), f"{column.title} {variant}: {count}, {ways}")
+    return list(told.values())
 
 
 def listed(items: Sequence[Any]) -> str:
@@ -503,6 +504,7 @@ def numbers(table: Table, paper: Paper, settings: Settings) -> pd.DataFrame:
                 "mean": mean,
                 "sd": deviation,
                 "collapsed": len(cell.collapsed),
+                "without": float(np.mean(cell.healthy)) if cell.healthy else np.nan,
                 "paper": printed,
                 "difference": mean - printed,
                 "change": interval.mean,

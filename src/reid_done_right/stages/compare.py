@@ -13,12 +13,11 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_json, regular, write_text
-from reid_done_right.evaluation.statistics import compare as compare_queries
-from reid_done_right.reporting.comparisons import check_queries, values
+from reid_done_right.reporting.comparisons import check_queries, over_draws, paired, scored
 from reid_done_right.reporting.tables import interval_text, signed
 
 Files = Mapping[str, Mapping[str, Path]]
-"""Run name without its seed -> seed -> file of per-query scores."""
+"""Run name without its draw -> draw -> file of per-query scores."""
 
 
 def compare(
@@ -28,7 +27,7 @@ def compare(
 
     A side is a file of per-query scores (.parquet, from `evaluate` or `score`), a folder of them (an experiment,
     possibly of another checkout), or a name: `dataset-variant` or `experiment/dataset-variant`, looked up in the
-    folder `results`. Seeds that both sides have are paired; collapsed runs are left out.
+    folder `results`. Draws that both sides have are paired; collapsed runs count, and are named.
 
     csv: also write the numbers to this file, as fractions, one row per run, protocol, re-ranking and metric.
     Raises InputError if a side does not exist, if the sides have no run in common, or if their queries differ.
@@ -41,22 +40,22 @@ def compare(
         pairs = [(name, sides[0][name], sides[1][name]) for name in sides[0] if name in sides[1]]
     if not pairs:
         raise InputError(f"{ours} and {theirs}: no run in common; compare two files, or folders with runs of one name")
-    shared = {name: [seed for seed in a if seed in b and not _collapsed(a[seed], b[seed])] for name, a, b in pairs}
+    shared = {name: [draw for draw in a if draw in b] for name, a, b in pairs}
+    if not any(shared.values()):
+        raise InputError(f"{', '.join(shared)}: no draw that both sides have; compare others")
     rows = [
         row
         for name, left, right in tqdm(pairs, desc="compare", unit="run", disable=len(pairs) < 3)
         for row in _rows(name, left, right, shared[name], metrics)
     ]
-    left_out = [name for name, seeds in shared.items() if not seeds]
-    if not rows:
-        raise InputError(
-            f"{', '.join(left_out)}: no seed that both sides have and neither collapsed in; compare others"
-        )
     if csv is not None:
         write_text(csv, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     align = ("left",) * 4 + ("right",) * 6
     text = tabulate([_printed(row) for row in rows], headers="keys", colalign=align, disable_numparse=True)
-    return text + (f"\n\nLeft out, without a seed that did not collapse: {', '.join(left_out)}" if left_out else "")
+    failed = sorted(
+        {each for name, *sides in pairs for side in sides for draw in shared[name] if (each := _collapsed(side[draw]))}
+    )
+    return text + (f"\n\nCollapsed in training, their scores count: {', '.join(failed)}" if failed else "")
 
 
 def _printed(row: Mapping[str, Any]) -> dict[str, str]:
@@ -70,7 +69,7 @@ def _printed(row: Mapping[str, Any]) -> dict[str, str]:
         "theirs": f"{100 * row['theirs']:.1f}",
         "difference [95 %]": interval_text(*(100 * row[name] for name in ("difference", "low", "high"))),
         "p": f"{row['p']:.4f}",
-        "each seed": ", ".join(signed(100 * value) for value in row["by_seed"]),
+        "each draw": ", ".join(signed(100 * value) for value in row["by_draw"]),
         "queries": str(row["queries"]),
     }
 
@@ -102,8 +101,8 @@ def _find(side: str, results: Path) -> Files:
 def _by_run(files: Sequence[Path], side: str) -> Files:
     runs: dict[str, dict[str, Path]] = {}
     for file in files:
-        name, _, seed = re.fullmatch(r"(.*?)(-draw(\d+))?", file.stem).groups()  # type: ignore[union-attr]
-        runs.setdefault(name, {})[seed or ""] = file
+        name, _, draw = re.fullmatch(r"(.*?)(-draw(\d+))?", file.stem).groups()  # type: ignore[union-attr]
+        runs.setdefault(name, {})[draw or ""] = file
     if not runs:
         raise InputError(
             f"{side}: no queries of such a run; give a file, a folder, or dataset-variant as in market-default"
@@ -112,40 +111,40 @@ def _by_run(files: Sequence[Path], side: str) -> Files:
 
 
 def _rows(
-    name: str, left: Mapping[str, Path], right: Mapping[str, Path], seeds: Sequence[str], metrics: Sequence[str]
+    name: str, left: Mapping[str, Path], right: Mapping[str, Path], draws: Sequence[str], metrics: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    if not seeds:
+    if not draws:
         return
-    frames = [[_read(side[seed]) for seed in seeds] for side in (left, right)]
-    rules = [_ap_rule(side[seeds[0]]) for side in (left, right)]
+    frames = [[_read(side[draw]) for draw in draws] for side in (left, right)]
+    rules = [_ap_rule(side[draws[0]]) for side in (left, right)]
     kinds = frames[0][0][["protocol", "rerank"]].drop_duplicates()
     for protocol, rerank in kinds.itertuples(index=False):
         for metric in metrics:
-            tables = [
-                [values(frame, protocol, rerank, metric, rules[i].get(protocol, "trapezoid")) for frame in frames[i]]
+            ours, theirs = (
+                [scored(frame, protocol, rerank, metric, rules[i].get(protocol, "trapezoid")) for frame in frames[i]]
                 for i in (0, 1)
+            )
+            pairs = [
+                paired(f"{name}, {protocol}", a, b)
+                for a, b in zip(ours, theirs, strict=True)
+                if a is not None and b is not None
             ]
-            lengths = sorted({len(row) for table in tables for row in table})
-            if lengths[0] == 0:
+            if len(pairs) < len(draws):
                 continue  # the other side has no such protocol or re-ranking
-            if len(lengths) > 1:
-                raise InputError(
-                    f"{name}, {protocol}: {lengths[0]} queries against {lengths[-1]}; score the same queries"
-                )
-            found = compare_queries(np.stack(tables[0]), np.stack(tables[1]), np.random.default_rng(0))
+            found = over_draws(pairs)
             yield {
                 "run": name,
                 "protocol": protocol,
                 "rerank": rerank,
                 "metric": metric,
-                "ours": float(np.mean(tables[0])),
-                "theirs": float(np.mean(tables[1])),
+                "ours": float(np.mean([draw.ours.mean() for _, draw in pairs])),
+                "theirs": float(np.mean([draw.theirs.mean() for _, draw in pairs])),
                 "difference": found.interval.mean,
                 "low": found.interval.low,
                 "high": found.interval.high,
                 "p": found.p,
-                "by_seed": found.by_seed,
-                "queries": lengths[0],
+                "by_draw": found.by_draw,
+                "queries": sum(len(draw.person) for _, draw in pairs),
             }
 
 
@@ -163,9 +162,9 @@ def _scores(queries: Path) -> dict[str, Any]:
     return read_json(scores) if scores.is_file() else {}
 
 
-def _collapsed(*queries: Path) -> bool:
-    """Return whether any of these runs collapsed in training."""
-    return any(_scores(file).get("collapsed", False) for file in queries)
+def _collapsed(queries: Path) -> str:
+    """Return the run's name if it collapsed in training, or nothing."""
+    return queries.stem if _scores(queries).get("collapsed", False) else ""
 
 
 def _ap_rule(queries: Path) -> dict[str, str]:

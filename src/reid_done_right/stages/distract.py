@@ -21,7 +21,7 @@ def distract(
 ) -> None:
     """Write mAP and rank-1 of single queries for every number of distractors and every random draw.
 
-    Writes the AP of each query with the fewest and with the most distractors to `queries`.
+    Writes person, matches and AP of each query, with the fewest and with the most distractors to `queries`.
 
     settings: {"run", "format": market1501-500k, "sizes": numbers of distractors, ascending, "orders", "seed" of the
     orders, "shards", "threads"}
@@ -56,13 +56,21 @@ def distract(
         "rank1": curves.rank1.tolist(),
     }
     write_json(out, curve)
-    _write_queries(queries, curves.of_queries)
+    _write_queries(queries, curves.of_queries, task.query.labels.person_id, ranking.relevant)
 
 
-def _write_queries(path: Path, precision: NDArray[np.float64]) -> None:
+def _write_queries(
+    path: Path, precision: NDArray[np.float64], person_id: NDArray[np.int64], relevant: NDArray[np.int64]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"query": np.arange(len(precision)), "ap_fewest": precision[:, 0], "ap_most": precision[:, 1]}
+    columns = {
+        "query": np.arange(len(precision)),
+        "person_id": person_id,
+        "relevant": relevant,
+        "ap_fewest": precision[:, 0],
+        "ap_most": precision[:, 1],
+    }
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")

@@ -73,11 +73,11 @@ def draw(
     with house_style():
         if settings["curves"]:
             collapsed = [run.name for run in runs.values() if run.collapsed and run.name in settings["curves"]]
-            unscored = [name for name in absent(curves, settings["curves"]) if name not in collapsed]
-            lost = {*collapsed, *unscored}
-            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], lost)
+            unscored = absent(curves, settings["curves"])
+            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], unscored)
             rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
-            about = [f"{where}; {_legend(lines, settings)}", _left_out("collapsed", collapsed), _not_run(unscored)]
+            about = [f"{where}; {_legend(lines, settings)}", _named("collapsed in training, and counted", collapsed)]
+            about.append(_not_run(unscored))
             subtitle = "\n".join(filter(None, about))
             figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
             tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -115,18 +115,19 @@ def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     text = "no line: no run can be shown"
     if not lines.empty:
         runs, values = lines["runs"].max(), lines["values"].max()
-        text = f"line: mean of {runs} draw{'s' if runs > 1 else ''} x {values // runs} orders, band: least to greatest"
+        draws = f"{runs} draw{'s' if runs > 1 else ''}"
+        text = f"line: mean of {draws} x {values // runs} orders of the distractors, band: least to greatest"
     if not settings["synthetic"]:
         text += f"; dashed: {RIVAL} without distractors, as the paper prints it"
     return text
 
 
-def _left_out(why: str, names: list[str]) -> str:
-    return f"{why} and left out: {', '.join(names)}" if names else ""
+def _named(what: str, names: list[str]) -> str:
+    return f"{what}: {', '.join(names)}" if names else ""
 
 
 def _not_run(names: list[str]) -> str:
-    return _left_out("not run yet", names)
+    return _named("not run yet and left out", names)
 
 
 def _rival(paper: Paper) -> dict[str, float]:

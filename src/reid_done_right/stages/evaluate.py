@@ -29,7 +29,7 @@ def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
         for rerank, ranking in rankings(task, settings):
             name = {"protocol": protocol, "rerank": rerank}
             results.append({**name, **ranking.scores(task.rule.ap_rule)})
-            by_query.append({**name, "ranking": ranking})
+            by_query.append({**name, "ranking": ranking, "person_id": task.query.labels.person_id})
     collapsed = bool(embedded.about.get("collapsed", False))
     computed = weakest(embedded.about.get("numerics"), in_force())
     write_json(out, {"run": settings["run"], "collapsed": collapsed, "numerics": computed, "results": results})
@@ -47,7 +47,7 @@ def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ran
 
 
 def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:
-    """Write AP by both rules, rank of the first hit (0 = none) and number of relevant items for every query."""
+    """Write person, AP by both rules, rank of the first hit (0 = none) and number of relevant items of every query."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -59,6 +59,7 @@ def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:
             "protocol": pa.array([entry["protocol"]] * count).dictionary_encode(),
             "rerank": pa.array([entry["rerank"]] * count).dictionary_encode(),
             "query": np.arange(count),
+            "person_id": entry["person_id"],
             "ap": ranking.average_precision("trapezoid"),
             "ap_step": ranking.average_precision("step"),
             "first_hit_rank": ranking.first_hit_rank,

@@ -47,7 +47,8 @@ def publish(
 ) -> None:
     """Write the page.
 
-    report: report.json of `tabulate`. figures: SVG of `draw` and `illustrate`, and the contact sheet. indexes: one per
+    report: report.json of `tabulate`. figures: SVG of `tabulate`, `draw`
+    and `illustrate`, and the contact sheet. indexes: one per
     dataset, named after it. places: Parquet of `retrieve`, named after the runs. queries: of `evaluate`, likewise.
     Raises InputError naming the file that is missing, unless `allow_missing`.
     """
@@ -67,7 +68,7 @@ def _figures(files: list[Path], settings: Mapping[str, Any]) -> Iterator[dict[st
         if name not in given:
             if not settings["allow_missing"]:
                 missing = f"{name}: no such figure among those given"
-                raise InputError(f"{missing}; run `reid draw` and `reid illustrate` first")
+                raise InputError(f"{missing}; run `reid tabulate`, `reid draw` and `reid illustrate` first")
             yield figure | {"absent": "Not drawn yet."}
             continue
         figure["files"] = [name, *([f"{Path(name).stem}.png"] if name.endswith(".svg") else []), *NUMBERS.get(name, ())]

@@ -88,8 +88,8 @@ def score(
         orders: number of random orders of the distractors.
         ranks: CMC ranks besides 1, 5 and 10.
         seed: for these orders and for the resamples of mAP's interval.
-        per_query: Parquet file for AP by the protocol's rule and by both, and rank of the first hit (0 = none), one
-            row per query in the order of the queries (MARS: by ascending tracklet_id).
+        per_query: Parquet file for person, AP by the protocol's rule and by both, and rank of the first hit (0 = none),
+            one row per query in the order of the queries (MARS: by ascending tracklet_id).
         threads: number of threads, not counting matrix products.
         device: PyTorch device to use instead of compiled loops, such as ``cuda``.
 
@@ -112,10 +112,12 @@ def score(
     }
     extra: Embedded | None = None
     if protocol == "person-search" and "truth_box" in q.arrays:
-        ranking = _rank_detections(q, g)
+        ranking, queries = _rank_detections(q, g), np.arange(len(q.column("embeddings")))
+        columns["person_id"] = q.integers("person_id", len(queries)) if "person_id" in q.arrays else queries
     else:
         boxes = None if multi_query is None else read_arrays(multi_query, ARRAYS)
         task, tracklet_id = array_task(q, g, protocol, rule, boxes, pool, normalise_frames, rerank == "none")
+        columns["person_id"] = task.query.labels.person_id
         if tracklet_id is not None:
             columns["tracklet_id"] = tracklet_id
         if distractors is not None:

@@ -8,11 +8,12 @@ The settings (as YAML); captions, headers and columns are the paper's (`reid_don
     synthetic: true                 # state that values are not comparable with the paper's
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     draws: [0, 1]                   # a cell is the mean over these
+    claims: true                    # draw the verdicts on the claims of Tables 1-4
     runs: [market-default-draw0]    # every planned run; other cells print "-", a benchmark without runs has no columns
     curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
     shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
     allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
-    baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by seed
+    baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by draw
     table1:                         # rows: variant, printed label, row of the paper
       - {variant: default, label: "- - ✓", paper: "- - ✓"}      # flip, crop, cut-out
     table2:
@@ -27,16 +28,18 @@ The settings (as YAML); captions, headers and columns are the paper's (`reid_don
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from reid_done_right.artifacts import InputError, read_json, write_text
-from reid_done_right.reporting.claims import findings
-from reid_done_right.reporting.comparisons import Queries, check_queries
+from reid_done_right.artifacts import InputError, read_json, replacing, write_text
+from reid_done_right.reporting.claims import Finding, findings
+from reid_done_right.reporting.comparisons import Queries, Scored, check_queries
+from reid_done_right.reporting.figures import house_style, image
+from reid_done_right.reporting.forest import forest
 from reid_done_right.reporting.latex import sheet_latex
 from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, sheet_html, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper
@@ -56,7 +59,7 @@ def tabulate(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
-    """Write tables and findings, README.md, metrics.json and report.json; return their paths.
+    """Write tables and findings, their picture, README.md, metrics.json and report.json; return their paths.
 
     Tables are .md, .html, .tex and .csv, findings .md and .html.
     scores and queries: JSON and Parquet of `evaluate`, one per run and named after it; unplanned runs are ignored.
@@ -103,7 +106,25 @@ def tabulate(
     }
     for name, text in files.items():
         write_text(out / name, text)
-    return [out / name for name in files]
+    pictures = _picture(found, settings) if settings["claims"] else {}
+    for name, drawn in pictures.items():
+        with replacing(out / name) as temporary:
+            temporary.write_bytes(drawn)
+    return [out / name for name in (*files, *pictures)]
+
+
+def _picture(found: Sequence[Finding], settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw the verdicts as forest.svg and forest.png."""
+    where = f"{settings['experiment']} {'rendered benchmark' if settings['synthetic'] else 'experiment'}"
+    draws = len(settings["draws"])
+    unit = f"{draws} draws" if draws > 1 else "one draw, which decides nothing"
+    about = (
+        f"{where}, {unit}. Line: 95 % interval of the paired difference, with an arrow where it goes on; verdicts are "
+        "adjusted for the number of claims, intervals are not."
+    )
+    with house_style():
+        figure = forest(found, "The paper's claims on this experiment", about)
+        return {f"forest.{kind}": image(figure, kind) for kind in ("svg", "png")}
 
 
 def _read_queries(runs: Runs, files: list[Path]) -> Queries:
@@ -117,28 +138,27 @@ def _read_queries(runs: Runs, files: list[Path]) -> Queries:
 
 
 def _read_decays(settings: Mapping[str, Any], curves: list[Path], decays: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the AP of every query at both ends of each planned distractor curve, or why a run has none."""
+    """Yield the AP of every query at both ends of each planned distractor curve, or the name of a run that has none."""
     rows_of = {path.stem: path for path in decays}
     files = {path.stem: path for path in curves}
     for name in settings["curves"]:
         if name not in files:
             if not settings["allow_missing"]:
                 raise InputError(f"{name}.json: no distractor curve of this planned run; run `reid distract` for it")
-            yield {"run": name, "lost": "not run yet"}
+            yield {"run": name}
             continue
         curve = read_json(files[name])
-        about = {"run": name, "dataset": curve["run"]["dataset"], "variant": curve["run"]["variant"]}
-        if curve["collapsed"]:
-            yield {**about, "lost": "collapsed in training"}
-        else:
-            rows = _read_rows(rows_of.get(name, files[name].with_suffix(".parquet")))
-            yield {
-                **about,
-                "gallery": curve["gallery"] + curve["sizes"][0],
-                "distractors": curve["sizes"][-1] - curve["sizes"][0],
-                "fewest": rows["ap_fewest"].to_numpy(),
-                "most": rows["ap_most"].to_numpy(),
-            }
+        rows = _read_rows(rows_of.get(name, files[name].with_suffix(".parquet")))
+        tested = (rows["person_id"].to_numpy(), rows["relevant"].to_numpy())
+        yield {
+            "run": name,
+            "dataset": curve["run"]["dataset"],
+            "variant": curve["run"]["variant"],
+            "gallery": curve["gallery"] + curve["sizes"][0],
+            "distractors": curve["sizes"][-1] - curve["sizes"][0],
+            "fewest": Scored(rows["ap_fewest"].to_numpy(), *tested),
+            "most": Scored(rows["ap_most"].to_numpy(), *tested),
+        }
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
