@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from reid_done_right.artifacts import InputError
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import Views, augmented, render
-from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.resnet import ResNet
@@ -63,7 +63,7 @@ class Double(Embedder):
 def network(backbone: Any = None, pooling: str = "max") -> Double:
     torch.manual_seed(0)
     made = Double(backbone or ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 6, pooling).double()
-    freeze_statistics(made)
+    set_batch_norm(made)
     return made
 
 

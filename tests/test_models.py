@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reid_done_right.artifacts import InputError, Weights
 from reid_done_right.images.pixels import Pixels
-from reid_done_right.models.backbone import freeze_statistics, load_state
+from reid_done_right.models.backbone import load_state, set_batch_norm
 from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, backbone_of, embed, embedder_of
@@ -147,7 +147,7 @@ def test_folding_frozen_batch_norm_leaves_the_gradient_as_it_is(block: str, batc
     theirs(images)  # makes the running statistics other than 0 and 1
     load_state(ours, theirs.state_dict(), block)
     for network in (theirs, ours):
-        freeze_statistics(network, batch_norm)
+        set_batch_norm(network, batch_norm)
     theirs(images).square().sum().backward()
     Pool("average")(ours(images)[0]).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.requires_grad}
@@ -332,7 +332,7 @@ def test_backbone_is_no_embedder() -> None:
 @pytest.mark.parametrize("batch_norm", ["frozen", "affine"])
 def test_frozen_statistics_leave_convolutions_free(batch_norm: str) -> None:
     network = narrow()
-    freeze_statistics(network, batch_norm)
+    set_batch_norm(network, batch_norm)
     free = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     norms = {f"{name}." for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert not network.training

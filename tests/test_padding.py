@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.models import padding, resnet
-from reid_done_right.models.backbone import Backbone, freeze_statistics
+from reid_done_right.models.backbone import Backbone, set_batch_norm
 from reid_done_right.models.build import build
 from reid_done_right.models.embedder import PIXELS, Embedder, embed
 from reid_done_right.models.padding import WASTE, batches, halve, mask_of, zero_
@@ -52,7 +52,7 @@ def embedder(family: str, pooling: str = "max", batch_norm: str = "frozen") -> E
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)  # so that padding, if forgotten, is not zero
-    freeze_statistics(made, batch_norm)
+    set_batch_norm(made, batch_norm)
     return made
 
 
@@ -259,7 +259,7 @@ def test_embedding_many_is_embedding_each(family: str, at_once: int, monkeypatch
 def test_family_of_torchvision_takes_one_size_at_a_time_exactly(family: str) -> None:
     torch.manual_seed(0)
     made = Embedder(build({"family": family}), 6, "max")
-    freeze_statistics(made)
+    set_batch_norm(made)
     seen: list[Any] = []
     made.register_forward_pre_hook(lambda _, inputs: seen.append((tuple(inputs[0].shape), inputs[1])))
     some = pixels([(80, 75), (76, 79), (80, 75)])
@@ -276,7 +276,7 @@ def test_family_of_torchvision_takes_one_size_at_a_time_exactly(family: str) -> 
 def test_family_of_torchvision_has_the_gradient_of_one_image_at_a_time(family: str) -> None:
     torch.manual_seed(0)
     made = Embedder(build({"family": family}), 6, "max").double()
-    freeze_statistics(made)
+    set_batch_norm(made)
     some = images([(75, 75)] * 2)
     expected, oracle = one_by_one(made, some)
     rows = made(torch.stack(some))

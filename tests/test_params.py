@@ -101,7 +101,7 @@ MISTAKES = [
     ({"train/crop": 1.5}, "train.crop: Input should be less than or equal to 1, not 1.5"),
     ({"train/pooling": "mean"}, "train.pooling: Input should be 'max', 'average' or 'gem', not 'mean'"),
     ({"backbones/deep/last_stride": 3}, "backbones.deep.last_stride: Input should be 1 or 2, not 3"),
-    ({"train/batch_norm": "train"}, "train.batch_norm: Input should be 'frozen' or 'affine', not 'train'"),
+    ({"train/batch_norm": "train"}, "train.batch_norm: Input should be 'frozen', 'affine' or 'statistics', not 'train'"),
     ({"train/embedding": -1}, "train.embedding: Input should be greater than or equal to 0, not -1"),
     ({"variants/flip": None}, "variants.flip: Input should be a valid dictionary, not None"),
     ({"draws": 3}, "draws: Input should be a valid list, not 3"),

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from conftest import ROOT
 from reid_done_right.images.pixels import Pixels
-from reid_done_right.images.transforms import augmented
+from reid_done_right.images.transforms import augmented, render, whole
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
@@ -22,7 +24,7 @@ from reid_done_right.params.training import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.losses import triplet_loss
-from reid_done_right.training.mining import mine
+from reid_done_right.training.mining import draw_pool, mine
 from reid_done_right.training.ranking import collapsed, train_ranking
 from reid_done_right.training.schedules import (
     classification_rate,
@@ -33,6 +35,7 @@ from reid_done_right.training.schedules import (
     warm_up,
 )
 from reid_done_right.training.watching import watching
+from reid_done_right.training.workers import Workers
 from tiny import PARAMS
 
 CPU = torch.device("cpu")
@@ -73,6 +76,12 @@ def backbone() -> ResNet:
 
 def embedder() -> Embedder:
     return Embedder(backbone(), 8, "max")
+
+
+def wide() -> Embedder:
+    """Return an embedder whose last maps have several cells, so that one image has statistics."""
+    torch.manual_seed(0)
+    return Embedder(ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 8, "max")
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -380,6 +389,107 @@ def test_batch_norm_trains_affine_but_never_statistics(images: Pixels, batch_nor
     assert kept == (norms if batch_norm == "frozen" else norms - affine)
     assert len(affine) > 10
     assert "pool.p" not in kept
+
+
+def test_statistics_of_batch_norm_are_learned_image_by_image(images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One update, replayed with PyTorch's own layers in training mode, each image a batch of its own."""
+    torch.manual_seed(0)
+    trained = Embedder(ResNet("basic", [1, 1, 1, 1], width=4, last_stride=1), 0, "average")
+    replayed, triplets = deepcopy(trained).train(), []
+
+    def note(*given: Any) -> Any:
+        triplets.append(mine(*given))
+        return triplets[-1]
+
+    monkeypatch.setattr("reid_done_right.training.ranking.mine", note)
+    settings = ranking(updates=1, refresh=1, batch_norm="statistics", batching="sequential", satisfied="keep", cutout=0)
+    log = train_ranking(trained, images, PEOPLE, settings, 0, ignore)
+    pool = draw_pool(PEOPLE, settings.pool, "images", np.random.default_rng((0, 2)))
+    losses = []
+    for triplet in pool[triplets[0][0]]:
+        losses.append(
+            triplet_loss(*(replayed(*shown(images, k, settings.largest_side)) for k in triplet), settings.margin)
+        )
+    loss = torch.cat(losses).mean()
+    loss.backward()
+    assert log[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    moved = 0
+    for (name, tensor), (_, other) in zip(trained.named_buffers(), replayed.named_buffers(), strict=True):
+        torch.testing.assert_close(tensor, other)
+        moved += name.endswith("num_batches_tracked") and int(tensor) == 3 * settings.batch
+    assert moved > 5
+    rate = log[0]["learning_rate"]
+    for (name, tensor), (_, other) in zip(trained.named_parameters(), replayed.named_parameters(), strict=True):
+        gradient = other.grad if other.grad is not None else torch.zeros_like(other)
+        stepped = other.detach() - rate * (gradient + settings.weight_decay * other.detach())
+        torch.testing.assert_close(tensor.detach(), stepped, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def shown(images: Pixels, k: int, side: int) -> tuple[Tensor, Tensor | None]:
+    """Return one image as the network sees it, without augmentation."""
+    return render(images, np.array([k]), whole(images.sizes[[k]], side))
+
+
+def test_statistics_of_batch_norm_refuse_padding_and_several_workers(images: Pixels) -> None:
+    for wrong in ({}, {"batching": "sequential", "execution": "compiled"}):
+        with pytest.raises(ValidationError, match="batch_norm: statistics are of one image at a time: set batching"):
+            ranking(batch_norm="statistics", **wrong)
+    network = embedder()
+    set_batch_norm(network, "statistics")
+    with pytest.raises(ValueError, match="images of mixed sizes cannot share a batch in training mode"):
+        network(*render(images, np.arange(2), whole(images.sizes[:2], 32)))
+    workers = Workers()
+    workers.count = 2
+    settings = ranking(batch_norm="statistics", batching="sequential")
+    with pytest.raises(ValueError, match=r"statistics of 2 processes would differ; set resources\.train\.gpu to 1"):
+        train_ranking(embedder(), images, PEOPLE, settings, 0, ignore, workers=workers)
+
+
+# --- the mean of the last models
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": "statistics", "batching": "sequential"}])
+def test_average_is_the_mean_after_each_of_the_last_updates(images: Pixels, changes: dict[str, Any]) -> None:
+    models: list[dict[str, Tensor]] = []
+    network = wide()
+    plain = ranking(**changes)
+    log = train_ranking(network, images, PEOPLE, plain, 0, lambda *_: models.append(state(network)))
+    averaged = wide()
+    assert train_ranking(averaged, images, PEOPLE, plain.model_copy(update={"average": 0.375}), 0, ignore) == log
+    for name, tensor in averaged.state_dict().items():
+        last = [model[name] for model in models[-3:]]
+        expected = torch.stack(last).double().mean(0).float() if tensor.is_floating_point() else last[-1]
+        torch.testing.assert_close(tensor, expected, rtol=1e-6, atol=1e-8, msg=name)
+    moving = {"fc.weight"} | ({"backbone.bn1.running_mean"} if changes else set())
+    assert not moving & same(state(averaged), models[-1])
+
+
+def test_average_of_one_is_the_last_model_to_the_bit(images: Pixels) -> None:
+    last, mean = embedder(), embedder()
+    train_ranking(last, images, PEOPLE, ranking(), 0, ignore)
+    train_ranking(mean, images, PEOPLE, ranking(average=0.01), 0, ignore)
+    assert same(state(last), state(mean)) == set(state(last))
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": "statistics", "batching": "sequential"}])
+@pytest.mark.parametrize("killed_after", [2, 5, 7])
+def test_killed_average_ends_with_the_bits_of_one_that_was_not(
+    images: Pixels, tmp_path: Path, killed_after: int, changes: dict[str, Any]
+) -> None:
+    settings = ranking(average=0.5, **changes)
+    whole_run = wide()
+    log = train_ranking(whole_run, images, PEOPLE, settings, 0, ignore)
+    kept = tmp_path / "checkpoint.safetensors"
+
+    def kill(row: Mapping[str, float], images: int) -> None:
+        if row["update"] == killed_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_ranking(wide(), images, PEOPLE, settings, 0, kill, Checkpoints(kept, every=1))
+    resumed = wide()
+    assert train_ranking(resumed, images, PEOPLE, settings, 0, ignore, Checkpoints(kept)) == log
+    assert same(state(whole_run), state(resumed)) == set(state(resumed))
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])

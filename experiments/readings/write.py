@@ -19,12 +19,17 @@ READINGS: dict[
     str, dict[str, Any]
 ] = {  # parameter -> its readings, in words: those that differ from the default are run
     "train.reduction": {"loss: mean over the batch": "mean", "loss: sum over the batch": "sum"},
-    "train.batch_norm": {"batch norm: scale and bias frozen": "frozen", "batch norm: scale and bias train": "affine"},
+    "train.batch_norm": {
+        "batch norm: scale and bias frozen": "frozen",
+        "batch norm: scale and bias train": "affine",
+        "batch norm: statistics of each image train too": "statistics",
+    },
     "train.bias": {"linear layer: bias": True, "linear layer: no bias": False},
     "train.head_rate": {"linear layer: the backbone's rate": 1.0, "linear layer: ten times the rate": 10.0},
     "train.views": {"repeated image: two augmentations": "independent", "repeated image: one": "shared"},
     "train.decay": {"rate: continuous": "continuous", "rate: in steps": "steps"},
     "train.warm_up": {"warm-up: none": 0.0, "warm-up: a tenth of the updates": 0.1},
+    "train.average": {"model: the last": 0.0, "model: mean over the last eighth": 0.125},
     "train.pool_of": {"pool: of images": "images", "pool: of identities": "identities"},
     "train.mining": {"mining: of the hardest": "hardest", "mining: random triplets": "random"},
     "train.satisfied": {"no loss: drawn again": "redraw", "no loss: kept": "keep"},
@@ -49,6 +54,9 @@ READINGS: dict[
     "pretrain.flip": {"classification: no flips": False, "classification: flips": True},
     "pretrain.passes": {"classification: 20 passes": 20.0, "classification: 60 passes": 60.0},
 }
+WITH: dict[Any, dict[str, Any]] = {"statistics": {"batching": "sequential"}}
+"""What a value needs beside it, which changes no number by itself."""
+
 HEAD = """\
 # yaml-language-server: $schema=../../workflow/params.schema.json
 # Written by `python experiments/readings/write.py`; do not edit. What it is for: experiments/readings/README.md
@@ -65,7 +73,7 @@ def variants(default: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         for number, (word, value) in enumerate(readings.items()):
             if default[section][key] != value:
                 name = f"{section}-{key}-{number}".replace("_", "-")
-                found[name] = {key: value} if section == "train" else {"pretrain": {key: value}}
+                found[name] = {key: value, **WITH.get(value, {})} if section == "train" else {"pretrain": {key: value}}
                 words[name] = word
     return found, words
 

@@ -113,13 +113,14 @@ def check_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
         raise InputError(f"{what}: weights do not fit the network: {'; '.join(problems)}")
 
 
-def freeze_statistics(module: nn.Module, batch_norm: str = "frozen") -> None:
-    """Freeze batch norm's running statistics, because one image at a time has no batch statistics.
+def set_batch_norm(module: nn.Module, learns: str = "frozen") -> None:
+    """Say what a network's batch norm learns, and put the network into the mode for it.
 
-    batch_norm  frozen: scale and bias are frozen too; affine: they are trained
+    learns  frozen: nothing; affine: scale and bias; statistics: these too, in training mode, where it normalises by the
+            statistics of what it is given and keeps a running mean of them
     """
-    module.eval()
+    module.train(learns == "statistics")
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             for parameter in part.parameters():
-                parameter.requires_grad_(batch_norm == "affine")
+                parameter.requires_grad_(learns != "frozen")

@@ -110,10 +110,11 @@ class RankingStage(Section):
         description="Loss of a batch: mean or sum over its triplets. Not stated in the paper; the choice scales the "
         "gradient by `batch`.",
     )
-    batch_norm: Literal["frozen", "affine"] = Field(
+    batch_norm: Literal["frozen", "affine", "statistics"] = Field(
         default="frozen",
-        description="Scale and bias of batch norm: frozen, or trained (`affine`). Its statistics are always frozen, "
-        "as there is no batch when images go one at a time.",
+        description="What batch norm learns: nothing, scale and bias (`affine`), or these and its statistics. The "
+        "latter are then of one image at a time, as that is what passes through the network in section 3.2, and need "
+        "`batching: sequential` and `execution: eager`.",
     )
     bias: bool = Field(default=True, description="Whether the linear layer has a bias.")
     learning_rate: Rate = Field(description="Initial learning rate (section 4.1: 0.001).")
@@ -136,6 +137,11 @@ class RankingStage(Section):
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         description='SGD weight decay. Stated for classification only (section 4.1: 0.00005, then "again SGD").'
+    )
+    average: Fraction = Field(
+        default=0.0,
+        description="Fraction of the updates, the last ones, after each of which the model counts once for a mean, "
+        "which replaces it at the end; 0: the last model. The paper mentions no average.",
     )
     pool: Annotated[int, Field(ge=3)] = Field(
         description="N, the random images in which triplets are mined (section 4.1: 5,000)."
@@ -192,6 +198,19 @@ class RankingStage(Section):
         default=0.5,
         description="Smallest side of the noise rectangle, as a fraction of the largest at that update.",
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.batch_norm == "statistics" and (self.batching, self.execution) != ("sequential", "eager"):
+            raise ValueError(
+                "batch_norm: statistics are of one image at a time: set batching: sequential and execution: eager"
+            )
+        return self
+
+    @property
+    def averaged(self) -> int:
+        """The number of last updates whose models are averaged; 0: none."""
+        return max(1, round(self.average * self.updates)) if self.average else 0
 
 
 class Train(RankingStage):

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import augmented
 from reid_done_right.models.backbone import Backbone as Network
-from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.build import build
 from reid_done_right.models.device import precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
@@ -54,7 +54,7 @@ def _flops(description: str, height: int, width: int) -> int:
     with torch.device("meta"):
         backbone = build(json.loads(description))
         image = torch.empty(1, 3, height, width)
-    freeze_statistics(backbone)
+    set_batch_norm(backbone)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone(image)
     return int(counter.get_total_flops())
@@ -87,10 +87,11 @@ def ranking_memory(layers: Backbone, settings: Train, workers: int = 1) -> int:
     with torch.device("meta"):
         embedder = Embedder(build(layers.described()), settings.embedding, settings.pooling)
         images = torch.empty(count, 3, *sides(layers, settings.largest_side))
-    freeze_statistics(embedder, settings.batch_norm)
+    set_batch_norm(embedder, settings.batch_norm)
     if settings.precision == "bfloat16":  # the precision of activations under autocast
         embedder, images = embedder.bfloat16(), images.bfloat16()
-    return _kept(embedder, images, lambda network, batch: network(batch).sum())
+    sums = 2 * weights_bytes(layers, settings.embedding) if settings.average else 0
+    return sums + _kept(embedder, images, lambda network, batch: network(batch).sum())
 
 
 def classification_memory(layers: Backbone, settings: Pretrain) -> int:
@@ -193,7 +194,7 @@ def _rank(
     """Return the seconds of a ranking update in which every triplet has a loss."""
     images = _noise(count, size, device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    freeze_statistics(embedder, train.batch_norm)
+    set_batch_norm(embedder, train.batch_norm)
     optimizer = Optimizer(embedder.parameters(), train.momentum, train.weight_decay)
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[train.batching]
 

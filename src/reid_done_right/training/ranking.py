@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from reid_done_right.images.transforms import Images, Views, augmented
-from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.params.training import RankingStage
+from reid_done_right.training.averaging import add_to, take_mean
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import Diverged, Watch
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one, with_copies
@@ -56,8 +57,10 @@ def train_ranking(
     watch      is called with each row of the log and the number of images of the update
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
     from the hardest of each query. Batch norm's statistics are frozen, so that a batch has the gradient of the
-    paper's image-by-image accumulation (`reid_done_right.training.gradients`). Each of the workers takes a share of
-    the triplets. Raises Diverged if the loss or its gradient is not finite.
+    paper's image-by-image accumulation (`reid_done_right.training.gradients`), or are those of one image at a time.
+    Each of the workers takes a share of the triplets. With `average`, the embedder ends as the mean of itself after
+    each of the last updates. Raises Diverged if the loss or its gradient is not finite, and ValueError for several
+    workers if batch norm learns statistics.
     """
     device, workers, checkpoints = images.device, workers or Workers(), checkpoints or Checkpoints()
     generator = np.random.default_rng((seed, 2))
@@ -66,15 +69,20 @@ def train_ranking(
         nowhere if camera_id is None else camera_id,
         nowhere if tracklet_id is None else tracklet_id,
     )
+    if settings.batch_norm == "statistics" and workers.count > 1:
+        raise ValueError(
+            f"batch_norm: statistics of {workers.count} processes would differ; set resources.train.gpu to 1"
+        )
     embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    freeze_statistics(embedder, settings.batch_norm)
+    set_batch_norm(embedder, settings.batch_norm)
     embedder.execute(settings.execution)
     optimizer = Optimizer(
         embedder.parameters(), settings.momentum, settings.weight_decay, embedder.fc.parameters(), settings.head_rate
     )
     log: list[dict[str, float]] = []
     mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
+    sums: dict[str, torch.Tensor] = {}
     at_once = settings.at_once
 
     if kept := workers.agree(checkpoints.load()):
@@ -82,6 +90,9 @@ def train_ranking(
         optimizer.restore(kept.state)
         generator.bit_generator.state = kept.about["generator"]
         mined = Mined(kept.state["triplets"].numpy(), kept.state["hardness"].numpy(), kept.about["crowding"])
+        sums = {
+            name.removeprefix("sum."): value.to(device) for name, value in kept.state.items() if name.startswith("sum.")
+        }
         log, at_once = kept.about["log"], kept.about["at_once"]
 
     for update in range(len(log), settings.updates):
@@ -130,16 +141,20 @@ def train_ranking(
         )
         watch(log[-1], 3 * len(batch))
         done = update + 1
+        if done > settings.updates - settings.averaged:
+            add_to(sums, embedder)
         stopping = workers.any(checkpoints.asked_to_stop, device)
         if workers.rank == 0 and checkpoints.due(done, settings.updates, stopping):
             state = {
                 f"embedder.{name}": value for name, value in embedder.state_dict().items()
             } | optimizer.velocities()
+            state |= {f"sum.{name}": value for name, value in sums.items()}
             state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}
             about = {"generator": generator.bit_generator.state, "crowding": mined.crowding, "at_once": at_once}
             checkpoints.save(done, state, {**about, "log": log})
         if stopping and done < settings.updates:
             checkpoints.stop()
+    take_mean(embedder, sums, settings.averaged)
     return log
 
 
@@ -182,8 +197,11 @@ def _add_gradients(
     """Return the losses (T,) and the number of images that fit at once; accumulate the gradients of all workers.
 
     If memory runs out, halves the number and retries. This changes nothing, because augmentation depends only on the
-    update.
+    update; statistics of batch norm would learn twice, so that with these, which take one image at a time anyway, it
+    raises.
     """
+    if settings.batch_norm == "statistics":
+        set_batch_norm(embedder, settings.batch_norm)  # mining leaves it in evaluation mode
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[settings.batching]
     scale = 1 / settings.batch if settings.reduction == "mean" else 1.0
     share = workers.share(len(batch))
@@ -197,7 +215,7 @@ def _add_gradients(
                 losses[torch.from_numpy(share).to(images.device)] = found.float()
             break
         except RuntimeError as error:
-            if not out_of_memory(error) or at_once == 1:
+            if not out_of_memory(error) or at_once == 1 or settings.batch_norm == "statistics":
                 raise
             at_once = max(1, at_once // 2)
             warnings.warn(f"out of memory: from now on {at_once} images at once", stacklevel=2)
