@@ -288,8 +288,7 @@ def read_index(path: Path) -> Index:
     except FileNotFoundError:
         raise InputError(f"{path}: no such index; run `reid index` first") from None
     except (pa.ArrowException, OSError, ValueError) as error:  # Arrow raises OSError on damage too
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not an index ({reason}); delete it and run `reid index` again") from None
+        raise InputError(f"{path}: not an index ({reason_of(error)}); delete it and run `reid index` again") from None
     missing = sorted({"path", "person_id", "camera_id", "tracklet_id", "split", *"xywh"} - set(table.column_names))
     if missing:
         raise InputError(f"{path}: not an index, it lacks {', '.join(missing)}; give one that `reid index` wrote")
@@ -298,8 +297,7 @@ def read_index(path: Path) -> Index:
     except InputError as error:
         raise InputError(f"{path}: {error}; delete it and run `reid index` again") from None
     except (pa.ArrowException, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not an index ({reason}); delete it and run `reid index` again") from None
+        raise InputError(f"{path}: not an index ({reason_of(error)}); delete it and run `reid index` again") from None
 
 
 def _index(table: Any) -> Index:

@@ -125,7 +125,7 @@ def _loaded(make: Callable[[], Network], weights: Weights, what: str) -> Network
     broken = [name for name, values in weights.state.items() if not values.isfinite().all()]
     if broken:
         raise InputError(f"{what}: {broken[0]} holds values that are not finite; {AGAIN}")
-    network = make()
+    network = make()  # not the described one with its tensors assigned: `train` draws the rest after what this draws
     network.load_state_dict(dict(weights.state))
     return network
 

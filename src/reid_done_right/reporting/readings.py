@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reid_done_right.dag import run_name
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
-from reid_done_right.reporting.runs import Runs, gather
+from reid_done_right.reporting.runs import Runs, gather, planned_draws
 from reid_done_right.reporting.shapes import DATASETS, TABLES
 from reid_done_right.reporting.tables import ABSENT, Grid, Sheet, Text, cell_text, interval_text
 
@@ -23,13 +22,15 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
     if not words:
         return Sheet("readings", caption, "", ())
     baseline = settings["baseline"]
-    columns = [column for column in TABLES["table3"].columns if any(_draws(settings, column.dataset, v) for v in words)]
+    columns = [
+        column for column in TABLES["table3"].columns if any(planned_draws(settings, column.dataset, v) for v in words)
+    ]
     body = []
     for variant, word in {baseline: "the default", **words}.items():
         line = [Text(word), Text(variant)]
         for column in columns:
             source = f"{column.dataset}/{variant}"
-            draws = _draws(settings, column.dataset, variant)
+            draws = planned_draws(settings, column.dataset, variant)
             if not draws:
                 line += [Text(ABSENT), Text(ABSENT)]
                 continue
@@ -53,8 +54,3 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
         "where these share their test set, over its persons. Bold: several draws, and p below 0.05.",
     )
     return Sheet("readings", caption, "", [Grid("", header, 2, body)], notes)
-
-
-def _draws(settings: Mapping[str, Any], dataset: str, variant: str) -> list[int]:
-    """Return the draws of the planned runs of a variant."""
-    return [draw for draw in settings["draws"] if run_name(dataset, variant, draw) in settings["runs"]]

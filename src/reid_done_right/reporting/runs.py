@@ -51,6 +51,11 @@ class Cell:
         return [value for draw, value in self.values.items() if draw not in self.collapsed]
 
 
+def planned_draws(settings: Mapping[str, Any], dataset: str, variant: str) -> list[int]:
+    """Return the draws of a variant's planned runs."""
+    return [draw for draw in settings["draws"] if run_name(dataset, variant, draw) in settings["runs"]]
+
+
 def index_runs(contents: Iterable[tuple[Path, Mapping[str, Any]]]) -> dict[tuple[str, str, int], Run]:
     """Index the contents of scores files by (dataset, variant, draw), sorted.
 

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from reid_done_right.artifacts import InputError
-from reid_done_right.dag import run_name
 from reid_done_right.evaluation.statistics import Comparison, Interval, mean_and_deviation
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
-from reid_done_right.reporting.runs import Cell, Runs, gather
+from reid_done_right.reporting.runs import Cell, Runs, gather, planned_draws
 from reid_done_right.reporting.shapes import DATASETS, RERANKS, TABLES, Column, Shape
 
 Settings = Mapping[str, Any]
@@ -101,10 +100,9 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
     """
     shape = TABLES[name]
     rows = list(_rows(name, settings))
-    planned = set(settings["runs"])
 
     def draws(column: Column, row: Row) -> list[int]:
-        return [s for s in settings["draws"] if run_name(column.dataset, row.variant, s) in planned]
+        return planned_draws(settings, column.dataset, row.variant)
 
     columns = [column for column in shape.columns if any(draws(column, row) for row in rows)]
     cells = {
