@@ -250,8 +250,10 @@ def benchmark(
     return {"index": folder / "index", "embeddings": folder / "embedded"}
 
 
-def scored(folder: Path, form: str, inputs: Mapping[str, Path]) -> dict[tuple[str, str], dict[str, Any]]:
-    described = settings("evaluate", RUN) | {"format": form}
+def scored(
+    folder: Path, form: str, inputs: Mapping[str, Path], **changes: Any
+) -> dict[tuple[str, str], dict[str, Any]]:
+    described = settings("evaluate", RUN) | {"format": form} | changes
     evaluate(settings=described, **inputs, out=folder / "s.json", queries=folder / "q.parquet")
     return {(result["protocol"], result["rerank"]): result for result in read_json(folder / "s.json")["results"]}
 
@@ -264,6 +266,22 @@ MARKET = [
     ("gallery", 1, 2, 0, 20.0),  # rank 2, the only relevant one
     ("gallery", 2, 2, 0, 30.0),
 ]
+
+
+def test_junk_left_out_of_re_rankings_is_a_gallery_without_it(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    rows = [("query", k % 4 + 1, 1, 0, chance.uniform(0, 360)) for k in range(8)]
+    rows += [("gallery", int(chance.integers(-1, 5)), 2, 0, chance.uniform(0, 360)) for _ in range(40)]
+    lean = [row for row in rows if row[1] != -1]
+    assert len(lean) < len(rows)
+    wide = {"k_reciprocal": {"k1": 6, "k2": 3, "lambda_value": 0.3}}
+    whole = benchmark(tmp_path, rows)
+    seen, unseen = (scored(tmp_path, "market1501", whole, rerank_junk=junk, **wide) for junk in (True, False))
+    assert unseen == scored(tmp_path, "market1501", benchmark(tmp_path, lean), **wide)
+    assert {key for key in seen if seen[key] != unseen[key]} == {
+        ("single-query", "qe-dba"),
+        ("single-query", "k-reciprocal"),
+    }
 
 
 def test_junk_is_deleted_and_distractors_count(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_done_right.evaluation.embedded import Embedded, check_dimensions
-from reid_done_right.evaluation.rules import Rule, check_labels
+from reid_done_right.evaluation.rules import Rule, check_labels, deleted
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,11 @@ class Task:
                 f"{gallery.name}: the gallery is the query set: every query would meet itself; choose some images as "
                 "queries and leave them out of the gallery"
             )
+
+
+def without_deleted(task: Task) -> Task:
+    """Return a task whose gallery lacks the rows that are deleted for every query, for a task without lists."""
+    assert task.lists is None
+    kept = ~deleted(task.gallery.labels, task.rule)
+    gallery = Embedded(task.gallery.embeddings[kept], task.gallery.labels[kept], task.gallery.name)
+    return Task(task.query, gallery, task.rule)

@@ -16,6 +16,14 @@ class QeDba(Section):
     database_neighbours: Natural = Field(
         description="Neighbours averaged with a gallery item; 0 disables database augmentation (footnote 2: 10)."
     )
+    self_counts: bool = Field(
+        default=False,
+        description="Whether the numbers of neighbours include the query or item itself, which always takes part.",
+    )
+    order: Literal["database-first", "query-first"] = Field(
+        default="database-first",
+        description="Whether queries are expanded by the augmented gallery, or by the gallery as it was.",
+    )
 
 
 class KReciprocal(Section):
@@ -25,6 +33,10 @@ class KReciprocal(Section):
     k2: Positive = Field(description="Neighbours whose encodings are averaged.")
     lambda_value: Fraction = Field(
         description="Weight of the original distance; the rest is the weight of the Jaccard distance."
+    )
+    variant: Literal["matlab", "python", "squared-twice"] = Field(
+        default="matlab",
+        description="The original code, its port, or the port fed with squared distances, which it squares again.",
     )
 
 
@@ -46,6 +58,11 @@ class Evaluate(Section):
         description="Query expansion and database augmentation: the re-ranking of Table 4, by footnote 2."
     )
     k_reciprocal: KReciprocal = Field(description="k-reciprocal re-ranking, which the text cites; reported beside it.")
+    rerank_junk: bool = Field(
+        default=True,
+        description="Whether gallery items that count for no query (junk, -1) take part in the re-rankings. To leave "
+        "them out, re-ranking must know labels.",
+    )
 
 
 class Distract(Section):

@@ -11,7 +11,7 @@ import numpy as np
 from reid_done_right.artifacts import read_embeddings, read_index, replacing, write_json
 from reid_done_right.data.tasks import protocol_tasks
 from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery
-from reid_done_right.evaluation.task import Task
+from reid_done_right.evaluation.task import Task, without_deleted
 from reid_done_right.numerics import in_force, weakest
 
 
@@ -19,7 +19,7 @@ def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
     """Score every protocol of the dataset; write the scores and one row per query.
 
     settings: {"run": dataset, variant, backbone and draw, "format", "protocol" (own data only), "multi_query",
-    "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal"} as in the parameters, and "threads"
+    "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal", "rerank_junk"} as in the parameters, and "threads"
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
@@ -43,7 +43,8 @@ def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ran
     """
     options = {"none": {}, "qe-dba": settings["qe_dba"], "k-reciprocal": settings["k_reciprocal"]}
     for rerank in get_args(Rerank) if task.lists is None else ("none",):
-        yield rerank, rank_gallery(task, rerank=rerank, options=options[rerank], threads=settings["threads"])
+        seen = task if rerank == "none" or settings["rerank_junk"] else without_deleted(task)
+        yield rerank, rank_gallery(seen, rerank=rerank, options=options[rerank], threads=settings["threads"])
 
 
 def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:
