@@ -428,6 +428,20 @@ def test_crops_differ_and_keep_to_their_image() -> None:
     assert (crops[..., 2] == 99).all()
 
 
+def test_crops_with_cutout_are_the_crops_without_it_and_noise() -> None:
+    sizes, at = np.full((400, 2), 100), np.arange(400)
+    plain, noisy = (
+        random_crops(sizes, (80, 40), 0.4, True, 0, 0, at, "pixels", cutout_largest) for cutout_largest in (0.0, 0.5)
+    )
+    assert np.array_equal(plain.window, noisy.window) and np.array_equal(plain.mirrored, noisy.mirrored)
+    assert not plain.cutout[..., 2:].any()
+    share = noisy.cutout[:, 0, 2:] / [80, 40]
+    assert share.min() == 0.25 and 0.45 < share.max() < 0.5
+    images = Pixels.of([ramp(100, 100)] * 400, CPU)
+    changed = (np.stack(grey(images, plain)) != np.stack(grey(images, noisy))).any(-1).mean()
+    assert changed == pytest.approx(share.prod(1).mean(), rel=0.01)
+
+
 def test_half_of_the_crops_are_mirrored() -> None:
     crops = cropped(Pixels.of([ramp(30, 30)] * 200, CPU), (30, 30), 1.0, True)
     assert 70 <= (crops[:, 15, -1, 0] < crops[:, 15, 0, 0]).sum() <= 130

@@ -52,6 +52,7 @@ READINGS: dict[
     "pretrain.crop_aspect": {"crops: aspect in pixels": "pixels", "crops: aspect of the image": "image"},
     "pretrain.crop_area": {"crops: from 8 %": 0.08, "crops: from 40 %": 0.4},
     "pretrain.flip": {"classification: no flips": False, "classification: flips": True},
+    "pretrain.cutout": {"classification: no cut-out": 0.0, "classification: cut-out to 0.5": 0.5},
     "pretrain.passes": {"classification: 20 passes": 20.0, "classification: 60 passes": 60.0},
 }
 WITH: dict[Any, dict[str, Any]] = {"statistics": {"batching": "sequential"}}

@@ -132,8 +132,7 @@ def augmented(
         four = draw[_CUTOUT_HEIGHT : _CUTOUT_LEFT + 1]
         if region:
             four = uniform(seed, moment, image, np.arange(4)[:, None] + _MORE + 4 * (region - 1))
-        sides = (cutout_least + (1 - cutout_least) * four[:2].T) * (cutout_largest / regions**0.5)
-        cutouts.append(_placed((shown.size * sides).astype(np.int64), shown.size, four[2], four[3]))
+        cutouts.append(_cutout(shown.size, cutout_largest / regions**0.5, cutout_least, four))
     mirrored = (draw[_FLIP] < 0.5) & flip
     return Views(window, shown.size, mirrored, np.stack(cutouts, 1), bits(seed, moment, image, _PIXELS))
 
@@ -147,13 +146,16 @@ def random_crops(
     update: int,
     image: NDArray[np.int64],
     aspect: str = "image",
+    cutout_largest: float = 0.0,
 ) -> Views:
     """Return views of random area and aspect ratio of each image, `image` (B,) of `sizes` (B, 2), resized to `size`.
 
     "Random-sized crops" of the classification stage (section 4.1): an area in [smallest_area, 1] of the image is drawn;
     mirrored half of the time if `flip`.
-    aspect  pixels: width / height from 3/4 to 4/3, its logarithm uniform, as the RandomResizedCrop of torchvision;
-            image: one of the image's sides stretched and the other shrunk by exp(+-0.3), each cut at the image's own
+    aspect          pixels: width / height from 3/4 to 4/3, its logarithm uniform, as the RandomResizedCrop of
+                    torchvision; image: one of the image's sides stretched and the other shrunk by exp(+-0.3), each cut
+                    at the image's own
+    cutout_largest  largest side of a rectangle of noise, as a fraction of the crop's sides, of at least half of that
     """
     draw = uniform(seed, update, image, _DRAWS)
     if aspect == "pixels":
@@ -163,13 +165,9 @@ def random_crops(
         sides = sizes * np.sqrt(area)[:, None] * np.stack([stretch, 1 / stretch], 1)
         part = np.minimum(sizes, np.maximum([8, 6], sides.astype(np.int64)))
         window = _placed(part, sizes, draw[_TOP], draw[_LEFT])
-    return Views(
-        window,
-        np.tile(np.array(size, np.int64), (len(sizes), 1)),
-        (draw[_FLIP] < 0.5) & flip,
-        np.zeros((len(sizes), 1, 4), np.int64),
-        np.zeros(len(sizes), np.uint64),
-    )
+    crop = np.tile(np.array(size, np.int64), (len(sizes), 1))
+    cutout = _cutout(crop, cutout_largest, 0.5, draw[_CUTOUT_HEIGHT : _CUTOUT_LEFT + 1])
+    return Views(window, crop, (draw[_FLIP] < 0.5) & flip, cutout[:, None], bits(seed, update, image, _PIXELS))
 
 
 def _by_pixels(
@@ -191,6 +189,15 @@ def _by_pixels(
     some = fits.any(0)
     placed = _placed(np.where(some[:, None], drawn, middle), sizes, draw[_TOP], draw[_LEFT])
     return np.where(some[:, None], placed, np.hstack([(sizes - middle) // 2, middle]))
+
+
+def _cutout(shown: NDArray[np.int64], largest: float, least: float, draw: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Place a rectangle in images shown at sizes (B, 2), its sides fractions from `least` of `largest` up: (B, 4).
+
+    draw  (4, B) for its height, width, top and left
+    """
+    sides = (least + (1 - least) * draw[:2].T) * largest
+    return _placed((shown * sides).astype(np.int64), shown, draw[2], draw[3])
 
 
 def _placed(

@@ -46,6 +46,11 @@ class Pretrain(Section):
         "exp(±0.6) times that of the image. Not stated in the paper.",
     )
     flip: bool = Field(description="Mirrors half of the crops. The paper names crops only.")
+    cutout: Fraction = Field(
+        default=0.0,
+        description="Largest side of a noise rectangle in each crop, as a fraction of the crop; the smallest is half "
+        "of it. 0 disables cut-out. The paper names cut-out for ranking only.",
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         default="float32", description="Arithmetic of matrix products and convolutions; tf32 needs a GPU."
     )

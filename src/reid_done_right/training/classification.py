@@ -82,7 +82,15 @@ def train_classifier(
         rows, order = order[: settings.batch], order[settings.batch :]
         size = (settings.crop_height, settings.crop_width)
         views = random_crops(
-            images.sizes[rows], size, settings.crop_area, settings.flip, seed, update, rows, settings.crop_aspect
+            images.sizes[rows],
+            size,
+            settings.crop_area,
+            settings.flip,
+            seed,
+            update,
+            rows,
+            settings.crop_aspect,
+            settings.cutout,
         )
         crops, _ = render(images, rows, views)
         wanted = torch.from_numpy(target[rows]).to(device)
