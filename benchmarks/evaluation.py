@@ -55,13 +55,18 @@ SIZES = [0, 100_000, 200_000, 300_000, 400_000, 500_000]
 DRAWS = 10
 
 
-def market() -> tuple[Labels, Labels]:
-    """Labels of Market-1501's queries and gallery, in the order of its files."""
-    with (Path(__file__).parent / "market1501.csv").open(newline="") as opened:
+def listed(path: Path, cameras: int) -> tuple[Labels, Labels]:
+    """Labels of queries and gallery, in the order of their files, from a table of the files of each person and camera."""
+    with path.open(newline="") as opened:
         table = np.array([[int(cell) for cell in row] for row in list(csv.reader(opened))[1:]])
-    pairs = np.stack([np.repeat(table[:, 0], 6), np.tile(np.arange(1, 7), len(table))], axis=1)
-    gallery, query = (np.repeat(pairs, table[:, part].ravel(), axis=0) for part in (slice(1, 7), slice(7, 13)))
+    pairs = np.stack([np.repeat(table[:, 0], cameras), np.tile(np.arange(1, cameras + 1), len(table))], axis=1)
+    gallery, query = (np.repeat(pairs, part.ravel(), axis=0) for part in np.split(table[:, 1:], 2, axis=1))
     return Labels(query[:, 0], query[:, 1]), Labels(gallery[:, 0], gallery[:, 1])
+
+
+def market() -> tuple[Labels, Labels]:
+    """Labels of Market-1501's queries and gallery."""
+    return listed(Path(__file__).parent / "market1501.csv", 6)
 
 
 def embed(labels: Labels, seed: int) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ from reid_done_right.artifacts import write_json
 from reid_done_right.data.readers.market1501 import read
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import Views, augmented, render, whole
-from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.build import build
 from reid_done_right.models.device import out_of_memory, precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
@@ -103,7 +103,7 @@ def network(options: argparse.Namespace, images: Pixels) -> Embedder:
             part.momentum = None  # the mean over all batches, of which there is one
     with torch.no_grad():
         made.train()(pixels)
-    freeze_statistics(made)
+    set_batch_norm(made)
     return made
 
 

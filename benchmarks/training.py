@@ -36,7 +36,7 @@ import data
 import evaluation
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import Views, augmented, render, whole
-from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.resnet import ResNet
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one
@@ -58,7 +58,7 @@ def embedder(backbone: str, kind: type[Embedder] = Embedder) -> Embedder:
     """Make a network of published shape with random weights and frozen batch norm."""
     torch.manual_seed(0)
     made = kind(ResNet(*LAYERS[backbone]), 128, "max").to(memory_format=torch.channels_last)
-    freeze_statistics(made)
+    set_batch_norm(made)
     return made
 
 
