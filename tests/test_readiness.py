@@ -303,6 +303,8 @@ def test_memory_grows_with_images_at_once() -> None:
     assert each[0] == each[1] > 8 * 4 * 3 * 32 * 16  # at least the images
     assert small - each[0] > 3 * network.weights_bytes(layers, train.embedding) / 2
     assert network.ranking_memory(layers, train.model_copy(update={"at_once": 64, "batch": 8})) == sizes[2]
+    averaged = network.ranking_memory(layers, train.model_copy(update={"at_once": 8, "batch": 64, "average": 0.5}))
+    assert averaged - small == 2 * network.weights_bytes(layers, train.embedding)  # sums in float64
     double = pretrain.model_copy(update={"batch": 2 * pretrain.batch})
     assert network.classification_memory(layers, double) > network.classification_memory(layers, pretrain) > 0
 
@@ -311,6 +313,12 @@ def test_probe_measures_this_device() -> None:
     speed = network.probe(*sections(), threads=1)
     assert all(1e-6 < seconds < 5 for seconds in (speed.classify, speed.rank, speed.embed))
     assert speed.embed < 3 * speed.rank
+
+
+def test_probe_measures_an_update_that_learns_statistics() -> None:
+    layers, pretrain, train = sections()
+    learning = {"batch_norm": "statistics", "batching": "sequential", "largest_side": 64}
+    assert network.probe(layers, pretrain, train.model_copy(update=learning), threads=1).rank > 0
 
 
 def test_budget_reduces_number_then_size_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
