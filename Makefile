@@ -2,6 +2,7 @@
 # make test        install, then check format, lint and types and run the tests
 # make check       the same in two minutes, without the slow tests
 # make test-slurm  run the smoke experiment on Slurm, installing it first if it is missing and apt-get is allowed
+# make test-gpu    run the tests that compute on a GPU
 # make test-kubernetes  run one training with stand-ins for pods and an object store
 # make soak        try new random inputs, then inject random faults for MINUTES=10 (docs/robustness.md)
 # make reproduce   run the smoke experiment and report the first artifact that differs from the committed digests
@@ -20,7 +21,7 @@ SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test check unit static reproduce test-slurm test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
+.PHONY: run setup test check unit static reproduce test-slurm test-gpu test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -45,6 +46,9 @@ test-slurm: setup
 	command -v slurmctld || test "$$(id -u)" -ne 0 || ! command -v apt-get || \
 	  { apt-get update && apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; } || true
 	$(BIN)/pytest -m slurm tests/test_slurm.py
+
+test-gpu: setup
+	REID_TEST_GPU=1 $(BIN)/pytest -m gpu
 
 test-kubernetes: setup
 	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py

@@ -39,6 +39,7 @@ INSTALL = {
     "Chromium": "apt-get install chromium",
     "pdflatex": "apt-get install texlive-latex-recommended",
     "g++": "apt-get install g++",
+    "a GPU": "make test-gpu, where there is one",
     "Slurm": "make test-slurm, where there is apt-get",
 }
 
@@ -58,6 +59,8 @@ def _private_home() -> None:
 
 
 _private_home()
+if "REID_TEST_GPU" not in os.environ:  # a GPU is for the tests that are about it: `make test-gpu`
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("REID_", "PYTEST_"))}
 
 

@@ -99,6 +99,8 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setenv("LOCAL_RANK", "0")
     kept = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
@@ -119,3 +121,17 @@ def test_switches_of_a_gpu_follow_the_parameters(precision: str, deterministic: 
     assert torch.backends.cudnn.benchmark is not deterministic
     assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
     assert device.precise(precision, CPU)._enabled is (precision == "bfloat16")
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_bfloat16_on_a_gpu_without_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    with pytest.raises(InputError, match=r"precision: Tesla T4 has no bfloat16, .*; write float32"):
+        device.set_up(1, "bfloat16")
+    assert device.set_up(1, "tf32").type == "cuda"
+
+
+def test_missing_engine_is_not_out_of_memory() -> None:
+    assert not device.out_of_memory(RuntimeError("GET was unable to find an engine to execute this computation"))
+    assert device.out_of_memory(RuntimeError("CUDNN_STATUS_ALLOC_FAILED"))
+    assert device.out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))

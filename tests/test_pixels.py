@@ -211,6 +211,7 @@ def test_block_that_does_not_hold_its_images_is_an_error() -> None:
         Pixels(torch.zeros(11, dtype=torch.uint8), np.array([[2, 2]]), np.array([0]), CPU)
 
 
+@pytest.mark.gpu
 @needs("a GPU", torch.cuda.is_available())
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_gpu_has_the_same_images(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:

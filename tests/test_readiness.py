@@ -421,16 +421,18 @@ def test_check_page_shows_everything(photos: Path) -> None:
 def test_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     monkeypatch.setattr(network, "device_memory", lambda: ("Tiny GPU", 1000, 2000, 1))
-    found = survey(own(), probe=False)
+    assert "no job asks for a GPU" in survey(own(), probe=False).findings["machine"][1].told
+    asking = own(**{"resources/train/gpu": 1})
+    found = survey(asking, probe=False)
     disk, gpu = found.findings["machine"]
     assert (disk.state, gpu.state, found.ready) == ("short", "short", False)
     assert "free some, or run fewer variants or seeds" in disk.told
     assert "Tiny GPU has" in gpu.told and "lower train.at_once or pretrain.batch, or use a larger GPU" in gpu.told
     monkeypatch.setattr(network, "device_memory", lambda: ("GPU", 10**12, 10**12, 1))
-    assert survey(own(), probe=False).findings["machine"][1].state == "ready"
+    assert survey(asking, probe=False).findings["machine"][1].state == "ready"
     monkeypatch.setattr(network, "device_memory", lambda: None)
-    gpu = survey(own(), probe=False).findings["machine"][1]
-    assert gpu.state == "note" and "no CUDA device here, so everything runs on the CPU" in gpu.told
+    gpu = survey(asking, probe=False).findings["machine"][1]
+    assert gpu.state == "note" and "no CUDA device here, without which jobs that ask for one fail" in gpu.told
 
 
 def test_published_counts_replace_missing_datasets() -> None:

@@ -61,7 +61,8 @@ def through_slurm(copies: tuple[Checkout, Checkout]) -> Checkout:
     _, checkout = copies
     prepare(checkout)
     printed = checkout.folder / "printed.txt"
-    started = checkout.start(f"exec {THROUGH_SLURM} > {printed} 2>&1", TQDM_MININTERVAL="0.1")
+    # the GPUs are simulated
+    started = checkout.start(f"exec {THROUGH_SLURM} > {printed} 2>&1", TQDM_MININTERVAL="0.1", REID_DEVICE="cpu")
     try:
         wait_for_the_long_training(checkout, started, printed)
         (job,) = of_training(LONG)

@@ -54,7 +54,5 @@ def test_committed_file_is_read_as_of_the_commit(tmp_path: Path, monkeypatch: py
 def test_summary_lists_skips_and_remedies() -> None:
     assert skips([]) == "skipped: none"
     reasons = [*["needs a GPU"] * 3, "needs Chromium", "this environment is not the locked one"]
-    expected = (
-        "3 need a GPU; 1 needs Chromium (apt-get install chromium); 1 because this environment is not the locked one"
-    )
+    expected = "3 need a GPU (make test-gpu, where there is one); 1 needs Chromium (apt-get install chromium); 1 because this environment is not the locked one"
     assert skips(reasons) == f"skipped: {expected}"

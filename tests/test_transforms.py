@@ -447,6 +447,7 @@ def test_half_of_the_crops_are_mirrored() -> None:
     assert 70 <= (crops[:, 15, -1, 0] < crops[:, 15, 0, 0]).sum() <= 130
 
 
+@pytest.mark.gpu
 @needs("a GPU", torch.cuda.is_available())
 def test_gpu_renders_the_same_grey_levels() -> None:
     here, at = mixed(), np.arange(7)

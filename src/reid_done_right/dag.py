@@ -66,6 +66,7 @@ class Stage:
     command      the stage whose command it calls, if not its own
     fetches      the argument for external data, if the job needs any
     threads      whether the number of threads is an option, because no result depends on it
+    device       scores: ranks on a device that is named; network: uses a GPU that it sees; both are `--device`
     priority     Snakemake starts jobs with higher values first
     """
 
@@ -80,6 +81,7 @@ class Stage:
     command: str = ""
     fetches: str = ""
     threads: bool = False
+    device: Literal["", "scores", "network"] = ""
     priority: int = 0
 
 
@@ -186,6 +188,7 @@ EMBED = Stage(
     environment="torch",
     reads={"index": INDEX, "embedder": Read(_result("train", "safetensors"), "The embedder, written by `reid train`.")},
     writes={"out": _written("embed", "safetensors", "the embeddings")},
+    device="network",
 )
 
 STAGES = {
@@ -302,6 +305,7 @@ STAGES = {
             "out": _written("evaluate", "json", "the scores"),
             "queries": _written("evaluate", "parquet", "AP and first hit of every query"),
         },
+        device="scores",
     ),
     "distract": Stage(
         help="""Score growing galleries with random distractors.
@@ -323,6 +327,7 @@ STAGES = {
             "out": _written("distract", "json", "the curve"),
             "queries": _written("distract", "parquet", "every query's AP with the fewest and the most distractors"),
         },
+        device="scores",
     ),
     "retrieve": Stage(
         help="""List the first ten results of every query, for the report.
@@ -336,6 +341,7 @@ STAGES = {
             "out": _written("retrieve", "parquet", "the first ten results of every query"),
             "similarities": _written("retrieve", "json", "histograms of the similarities"),
         },
+        device="scores",
     ),
     "tabulate": Stage(
         help="""Write Tables 1-4 with our values and the paper's, and judge the paper's claims.

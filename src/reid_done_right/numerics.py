@@ -121,6 +121,11 @@ def computed_on(device: str, precision: str = "float32", execution: str = "eager
     return in_force() if (device, precision, execution) == ("cpu", "float32", "eager") else "native"
 
 
+def ranked_on(device: str | None) -> Numerics:
+    """Return how this process ranks: NumPy's products follow `in_force`, those of a `device` are PyTorch's own."""
+    return in_force() if device is None else "native"
+
+
 def loaded() -> list[str]:
     """Return the loaded libraries, which have already chosen their kernels."""
     return [name for name in LIBRARIES if name in sys.modules]

@@ -17,6 +17,7 @@ from reid_done_right.images.decode import Image
 from reid_done_right.images.photos import array_image, decoded
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import resized
+from reid_done_right.models.device import as_stages_do
 from reid_done_right.models.embedder import Embedder, embedder_of
 from reid_done_right.models.embedder import embed as run
 from reid_done_right.models.padding import too_small
@@ -139,7 +140,8 @@ class PhotoEmbedder:
         """Embed decoded images (h, w, 3) uint8, all held in memory: (N, D)."""
         if not images:
             return np.empty((0, self.dimension), np.float32)
-        rows = run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
+        with as_stages_do(self.device):
+            rows = run(self.module, Pixels.of(images, self.device), np.arange(len(images)), self.largest_side)
         if not (np.abs(np.linalg.norm(rows, axis=1) - 1) < 1e-2).all():
             raise InputError(f"model {self.digest[:DIGITS]}...: embeddings of no direction; its weights are damaged")
         return rows

@@ -37,11 +37,13 @@ class Job:
 
     parameters  everything its outputs depend on apart from its inputs
     places      fields of its paths: experiment, name (job), dataset and so on
+    gpu         GPUs that it asks for
     """
 
     stage: str
     parameters: dict[str, Any]
     places: dict[str, str]
+    gpu: int = 0
 
     @property
     def settings(self) -> str:
@@ -118,7 +120,8 @@ class _Plan:
     def add(self, stage: str, name: str, parameters: dict[str, Any], **fields: str) -> None:
         """Add a job. Its name joins parts by dashes, which the parts may contain too, so names may collide."""
         parameters = {**parameters, "numerics": self.params.numerics}
-        job = Job(stage, parameters, {"experiment": self.params.experiment, "job": name, **fields})
+        gpu = self.params.resources_of(STAGES[stage].command or stage).gpu
+        job = Job(stage, parameters, {"experiment": self.params.experiment, "job": name, **fields}, gpu)
         if self.jobs[stage].setdefault(name, job) != job:
             raise InputError(f"{stage} {name}: two jobs have this name; rename a dataset, a backbone or a variant")
 
@@ -362,6 +365,7 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
             path, parameters = folder / name / f"{job}.json", described.parameters
             code = code_key(stage, parameters)
             settings = {"stage": stage, "job": job, "code": code, "parameters": parameters}
+            settings |= {"gpu": described.gpu} if described.gpu else {}
             text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
             wanted.add(path)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from reid_done_right import numerics, store
+from reid_done_right import gpus, numerics, store
 from reid_done_right.artifacts import InputError, read_json
 from reid_done_right.dag import STAGES, Parameters, Stage, is_written
 
@@ -33,6 +33,7 @@ def run(
     places: Mapping[str, Path],
     *,
     threads: int | None = None,
+    device: str | None = None,
     offline: bool = False,
 ) -> str | None:
     """Run a stage through the store; return a one-line summary, or None in a helper process of torchrun.
@@ -41,6 +42,8 @@ def run(
     settings  the job's settings file
     places    option -> file or folder passed to the command
     threads   number of threads, for stages whose results do not depend on it
+    device    PyTorch device, for stages that take one. Rankings computed there have keys of their own, as their scores
+              may differ in the last digits
     offline   whether to download nothing
     Raises InputError for settings of another stage, missing or damaged inputs, and insufficient memory.
     """
@@ -52,6 +55,12 @@ def run(
     if not isinstance(given, dict) or not isinstance(job, str):
         raise InputError(f"{settings}: not the settings of a job; write them again by `reid plan`")
     parameters = given | {"numerics": numerics.in_force()}  # native results get keys of their own
+    stated = described.get("gpu", 0)
+    if not isinstance(stated, int):
+        raise InputError(f"{settings}: gpu is {stated!r}, expected a number of GPUs; write it again by `reid plan`")
+    gpu = gpus.wanted(stated, device)
+    if stage.device == "scores" and (device or gpu):
+        parameters["device"] = device or "cuda"
     inputs = _inputs(stage, places, parameters)
     if stage.fetches and (fetched := fetch_for(parameters, offline)):
         inputs[stage.fetches] = fetched
@@ -62,7 +71,8 @@ def run(
 
         threadpool_limits(parameters.get("threads"))  # determines the order of sums, and so the last digits
         written = {"out": work} if stage.folder else {name: work / places[name].name for name in stage.writes}
-        load()(settings=parameters, **inputs, **written, **({} if threads is None else {"workers": threads}))
+        with gpus.assigned(gpu):
+            load()(settings=parameters, **inputs, **written, **({} if threads is None else {"workers": threads}))
 
     start = time.monotonic()
     request: dict[str, Any] = {
@@ -77,9 +87,10 @@ def run(
     request["copy"] = next(iter(stage.writes.values())).path.startswith("reports/")
     workers = parameters.get("workers", 1)
     if workers > 1 and "WORLD_SIZE" not in os.environ:
+        gpus.assign(gpu)
         launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}")
         os.execv(sys.executable, (sys.executable, *launch, "-m", "--", "reid_done_right", *sys.argv[1:]))
-    with _limited_memory(name):
+    with _limited_memory(name, gpu):
         if workers == 1:
             computed: bool | None = store.make(name, compute=compute, **request)
         else:
@@ -150,8 +161,10 @@ def _spare_address_space() -> None:
 
 
 @contextmanager
-def _limited_memory(stage: str) -> Iterator[None]:
+def _limited_memory(stage: str, gpu: int) -> Iterator[None]:
     """Limit this process to the memory in `MEMORY`, in MB; mapped files do not count.
+
+    Not on a GPU, whose driver maps memory that cannot be told apart.
 
     Raises InputError, saying what to do, if a stage runs out of memory.
     """
@@ -160,13 +173,16 @@ def _limited_memory(stage: str) -> Iterator[None]:
         raise InputError(f"{MEMORY}={limit}: expected an integer number of MB")
     if limit and importlib.util.find_spec("resource") is None:  # Windows
         print(f"reid: warning: {MEMORY} has no effect on this system", file=sys.stderr)
-    elif limit:
+    elif limit and not gpu:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit) * 10**6,) * 2)
     try:
         yield
     except Exception as error:
+        if "CUDA out of memory" in str(error):
+            cure = "lower at_once or batch in its section of the parameters, or use a larger GPU"
+            raise InputError(f"{stage}: needs more than the GPU's memory; {cure}") from error
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in SHORT):
             raise
         where = f"the {limit} MB that {MEMORY} allows" if limit else "the memory that there is"

@@ -10,6 +10,10 @@ import typer
 
 from reid_done_right.cli.options import Numerics, Rerank, file, written
 
+AnyDevice = Annotated[
+    str | None, typer.Option("--device", help="PyTorch device, such as cuda or cpu.  [default: a GPU if there is one]")
+]
+
 
 def embed_photos(
     photos: Annotated[Path, typer.Argument(help="A folder of photos, or a table that lists them (.csv).")],
@@ -21,6 +25,7 @@ def embed_photos(
     ] = None,
     allow_damaged: Annotated[bool, typer.Option("--allow-damaged", help="Skip damaged photos and list them.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
+    device: AnyDevice = None,
     numerics: Numerics = "portable",
 ) -> None:
     """Embed your own photos as a gallery of unit vectors.
@@ -35,7 +40,7 @@ def embed_photos(
     """
     from reid_done_right.stages.embed_photos import embed_photos as embed_all
 
-    count = embed_all(photos, model, out, pattern=pattern, allow_damaged=allow_damaged, threads=threads)
+    count = embed_all(photos, model, out, pattern=pattern, allow_damaged=allow_damaged, threads=threads, device=device)
     typer.echo(f"embed-photos: {count:,} photos in {out}", err=True)
 
 
@@ -52,6 +57,7 @@ def search(
     rerank: Rerank = "none",
     html: Annotated[Path | None, written("Also write a page with pictures (.html).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
+    device: AnyDevice = None,
     numerics: Numerics = "portable",
 ) -> None:
     """Find the photos in a gallery most similar to the person in each query photo.
@@ -63,7 +69,7 @@ def search(
     """
     from reid_done_right.stages.search import search as search_gallery
 
-    how: dict[str, Any] = {"top": top, "rerank": rerank}
+    how: dict[str, Any] = {"top": top, "rerank": rerank, "device": device}
     found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
     _print_places(found, rerank != "none")
     if html is not None:

@@ -70,6 +70,10 @@ def folder(text: str) -> Any:
 Offline = Annotated[
     bool, typer.Option("--offline", envvar="REID_OFFLINE", help="Download nothing; report at once what is missing.")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(help="PyTorch device, such as cuda or cpu.  [default: a GPU if the settings ask for one]"),
+]
 Rerank = Annotated[
     Literal["none", "qe-dba", "k-reciprocal"],
     typer.Option(help="qe-dba: the paper's re-ranking; k-reciprocal: re-ranking of Zhong et al."),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from reid_done_right import dag
-from reid_done_right.cli.options import Offline, artifact, compute_as, file, folder, written
+from reid_done_right.cli.options import Device, Offline, artifact, compute_as, file, folder, written
 
 Function = Callable[..., object]
 
@@ -119,11 +119,13 @@ def commands() -> tuple[Function, ...]:
 
 
 def _command(name: str, stage: dag.Stage) -> Function:
-    def command(*, settings: Path, threads: int | None = None, offline: bool = False, **places: Path) -> None:
+    def command(
+        *, settings: Path, threads: int | None = None, device: str | None = None, offline: bool = False, **places: Path
+    ) -> None:
         compute_as(_arithmetic(settings))
         from reid_done_right.running import run
 
-        told = run(name, LOADERS[name], settings, places, threads=threads, offline=offline)
+        told = run(name, LOADERS[name], settings, places, threads=threads, device=device, offline=offline)
         if told is not None:
             typer.echo(told, err=True)
 
@@ -141,6 +143,8 @@ def _command(name: str, stage: dag.Stage) -> Function:
     if stage.threads:
         how = typer.Option(help="Number of threads or processes.")
         parameters.append(_parameter("threads", Annotated[int, how], 1))
+    if stage.device:
+        parameters.append(_parameter("device", Device, None))
     if stage.fetches:
         parameters.append(_parameter("offline", Offline, False))
     command.__name__, command.__doc__ = name, stage.help

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_done_right.evaluation.backend import backend
 from reid_done_right.evaluation.blocks import Progress, split
-from reid_done_right.evaluation.counting import Backend
 from reid_done_right.evaluation.embedded import check_dimensions, unit
 from reid_done_right.evaluation.expansion import expand
 from reid_done_right.evaluation.neighbours import nearest
@@ -122,24 +122,27 @@ class Retrieved:
     edges: NDArray[np.float64]
 
 
-def retrieve(task: Task, *, top: int = 10, bins: int = 100) -> Retrieved:
+def retrieve(task: Task, *, top: int = 10, bins: int = 100, device: str | None = None) -> Retrieved:
     """Rank the gallery for every query; keep the first K = `top` of each list, and how similar all pairs are.
 
-    Equal similarities keep gallery order, as in `ranking.rank_gallery`.
+    Equal similarities keep gallery order, as in `ranking.rank_gallery`. device: of PyTorch, for the products.
     """
     query, gallery, rule, lists = task.query, task.gallery, task.rule, task.lists
     _, junk = relevant_and_junk(query.labels, gallery.labels, rule)
     gone = deleted(gallery.labels, rule)
     asked, there = query.labels.person_id, gallery.labels.person_id
-    scorer = dot_scorer(query.embeddings, gallery.embeddings, Backend())
+    there = backend(device=device)
+    scorer = dot_scorer(query.embeddings, gallery.embeddings, there)
     edges = np.linspace(-1, 1, bins + 1)
     positives, negatives = np.zeros((2, bins), np.int64)
     items, similarity = np.full((len(query), top), -1, np.int64), np.zeros((len(query), top), np.float32)
     for rows in split(slice(0, len(query)), _QUERIES):
         best, own = _Best.of(rows.stop - rows.start), junk.part(rows)
         for columns in split(slice(0, len(gallery)), _COLUMNS):
-            scores = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
-            scorer(rows, columns, scores)
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            block = there.empty(shape[0] * shape[1]).reshape(shape)
+            scorer(rows, columns, block)
+            scores = there.host(block)
             counts = np.tile(~gone[columns], (len(scores), 1))
             inside = (own.items >= columns.start) & (own.items < columns.stop)
             counts[own.rows[inside], own.items[inside] - columns.start] = False

@@ -6,7 +6,8 @@ and then for an earlier item, so that one comparison orders items exactly, ties 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,6 @@ class TorchBackend(Backend):
             if device.startswith("cuda"):
                 reason = f"GPUs that PyTorch finds: {torch.cuda.device_count()}"
             raise ValueError(f"device {device!r} cannot be used here ({reason}): leave it out for the CPU") from None
-        torch.backends.cuda.matmul.allow_tf32 = False
 
     def empty(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.float32, device=self.device)
@@ -41,7 +41,8 @@ class TorchBackend(Backend):
         return torch.tensor(np.asarray(rows), device=self.device).float()
 
     def multiply(self, left: Tensor, right: Tensor, block: Tensor) -> None:
-        torch.mm(left, right.T, out=block)
+        with _whole_products():
+            torch.mm(left, right.T, out=block)
 
     def clip(self, block: Tensor) -> None:
         block.clamp_(min=0)
@@ -97,6 +98,17 @@ class TorchBackend(Backend):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
+@contextmanager
+def _whole_products() -> Iterator[None]:
+    """Multiply without TF32, whatever else the process computes with."""
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, False
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
+
+
 def _free(device: torch.device) -> int:
     """Return the bytes free on a GPU; elsewhere 0, as nothing has to travel there."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
@@ -140,7 +152,8 @@ def nearest(
         least = torch.full((len(left),), torch.inf, device=backend.device)
         for number, (column, load_other) in enumerate(others):
             right = kept[number] if kept else backend.put(load_other())
-            scores = left @ right.T
+            with _whole_products():
+                scores = left @ right.T
             least = torch.minimum(least, scores.amin(1))
             if exclude_self and column == row:
                 scores.fill_diagonal_(-torch.inf)

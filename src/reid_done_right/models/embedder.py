@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal, TypeVar
@@ -18,6 +19,7 @@ from reid_done_right.images.transforms import Images, render, whole
 from reid_done_right.models.backbone import Backbone, check_state
 from reid_done_right.models.build import build
 from reid_done_right.models.compiling import compile_, enlarged
+from reid_done_right.models.device import out_of_memory
 from reid_done_right.models.padding import batches, mask_of
 from reid_done_right.models.pooling import Pool
 from reid_done_right.models.products import Linear
@@ -45,6 +47,7 @@ class Embedder(nn.Module):
         self.fc = Linear(backbone.channels, embedding, bias) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
         self.execution = "eager"
+        self.pixels: int | None = None  # of a batch that memory turned out to have room for
 
     def execute(self, execution: str) -> None:
         """Set the execution of the backbone: eager or compiled (`reid_done_right.models.compiling.compile_`)."""
@@ -134,13 +137,23 @@ def _loaded(make: Callable[[], Network], weights: Weights, what: str) -> Network
 def embed(embedder: Embedder, images: Images, indices: NDArray[np.int64], largest_side: int) -> NDArray[np.float32]:
     """Embed the images of `indices` (B,) without augmentation at largest side M, in evaluation mode: (B, D), in order.
 
-    `PIXELS` bounds the memory. The other images in a batch change an embedding only by rounding.
+    `PIXELS` bounds the memory; where that is too small still, batches are halved from then on, with a warning. The
+    other images in a batch change an embedding only by rounding.
     Raises ValueError if an image is too small for the backbone.
     """
     embedder.eval()
     views = whole(images.sizes[indices], largest_side)
-    at_once = max(1, PIXELS[images.device.type] // int(views.size.prod(1).max(initial=1)))
+    each = int(views.size.prod(1).max(initial=1))
     rows = torch.empty((len(indices), embedder.dimension), device=images.device)
-    for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-        rows[torch.from_numpy(some)] = embedder(*render(images, indices[some], views[some])).float()
-    return rows.cpu().numpy()
+    while True:
+        at_once = max(1, min(len(indices), (embedder.pixels or PIXELS[images.device.type]) // each))
+        try:
+            for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
+                rows[torch.from_numpy(some)] = embedder(*render(images, indices[some], views[some])).float()
+            return rows.cpu().numpy()
+        except RuntimeError as error:
+            if not out_of_memory(error) or at_once == 1:
+                raise
+        embedder.pixels = at_once // 2 * each
+        warnings.warn(f"out of memory: from now on {at_once // 2} images are embedded at once", stacklevel=2)
+        torch.cuda.empty_cache()  # after the except block, where the error no longer holds activations

@@ -111,13 +111,15 @@ def sides(layers: Backbone, largest: int) -> tuple[int, int]:
     return largest, max(SMALLEST.get(layers.family or "", 1), largest // 2)
 
 
-def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> Speed:
-    """Measure updates and embeddings of a network on random images on this device, in seconds per image.
+def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int, gpu: bool = True) -> Speed:
+    """Measure updates and embeddings of a network on random images, in seconds per image, as the jobs run them.
 
-    On a GPU, images have their real size, `at_once` at a time. On a CPU, `BUDGET` limits the number of images and, if
-    that is less than the smallest update, also their size; the time is then scaled by FLOPs.
+    On a GPU, if `gpu` says that jobs ask for one and there is one, images have their real size, `at_once` at a time. On
+    a CPU, `BUDGET` limits the number of images and, if that is less than the smallest update, also their size; the time
+    is then scaled by FLOPs.
     """
-    device = set_up(threads, train.precision, train.deterministic)
+    device = set_up(threads, train.precision, train.deterministic) if gpu else torch.device("cpu")
+    torch.set_num_threads(threads)
     embedder = Embedder(build(layers.described()), train.embedding, train.pooling).to(device)
     crop = (pretrain.crop_height, pretrain.crop_width)
     person = sides(layers, train.largest_side)
@@ -136,7 +138,7 @@ def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int) -> S
     return Speed(
         measure(pretrain.batch, 2, crop, lambda *asked: _classify(embedder.backbone, pretrain, device, *asked)),
         measure(max(3, together - together % 3), 3, person, lambda *asked: _rank(embedder, train, device, *asked)),
-        measure(together, 1, person, lambda *asked: _embed(embedder, device, *asked)),
+        measure(together, 1, person, lambda *asked: _embed(embedder, train, device, *asked)),
     )
 
 
@@ -195,6 +197,7 @@ def _rank(
     images = _noise(count, size, device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_batch_norm(embedder, train.batch_norm)
+    embedder.execute(train.execution)
     optimizer = Optimizer(embedder.parameters(), train.momentum, train.weight_decay)
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[train.batching]
 
@@ -224,13 +227,20 @@ def _rank(
         optimizer.gradient_norm()
         optimizer.descend(1e-6)
 
-    return _fastest(update, times)
+    return _fastest(update, times + (train.execution != "eager"))  # the first call compiles
 
 
-def _embed(embedder: Embedder, device: torch.device, count: int, size: tuple[int, int], times: int) -> float:
-    """Return the seconds to embed the images."""
+def _embed(
+    embedder: Embedder, train: Train, device: torch.device, count: int, size: tuple[int, int], times: int
+) -> float:
+    """Return the seconds to embed the images as mining does, in the precision and execution of training."""
     images = _noise(count, size, device)
-    return _fastest(lambda: embed(embedder, images, np.arange(count), max(size)), times)
+
+    def pool() -> None:
+        with precise(train.precision, device):
+            embed(embedder, images, np.arange(count), max(size))
+
+    return _fastest(pool, times + (train.execution != "eager"))
 
 
 def _noise(count: int, size: tuple[int, int], device: torch.device) -> Pixels:

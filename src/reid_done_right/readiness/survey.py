@@ -195,6 +195,11 @@ def _disk(
     return Check("disk", "short", f"{told}; free some, or run fewer variants or draws")
 
 
+def _on_gpu(params: Params) -> bool:
+    """Return whether jobs that run networks ask for a GPU."""
+    return any(params.resources_of(STAGES[stage].command or stage).gpu for stage in NETWORKS)
+
+
 def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
     """Compare the memory needed by the largest update with the GPU's."""
     from reid_done_right.readiness.probe import classification_memory, device_memory, ranking_memory
@@ -212,9 +217,11 @@ def _gpu(params: Params, jobs: Mapping[str, Jobs]) -> Check:
             sizes[f"pretrain, {name}"] = classification_memory(params.backbones[settings[0]], pretrain)
     most = max(sizes, key=lambda what: sizes[what])
     told = f"at least {_gib(sizes[most])} of memory for {most}"
+    if not _on_gpu(params):
+        return Check("GPU", "note", f"{told}; no job asks for a GPU in resources, so everything runs on the CPU")
     there = device_memory()
     if there is None:
-        return Check("GPU", "note", f"{told}; there is no CUDA device here, so everything runs on the CPU")
+        return Check("GPU", "note", f"{told}; there is no CUDA device here, without which jobs that ask for one fail")
     name, free, whole, count = there
     told = f"{told}; {name} has {_gib(whole)}, {_gib(free)} of it free"
     if count < asked:
@@ -250,7 +257,9 @@ def _work(
     speed = None
     if probe:
         threads = min(os.cpu_count() or 1, params.resources_of("train").threads)
-        speed = network.probe(params.backbones[params.train.backbone], params.pretrain, params.train, threads)
+        speed = network.probe(
+            params.backbones[params.train.backbone], params.pretrain, params.train, threads, _on_gpu(params)
+        )
     work = []
     for group, members in jobs.items():
         seconds: float | None = 0.0

@@ -29,8 +29,9 @@ def distract(
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
-    task, threads = image_task(rows, embedded, settings), settings["threads"]
-    ranking = rank_gallery(task, threads=threads)
+    task = image_task(rows, embedded, settings)
+    how = {"threads": settings["threads"], "device": settings.get("device")}
+    ranking = rank_gallery(task, **how)
     total = sum(len(read_embeddings(shard).rows) for shard in shards)
     if total < settings["sizes"][-1]:
         raise InputError(
@@ -41,7 +42,7 @@ def distract(
     for shard in tqdm(shards, desc="distract", unit="shard"):
         part = read_embeddings(shard)
         which = (part.embeddings, positions[part.rows], settings["sizes"])
-        counts += count_beating(task.query.embeddings, ranking, *which, threads=threads)
+        counts += count_beating(task.query.embeddings, ranking, *which, **how)
     curves = sweep(ranking, counts, task.rule.ap_rule)
     curve = {
         "run": settings["run"],

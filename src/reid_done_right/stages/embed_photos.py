@@ -39,6 +39,7 @@ def embed_photos(
     pattern: str | None = None,
     allow_damaged: bool = False,
     threads: int | None = None,
+    device: str | None = None,
     shard: int = SHARD,
 ) -> int:
     """Embed every photo in `source`, write a gallery, and return the number of photos in it.
@@ -47,6 +48,7 @@ def embed_photos(
     model          written by `reid train`
     out            gallery (.safetensors, `reid_done_right.data.gallery`); not recomputed if nothing changed
     allow_damaged  skip damaged photos and list them on stderr and in the gallery; otherwise they are an error
+    device         PyTorch device; None: a GPU if there is one
     shard          photos per shard
     Raises InputError naming all damaged photos; finished shards are kept for the next run.
     """
@@ -55,7 +57,7 @@ def embed_photos(
     threads = threads or os.cpu_count() or 1
     listing = list_photos(source, pattern)
     set_up(threads)
-    embedder = load_embedder(model)
+    embedder = load_embedder(model, device=device)
     spans = [range(first, min(first + shard, len(listing.path))) for first in range(0, len(listing.path), shard)]
     keys = [_key(listing, span, embedder) for span in spans]
     labels = {name: list(texts) for name, texts in listing.labels.items()}

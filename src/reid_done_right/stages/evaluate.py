@@ -12,14 +12,15 @@ from reid_done_right.artifacts import read_embeddings, read_index, replacing, wr
 from reid_done_right.data.tasks import protocol_tasks
 from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery
 from reid_done_right.evaluation.task import Task, without_deleted
-from reid_done_right.numerics import in_force, weakest
+from reid_done_right.numerics import ranked_on, weakest
 
 
 def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out: Path, queries: Path) -> None:
     """Score every protocol of the dataset; write the scores and one row per query.
 
     settings: {"run": dataset, variant, backbone and draw, "format", "protocol" (own data only), "multi_query",
-    "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal", "rerank_junk"} as in the parameters, and "threads"
+    "tracklets", "person_search_gallery", "qe_dba", "k_reciprocal", "rerank_junk"} as in the parameters, "threads" and,
+    to rank with PyTorch, "device"
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
@@ -31,7 +32,7 @@ def evaluate(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
             results.append({**name, **ranking.scores(task.rule.ap_rule)})
             by_query.append({**name, "ranking": ranking, "person_id": task.query.labels.person_id})
     collapsed = bool(embedded.about.get("collapsed", False))
-    computed = weakest(embedded.about.get("numerics"), in_force())
+    computed = weakest(embedded.about.get("numerics"), ranked_on(settings.get("device")))
     write_json(out, {"run": settings["run"], "collapsed": collapsed, "numerics": computed, "results": results})
     write_queries(queries, by_query)
 
@@ -44,7 +45,8 @@ def rankings(task: Task, settings: Mapping[str, Any]) -> Iterator[tuple[str, Ran
     options = {"none": {}, "qe-dba": settings["qe_dba"], "k-reciprocal": settings["k_reciprocal"]}
     for rerank in get_args(Rerank) if task.lists is None else ("none",):
         seen = task if rerank == "none" or settings["rerank_junk"] else without_deleted(task)
-        yield rerank, rank_gallery(seen, rerank=rerank, options=options[rerank], threads=settings["threads"])
+        how = {"options": options[rerank], "threads": settings["threads"], "device": settings.get("device")}
+        yield rerank, rank_gallery(seen, rerank=rerank, **how)
 
 
 def write_queries(path: Path, by_query: Sequence[Mapping[str, Any]]) -> None:

@@ -18,12 +18,12 @@ def retrieve(*, settings: Mapping[str, Any], index: Path, embeddings: Path, out:
     """Write the first results of each query, one row per rank, and histograms of the similarities.
 
     settings: {"run": dataset, variant, backbone and draw, "format", "protocol" (own data only),
-    "person_search_gallery"} as in the parameters.
+    "person_search_gallery"} as in the parameters and, to rank with PyTorch, "device".
     Ranks single images without re-ranking; no single picture shows a tracklet.
     """
     rows = read_index(index)
     embedded = read_embeddings(embeddings)
-    found = first_ranks(image_task(rows, embedded, settings))
+    found = first_ranks(image_task(rows, embedded, settings), device=settings.get("device"))
     _write_ranks(out, rows, found)
     content: dict[str, Any] = {"run": settings["run"], "collapsed": bool(embedded.about.get("collapsed", False))}
     content |= {name: getattr(found, name).tolist() for name in ("edges", "positives", "negatives")}

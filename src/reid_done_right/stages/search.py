@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -19,6 +20,7 @@ from reid_done_right.evaluation.likeness import Bands, bands
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.topk import TopK, top_k
 from reid_done_right.images.photos import decode_photo
+from reid_done_right.models.device import set_up
 from reid_done_right.photos import load_embedder
 from reid_done_right.reporting.search import Hit, Searched, search_page, thumbnail
 
@@ -32,6 +34,7 @@ def search(
     rerank: Rerank = "none",
     html: Path | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> list[Searched]:
     """Return the most similar gallery photos for each query, best first.
 
@@ -41,6 +44,7 @@ def search(
     top      number of results per query, at most the whole gallery
     rerank   none, qe-dba or k-reciprocal
     html     also write a self-contained page with pictures
+    device   PyTorch device to embed and search on; None: a GPU if there is one, to embed on
     Raises InputError, and writes nothing, if a query is not an image, if another model made the gallery, or if there
     are fewer photos than the re-ranking needs.
     """
@@ -51,12 +55,14 @@ def search(
     there = read_gallery(gallery)
     queries = list(chain.from_iterable(map(_photos, queries)))
     model = model or _maker(there)
-    embedder = load_embedder(model)
+    set_up(threads or os.cpu_count() or 1)
+    embedder = load_embedder(model, device=device)
     check_model(there, embedder.digest, model)
     embeddings = embedder.embed(queries, threads=threads, progress=False)
     with naming(f"{gallery}: "):
         bar = partial(tqdm, desc="search", unit="block", leave=False, delay=2)
-        ranked = top_k(embeddings, there.embeddings, top, rerank=rerank, threads=threads, progress=bar)
+        how: dict[str, Any] = {"rerank": rerank, "threads": threads, "device": device}
+        ranked = top_k(embeddings, there.embeddings, top, **how, progress=bar)
     known = _bands(there)
     found = [
         Searched(query.as_posix(), [_hit(there, ranked, row, rank, known) for rank in range(ranked.items.shape[1])])
