@@ -131,8 +131,8 @@ def retrieve(task: Task, *, top: int = 10, bins: int = 100, device: str | None =
     _, junk = relevant_and_junk(query.labels, gallery.labels, rule)
     gone = deleted(gallery.labels, rule)
     asked, there = query.labels.person_id, gallery.labels.person_id
-    there = backend(device=device)
-    scorer = dot_scorer(query.embeddings, gallery.embeddings, there)
+    computing = backend(device=device)
+    scorer = dot_scorer(query.embeddings, gallery.embeddings, computing)
     edges = np.linspace(-1, 1, bins + 1)
     positives, negatives = np.zeros((2, bins), np.int64)
     items, similarity = np.full((len(query), top), -1, np.int64), np.zeros((len(query), top), np.float32)
@@ -140,9 +140,9 @@ def retrieve(task: Task, *, top: int = 10, bins: int = 100, device: str | None =
         best, own = _Best.of(rows.stop - rows.start), junk.part(rows)
         for columns in split(slice(0, len(gallery)), _COLUMNS):
             shape = rows.stop - rows.start, columns.stop - columns.start
-            block = there.empty(shape[0] * shape[1]).reshape(shape)
+            block = computing.empty(shape[0] * shape[1]).reshape(shape)
             scorer(rows, columns, block)
-            scores = there.host(block)
+            scores = computing.host(block)
             counts = np.tile(~gone[columns], (len(scores), 1))
             inside = (own.items >= columns.start) & (own.items < columns.stop)
             counts[own.rows[inside], own.items[inside] - columns.start] = False

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from reid_done_right.artifacts import Index, InputError
 from reid_done_right.images.decode import Image, load, measure
+from reid_done_right.images.upload import upload
 
 ON_DEVICE = 0.25
 """Share of a device's free memory that images may take: the rest is for activations."""
@@ -123,8 +124,8 @@ class Pixels:
     def _on_device(self, indices: NDArray[np.int64], height: int, width: int) -> Tensor:
         """Gather all images at once to (B, H, W, 3)."""
         device = self.flat.device
-        offset = torch.from_numpy(self.offsets[indices]).to(device).view(-1, 1, 1)
-        h, w = (side.view(-1, 1, 1) for side in torch.from_numpy(self.sizes[indices]).to(device).unbind(1))
+        places = upload(np.column_stack([self.offsets[indices], self.sizes[indices]]), device)
+        offset, h, w = (column.view(-1, 1, 1) for column in places.unbind(1))
         row = torch.arange(height, device=device).view(1, -1, 1)
         value = torch.arange(3 * width, device=device).view(1, 1, -1)
         inside = (row < h) & (value < 3 * w)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reid_done_right.images.randomness import bits, noise, uniform
+from reid_done_right.images.upload import upload
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -227,7 +228,7 @@ def render(images: Images, indices: NDArray[np.int64], views: Views) -> tuple[Te
         fill_cutouts(grey, views[some])
         normalise(grey, views[some], out[some])
     full = np.array_equal(views.size.min(0), [height, width])
-    return out.permute(0, 3, 1, 2), None if full else torch.from_numpy(views.size).to(images.device)
+    return out.permute(0, 3, 1, 2), None if full else upload(views.size, images.device)
 
 
 def _check(sizes: NDArray[np.int64], views: Views) -> None:
@@ -277,9 +278,8 @@ def _by_kernel(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
 
 def _by_matrices(images: Tensor, views: Views, grid: tuple[int, int]) -> Tensor:
     """Scale with two matrix products of integers in float64: the bits of `_by_kernel` on any device."""
-    window, size, mirrored = (
-        torch.from_numpy(of).to(images.device) for of in (views.window, views.size, views.mirrored)
-    )
+    numbers = upload(np.column_stack([views.window, views.size, views.mirrored]), images.device)
+    window, size, mirrored = numbers[:, :4], numbers[:, 4:6], numbers[:, 6].bool()
     batch, _, height, width = images.shape
     down, down_unit = _filters(window[:, 0], window[:, 2], size[:, 0], mirrored & False, height, grid[0])
     along, along_unit = _filters(window[:, 1], window[:, 3], size[:, 1], mirrored, width, grid[1])
@@ -324,11 +324,8 @@ def fill_cutouts(grey: Tensor, views: Views) -> None:
     total = int(count.sum())
     of_image = np.column_stack([np.arange(len(views)), views.key.view(np.int64)]).repeat(regions, 0)
     described = np.column_stack([of_image, count.cumsum() - count, cutout])
-    of_pixel = (
-        torch.from_numpy(described)
-        .to(grey.device)
-        .repeat_interleave(torch.from_numpy(count).to(grey.device), 0, output_size=total)
-    )
+    of_region = upload(described, grey.device)
+    of_pixel = of_region.repeat_interleave(of_region[:, 5] * of_region[:, 6], 0, output_size=total)
     image, key, first, top, left, _, width = of_pixel.unbind(1)
     position = torch.arange(total, device=grey.device) - first
     row, column = top + position // width, left + position % width
@@ -342,11 +339,11 @@ def normalise(grey: Tensor, views: Views, out: Tensor) -> None:
     """
     batch, _, height, width = grey.shape
     mean, std = (torch.tensor(of, dtype=torch.float64).repeat(width) for of in (MEAN, STD))
-    slope, start = (of.to(out.device, torch.float32) for of in (1 / (255 * std), -mean / std))
+    slope, start = upload(torch.stack([1 / (255 * std), -mean / std]).float().numpy(), out.device)
     rows = out.view(batch, height, 3 * width)  # a colour innermost would be a loop of three
     rows.copy_(grey.permute(0, 2, 3, 1).reshape(rows.shape))
     torch.addcmul(start, rows, slope, out=rows)
     if (views.size != (height, width)).any():
-        size = torch.from_numpy(views.size).to(out.device).view(batch, 2, 1, 1)
+        size = upload(views.size, out.device).view(batch, 2, 1, 1)
         rows.mul_((torch.arange(height, device=out.device).view(-1, 1) < size[:, 0]).float())
         rows.mul_((torch.arange(3 * width, device=out.device) < 3 * size[:, 1]).float())

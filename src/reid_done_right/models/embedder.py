@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError, Weights, reason_of
 from reid_done_right.images.transforms import Images, render, whole
+from reid_done_right.images.upload import upload
 from reid_done_right.models.backbone import Backbone, check_state
 from reid_done_right.models.build import build
 from reid_done_right.models.compiling import compile_, enlarged
@@ -149,7 +150,7 @@ def embed(embedder: Embedder, images: Images, indices: NDArray[np.int64], larges
         at_once = max(1, min(len(indices), (embedder.pixels or PIXELS[images.device.type]) // each))
         try:
             for some in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-                rows[torch.from_numpy(some)] = embedder(*render(images, indices[some], views[some])).float()
+                rows[upload(some, images.device)] = embedder(*render(images, indices[some], views[some])).float()
             return rows.cpu().numpy()
         except RuntimeError as error:
             if not out_of_memory(error) or at_once == 1:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.images.transforms import Images, random_crops, render
+from reid_done_right.images.upload import upload
 from reid_done_right.models.backbone import Backbone
 from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.pooling import Pool
@@ -93,7 +94,7 @@ def train_classifier(
             settings.cutout,
         )
         crops, _ = render(images, rows, views)
-        wanted = torch.from_numpy(target[rows]).to(device)
+        wanted = upload(target[rows], device)
         optimizer.zero_grad()
         try:
             with precise(settings.precision, device):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_done_right.images.transforms import Images, Views, render
+from reid_done_right.images.upload import upload
 from reid_done_right.models.embedder import Embedder
 from reid_done_right.models.padding import batches
 from reid_done_right.training.losses import triplet_loss
@@ -59,9 +60,9 @@ def add_gradient(
         parts = list(_embedded(embedder, images, distinct, views, at_once))
     embeddings = torch.empty(len(distinct), embedder.dimension, dtype=parts[0][1].dtype, device=images.device)
     for rows, part in parts:
-        embeddings[rows] = part.detach()
+        embeddings[upload(rows, images.device)] = part.detach()
     embeddings.requires_grad_()
-    members = torch.from_numpy(member.reshape(-1, 3)).to(images.device)
+    members = upload(member.reshape(-1, 3), images.device)
     query, positive, negative = embeddings[members].unbind(1)
     losses = triplet_loss(query, positive, negative, margin)
     gradient = torch.autograd.grad(losses.sum() * scale, embeddings)[0]
@@ -69,11 +70,11 @@ def add_gradient(
     if together:
         for rows, part in parts:
             if needed[rows].any():
-                part.backward(gradient[rows])  # type: ignore[no-untyped-call]
+                part.backward(gradient[upload(rows, images.device)])  # type: ignore[no-untyped-call]
     else:
         some = np.flatnonzero(needed)
         for rows, part in _embedded(embedder, images, distinct[some], views[some], at_once):
-            part.backward(gradient[torch.from_numpy(some)[rows]])  # type: ignore[no-untyped-call]
+            part.backward(gradient[upload(some[rows], images.device)])  # type: ignore[no-untyped-call]
     return losses.detach()
 
 
@@ -100,8 +101,8 @@ def add_gradient_one_by_one(
 
 def _embedded(
     embedder: Embedder, images: Images, shown: NDArray[np.int64], views: Views, at_once: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     """Give embeddings of views in batches, with their rows."""
     indices = shown % len(images.sizes)
     for rows in batches(views.size, at_once, embedder.backbone.pads, embedder.backbone.smallest):
-        yield torch.from_numpy(rows), embedder(*render(images, indices[rows], views[rows]))
+        yield rows, embedder(*render(images, indices[rows], views[rows]))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from reid_done_right.images.transforms import Images, Views, augmented
+from reid_done_right.images.upload import upload
 from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.device import out_of_memory, precise
 from reid_done_right.models.embedder import Embedder, embed
@@ -172,7 +173,9 @@ def _mine(
     clean = torch.zeros(len(pool), embedder.dimension, device=images.device)
     share = workers.share(len(pool))
     with precise(settings.precision, images.device):
-        clean[share] = torch.from_numpy(embed(embedder, images, pool[share], settings.largest_side)).to(images.device)
+        clean[upload(share, images.device)] = torch.from_numpy(
+            embed(embedder, images, pool[share], settings.largest_side)
+        ).to(images.device)
     workers.sum([clean])
     wanted = settings.batch * settings.refresh
     margin = settings.margin if settings.satisfied == "redraw" else None
@@ -212,7 +215,7 @@ def _add_gradients(
             if len(share):
                 with precise(settings.precision, images.device):
                     found = add(embedder, images, batch[share], show, settings.margin, scale, at_once)
-                losses[torch.from_numpy(share).to(images.device)] = found.float()
+                losses[upload(share, images.device)] = found.float()
             break
         except RuntimeError as error:
             if not out_of_memory(error) or at_once == 1 or settings.batch_norm == "statistics":

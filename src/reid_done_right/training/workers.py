@@ -40,6 +40,8 @@ class Workers:
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Return whether the value is true in any process."""
+        if self.count == 1:
+            return flag
         votes = torch.tensor([float(flag)], device=device)
         self.sum([votes])
         return bool(votes.item())
