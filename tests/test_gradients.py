@@ -255,6 +255,29 @@ def test_divergence_names_update_images_and_checkpoint(tmp_path: Path) -> None:
 # --- checkpoints
 
 
+def test_checkpoints_are_rare_enough_to_take_two_hundredths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REID_CHECKPOINT_UPDATES", raising=False)
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def slowly(*_: object) -> None:
+        nonlocal now
+        now += 3
+
+    monkeypatch.setattr("reid_done_right.training.checkpoints.write_weights", slowly)
+    kept = Checkpoints(tmp_path / "checkpoint.safetensors")
+    spent = []
+    for done in range(1, 2001):
+        now += 1
+        if kept.due(done, 2001, stopping=False):
+            kept.save(done, {}, {})
+            spent.append(done)
+    assert spent[:3] == [30, 180, 330] and 3 * len(spent) / now < 0.025
+    assert kept.due(5, 2001, stopping=True) and not kept.due(2001, 2001, stopping=True)
+    now += 1000
+    assert kept.due(6, 2001, stopping=False) and not Checkpoints(None).due(6, 2001, stopping=True)
+
+
 def run(loop: str, seed: int, watch: Any, checkpoints: Checkpoints | None) -> tuple[nn.Module, list[dict[str, float]]]:
     if loop == "rank":
         made = embedder()

@@ -384,6 +384,26 @@ def test_too_few_distractors_are_reported(tmp_path: Path) -> None:
         sweep(tmp_path, benchmark(tmp_path, MARKET), shards=2, sizes=[0, 7])
 
 
+def test_ranking_stages_on_a_device_write_the_same_numbers(tmp_path: Path) -> None:
+    inputs = benchmark(tmp_path, MARKET)
+    shard = tmp_path / "shard0"
+    write_embeddings(shard, Embeddings(np.arange(6), on_a_circle([10.0] * 6)))
+    found: dict[str | None, list[bytes]] = {}
+    for device in (None, "cpu"):
+        on = {"device": device} if device else {}
+        how = {"format": "market1501", "sizes": [0, 2, 6], "draws": 3} | on
+        out, queries = tmp_path / "s.json", tmp_path / "q.parquet"
+        evaluate(settings=settings("evaluate", RUN) | how, **inputs, out=out, queries=queries)
+        scores = read_json(out)
+        assert scores.pop("numerics") == "native"  # of these embeddings, which do not say
+        found[device] = [repr(scores).encode(), queries.read_bytes()]
+        distract(settings=settings("distract", RUN) | how, **inputs, shards=[shard], out=out, queries=queries)
+        found[device] += [out.read_bytes(), queries.read_bytes()]
+        retrieve(settings=settings("retrieve", RUN) | how, **inputs, out=queries, similarities=out)
+        found[device] += [repr(pq.read_table(queries)["gallery_row"]).encode(), out.read_bytes()]
+    assert found[None] == found["cpu"]
+
+
 # --- through the command line and the store
 
 
@@ -403,6 +423,13 @@ def test_command_computes_once_then_finds(
         assert not ended.value.code
         assert capsys.readouterr().err.startswith(f"evaluate {RUN}: {how}")
     assert Path("s.json").read_bytes() == chain["scores.json"].read_bytes()
+    monkeypatch.setattr(
+        sys, "argv", [*command, "--device", "cpu"]
+    )  # another order of sums: computed, under its own key
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and capsys.readouterr().err.startswith(f"evaluate {RUN}: computed in ")
+    assert read_json(Path("s.json"))["numerics"] == "native"
 
 
 def test_network_that_diverges_is_one_line(

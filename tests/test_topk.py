@@ -115,6 +115,20 @@ def test_unrankable_input_is_reported(
         top_k(left, right, **how)  # type: ignore[arg-type]
 
 
+def test_retrieve_on_a_device_of_pytorch_is_the_same() -> None:
+    """Entries of one half: every score is exact, and many are equal."""
+    rng = np.random.default_rng(0)
+    query, gallery = (
+        Embedded(
+            rng.choice([-0.5, 0.5], (n, 4)).astype(np.float32), Labels(rng.integers(1, 8, n), rng.integers(1, 4, n))
+        )
+        for n in (20, 200)
+    )
+    here, there = (retrieve(Task(query, gallery, MARKET1501), top=30, device=at) for at in (None, "cpu"))
+    for name in ("items", "similarity", "relevant", "positives", "negatives"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+
+
 def test_top_k_on_a_device_of_pytorch_returns_the_same_items() -> None:
     left, right = unit(5), unit(30, 1)
     for rerank in ("none", "qe-dba", "k-reciprocal"):

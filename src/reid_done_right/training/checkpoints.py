@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from reid_done_right.artifacts import InputError, Weights, read_checkpoint, set_aside, write_weights
 from reid_done_right.models.backbone import load_state
 
-EVERY = 128
-"""Updates between checkpoints, unless the environment variable REID_CHECKPOINT_UPDATES is set."""
+EVERY, SHARE = 30.0, 0.02
+"""At least so many seconds between checkpoints, and so many that saving takes no more than this share of the time. With
+the environment variable REID_CHECKPOINT_UPDATES, so many updates instead."""
 
 
 def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
@@ -31,14 +33,16 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 
 
 class Checkpoints:
-    """Where and when a loop saves its state: every `every` updates, and on SIGTERM or SIGINT.
+    """Where and when a loop saves its state: from time to time, and on SIGTERM or SIGINT. Results do not depend on it.
 
-    path  of the file; None saves nothing
+    path   of the file; None saves nothing
+    every  updates from one to the next; None: by time (`EVERY`)
     """
 
     def __init__(self, path: Path | None = None, every: int | None = None) -> None:
         self.path = path
-        self.every = every or int(os.environ.get("REID_CHECKPOINT_UPDATES", EVERY))
+        self.every = every or int(os.environ.get("REID_CHECKPOINT_UPDATES", 0))
+        self.saved, self.cost = time.monotonic(), 0.0  # when the last was there, and the seconds that it took
         self.last: int | None = None
         self.signal: int | None = None
 
@@ -62,14 +66,19 @@ class Checkpoints:
 
     def due(self, done: int, updates: int, stopping: bool) -> bool:
         """Return whether to save the state after `done` updates."""
-        return self.path is not None and done < updates and (stopping or done % self.every == 0)
+        if self.path is None or done == updates:
+            return False
+        if self.every:
+            return stopping or done % self.every == 0
+        return stopping or time.monotonic() - self.saved >= max(EVERY, self.cost / SHARE)
 
     def save(self, done: int, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Save the state after `done` updates, replacing the previous one."""
         if self.path is not None:
-            about = {"update": done, **about}
+            start, about = time.monotonic(), {"update": done, **about}
             write_weights(self.path, Weights(state, {**about, "content": _digest(state, about)}))
-            self.last = done
+            self.last, self.saved = done, time.monotonic()
+            self.cost = self.saved - start
 
     def restore(self, network: nn.Module, name: str, kept: Weights) -> None:
         """Load a network from the tensors `name`.* of a state. Raises InputError if they belong to another training."""
