@@ -11,17 +11,23 @@ another by a crash, by memory or by time; FILE is written after each, and says w
    bfloat16, beside eager float32 and TF32; and its gradient is compared with eager float32's.
 2. The real loop (`reid_done_right.training.ranking`) runs the fastest whose gradient agrees, for `--updates` updates after one round
    of k: mining, rendering, augmentation and logging included. If time runs out, what was measured by then counts.
+3. What else there is: classification, images of mixed sizes, ranking and k-reciprocal re-ranking of 500,000 distractors.
+   `--only` runs some parts alone.
 
 The weights are random, with batch norm's statistics of some images, as after a training.
 
 | key | meaning |
 |---|---|
-| projected_minutes | all 4,096 updates at the measured pace, without the first compilation |
+| projected_minutes | all 4,096 updates at the measured pace, with decoding and checkpoints, without the first compilation |
+| decode_seconds, checkpoint_seconds | of the training set, and of one checkpoint, of which there are so many that they take 2 % at most |
+| mining_seconds, update_seconds | of a round of mining, and of an update without its share of that |
 | updates_measured, seconds_per_update | in whole rounds, of which each mines once |
 | percent_of_peak | arithmetic of the updates (images counted: one forward pass, two more for those with a gradient) / the chip's peak in bfloat16 |
 | embedding_images_per_second | clean images at the same size, decoded beforehand |
 | gradient_agreement | relative L2 distance and cosine between bfloat16's gradient of one batch and float32's |
 | ways | of each way: seconds of its first gradient, which compiles, and of the next ones; images per second; agreement |
+| classification, mixed | seconds of an update of 128 crops; of a gradient and of embedding with images of 90 to 400 pixels, and their padding |
+| ranking | seconds to rank 16K and 500K items for 3,368 queries, and to re-rank all of them |
 """
 
 import argparse
@@ -48,14 +54,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from pedestrians.releases import write_market1501
 from reid_done_right.artifacts import write_json
 from reid_done_right.data.readers.market1501 import read
+from reid_done_right.evaluation.embedded import Labels
+from reid_done_right.evaluation.ranking import score
+from reid_done_right.evaluation.rules import RULES
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import Views, augmented, render, whole
 from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.build import build
 from reid_done_right.models.device import out_of_memory, precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
+from reid_done_right.models.padding import batches
 from reid_done_right.params import load
 from reid_done_right.params.training import RankingStage
+from reid_done_right.training.checkpoints import EVERY, SHARE, Checkpoints
+from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.gradients import add_gradient
 from reid_done_right.training.ranking import train_ranking
 
@@ -72,10 +84,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "float32", "execution": "eager", "deterministic": True},
     "eager": {"precision": "bfloat16", "execution": "eager", "deterministic": True},
     "compiled": {"precision": "bfloat16", "execution": "compiled", "deterministic": True},
+    "tf32": {"precision": "tf32", "execution": "eager", "deterministic": True},
     "cuda-graphs": {"precision": "bfloat16", "execution": "cuda-graphs", "deterministic": True},
     "compiled-any-order": {"precision": "bfloat16", "execution": "compiled", "deterministic": False},
     "eager-any-order": {"precision": "bfloat16", "execution": "eager", "deterministic": False},
-    "tf32": {"precision": "tf32", "execution": "eager", "deterministic": True},
 }
 BELOW = 0.02
 """How much lower the cosine of a gradient with eager float32's may be than the best in bfloat16 for a way to be chosen."""
@@ -209,8 +221,11 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
     """Run the loop in the way chosen, and count."""
     way = WAYS[options.way]
     device = set_up(options.workers, way["precision"], way["deterministic"])
+    start = time.perf_counter()
     images, person = people(options, device)
+    decode = time.perf_counter() - start
     made = network(options, images)
+    saving = 2 * seconds_of(lambda: save(made, options.folder), device, 1)  # momentum is as large as the weights
     chosen = load(Path(__file__).parents[1] / "experiments/paper/params.yaml").variant("default")
     sizes = {name: getattr(options, name) for name in ("largest_side", "batch", "at_once", "pool", "refresh")}
     changes = {**sizes, **way, "updates": UPDATES}  # of which the first are run
@@ -233,13 +248,20 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
         if rounds > 0 and len(ends) % options.refresh == 0:
             first = options.refresh - 1
             seconds = (ends[-1] - ends[first]) / (len(ends) - 1 - first)
+            steps = np.diff(ends[first:])
+            plain = np.median(np.delete(steps, np.s_[:: options.refresh])) if options.refresh > 1 else seconds
+            saved = min(SHARE, saving / EVERY)  # of the time
             speed = forward * (done[-1] - done[first]) / (ends[-1] - ends[first])
             name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
             peak = next((value for word, value in PEAK.items() if word in name), None)
             print(f"update {len(ends)}: loss {row['loss']:.4f}, {seconds:.3f} s an update", flush=True)
             tell(
                 {
-                    "projected_minutes": seconds * UPDATES / 60,
+                    "projected_minutes": (seconds * UPDATES * (1 + saved) + decode) / 60,
+                    "decode_seconds": decode,
+                    "checkpoint_seconds": saving,
+                    "update_seconds": float(plain),
+                    "mining_seconds": float((seconds - plain) * options.refresh),
                     "updates_measured": len(ends) - 1 - first,
                     "seconds_per_update": seconds,
                     "loss": row["loss"],
@@ -257,6 +279,84 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
     made.register_forward_pre_hook(count)
     with warnings.catch_warnings(record=True) as warned, suppress(Enough):
         train_ranking(made, images, person, settings, 0, watch)
+
+
+def save(made: nn.Module, folder: Path) -> None:
+    """Save weights as a checkpoint does."""
+    Checkpoints(folder / "checkpoint.safetensors").save(0, made.state_dict(), {})
+
+
+def time_classification(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Time updates of the classification stage, in bfloat16 and in float32."""
+    device = set_up(options.workers)
+    images, person = people(options, device)
+    settings = load(Path(__file__).parents[1] / "experiments/paper/params.yaml").pretrain
+    found = {}
+    for precision in ("bfloat16", "float32"):
+        size = {"batch": 2 * options.batch, "updates": options.repeats + 2, "precision": precision}
+        ends: list[float] = []
+        own = settings.model_copy(update=size)
+        backbone = build(LAYERS[options.backbone])
+        train_classifier(backbone, images, person, own, 0, lambda *_, ends=ends: ends.append(time.perf_counter()))
+        found[precision] = {"update_seconds": float(np.diff(ends).min()), "batch": own.batch}
+        tell(found)
+
+
+def time_mixed(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Time a gradient and embedding of images of mixed sizes, as Duke's, in bfloat16."""
+    device = set_up(options.workers, "bfloat16")
+    rng = np.random.default_rng(0)
+    height = rng.integers(90, 400, min(options.images, 2000))
+    sizes = np.stack([height, (height * rng.uniform(0.35, 0.6, len(height))).astype(np.int64)], 1)
+    images = Pixels.of([rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes.tolist()], device)
+    made = network(options, images)
+    shown = whole(images.sizes, options.largest_side).size[: 3 * options.batch]
+    inputs = sum(int(shown[some].max(0).prod()) * len(some) for some in batches(shown, options.at_once, True))
+    found = {"padding": inputs / int(shown.prod(1).sum()) - 1}
+
+    def work() -> None:
+        that_fits(lambda many: gradient(made, images, options, "bfloat16", many), options.at_once)
+
+    found["gradient_seconds"] = seconds_of(work, device, options.repeats)
+    tell(found)
+    places = np.arange(len(images))
+
+    def pool() -> None:
+        with precise("bfloat16", device):
+            embed(made, images, places, options.largest_side)
+
+    tell({**found, "embedding_images_per_second": len(places) / seconds_of(pool, device, 2)})
+
+
+def time_ranking(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Time ranking with and without distractors, and re-ranking of all of them."""
+    device = str(set_up(options.workers))
+    queries, items = (3368, 15_913) if options.distractors > 10_000 else (50, 300)
+    rng, found = np.random.default_rng(0), {}
+
+    def unit(count: int) -> NDArray[np.float32]:
+        rows = rng.standard_normal((count, 2048), np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
+
+    query, gallery = unit(queries), unit(items + options.distractors)
+    asked = Labels(np.arange(queries) % 750 + 1, rng.integers(1, 7, queries))
+    person = np.concatenate([np.arange(items) % 900 + 1, np.zeros(options.distractors, np.int64)])
+    there = Labels(person, rng.integers(1, 7, len(person)))
+    for name, count, rerank in (
+        ("16K", items, "none"),
+        ("516K", len(gallery), "none"),
+        ("516K, k-reciprocal", len(gallery), "k-reciprocal"),
+        ("516K, qe-dba", len(gallery), "qe-dba"),
+    ):
+        pair = query, asked, gallery[:count], Labels(there.person_id[:count], there.camera_id[:count])
+        start = time.perf_counter()
+        score(*pair, RULES["market1501"], rerank=rerank, device=device, threads=options.workers)  # type: ignore[arg-type]
+        found[name] = time.perf_counter() - start
+        tell({"items": len(gallery), "seconds": found})
+
+
+MORE = {"classification": time_classification, "mixed": time_mixed, "ranking": time_ranking}
 
 
 # --- around them
@@ -310,7 +410,8 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 PASSED = (
-    "backbone", "images", "largest_side", "batch", "at_once", "pool", "refresh", "updates", "repeats", "workers"
+    "backbone", "images", "largest_side", "batch", "at_once", "pool", "refresh", "updates", "repeats", "workers",
+    "distractors",
 )  # fmt: skip
 """Options that go on to the parts."""
 
@@ -346,24 +447,30 @@ def measure(options: argparse.Namespace) -> None:
         "date": time.strftime("%Y-%m-%d"),
         "settings": {name: getattr(options, name) for name in (*PASSED, "minutes", "ways")},
     }
-    end, deadline = begin + 60 * options.minutes, begin + 60 * options.minutes * 0.6  # the rest is for the schedule
-    for name in options.ways:
+    end, deadline = begin + 60 * options.minutes, begin + 60 * options.minutes * 0.5  # the rest is for the other parts
+    for name in options.ways if "schedule" in options.only else ():
         left = deadline - time.time()
         found["ways"][name] = run(options, name, left) if left > 0 else {"error": "no time was left"}
         write_json(options.json, found)
         print(f"{name}: {found['ways'][name]}", flush=True)
     chosen = fastest(found["ways"])
-    if chosen is not None:
+    if chosen is not None and "schedule" in options.only:
         found["way"], way = chosen, found["ways"][chosen]
         found["embedding_images_per_second"] = way["embedding_images_per_second"]
         found["gradient_agreement"] = way.get("gradient_agreement")
-        until = f"--until={end - 15}"
+        until = f"--until={begin + 60 * options.minutes * (1 if options.only == ['schedule'] else 0.75) - 15}"
         at_once = f"--at-once={way['at_once']}"
         found |= run(options, "schedule", end - time.time(), until, f"--way={chosen}", at_once)
+    for name in MORE:
+        if name in options.only:
+            left = end - time.time()
+            found[name] = run(options, name, left) if left > 0 else {"error": "no time was left"}
+            write_json(options.json, found)
+            print(f"{name}: {found[name]}", flush=True)
     found["total_seconds"] = time.time() - begin
     write_json(options.json, found)
     print(table(found))
-    if "projected_minutes" not in found:
+    if "projected_minutes" not in found and "schedule" in options.only:
         raise SystemExit("no update was measured: see the errors above")
 
 
@@ -373,6 +480,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="where to write the figures")
     parser.add_argument("--minutes", type=float, default=9.5, help="that all of it may take")
     parser.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS), help="to run in, the first float32")
+    parts = ["schedule", *MORE]
+    parser.add_argument("--only", choices=parts, nargs="+", default=parts, help="schedule: with the ways before it")
+    parser.add_argument("--distractors", type=int, default=500_000, help="of the ranking")
     parser.add_argument("--backbone", choices=LAYERS, default="resnet101")
     parser.add_argument("--images", type=int, default=12_936)
     parser.add_argument("--largest-side", type=int, default=416)
@@ -387,7 +497,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part is not None:
-        timed = time_schedule if options.part == "schedule" else time_way
+        timed = {**MORE, "schedule": time_schedule}.get(options.part, time_way)
         timed(options, lambda told: write_json(options.json, told))
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,9 @@ def test_comparison_keeps_the_other_parts_where_one_fails(tmp_path: Path, monkey
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
 
     monkeypatch.setitem(device.PARTS, "pixels", broken)
-    with pytest.raises(SystemExit, match=r"pixels: RuntimeError: CUDA error: an illegal memory access was encountered$"):
+    with pytest.raises(
+        SystemExit, match=r"pixels: RuntimeError: CUDA error: an illegal memory access was encountered$"
+    ):
         compare(monkeypatch, tmp_path / "device.json", "--only", "pixels", "embeddings")
     found = json.loads((tmp_path / "device.json").read_text())
     assert found["embeddings"]["largest_difference"] == 0 and "ranks" not in found

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu
 
 TINY = """--backbone resnet18 --images 20 --largest-side 32 --batch 2 --at-once 6 --pool 10 --refresh 2 --updates 2
-    --repeats 1 --workers 1"""
+    --repeats 1 --workers 1 --distractors 100"""
 
 
 def start(out: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +33,18 @@ def start(out: Path, *more: str, **environment: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
+def test_gpu_benchmark_measures_other_parts_alone(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    done = start(out, "--minutes", "8", "--only", "classification", "mixed", "ranking")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(out.read_text())
+    assert found["ways"] == {} and "way" not in found
+    assert found["classification"].keys() == {"bfloat16", "float32"}
+    assert 0 <= found["mixed"]["padding"] <= 0.25 and found["mixed"]["embedding_images_per_second"] > 0
+    assert found["ranking"]["items"] == 400 and len(found["ranking"]["seconds"]) == 4
+
+
+@pytest.mark.slow
 def test_gpu_benchmark_measures_and_reports_failures(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     done = start(out, "--minutes", "8", "--ways", "float32", "eager", "compiled", CXX="no-such-compiler")
@@ -40,7 +52,10 @@ def test_gpu_benchmark_measures_and_reports_failures(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert found["way"] == "eager"
     assert found["updates_measured"] == 2
-    assert found["projected_minutes"] == pytest.approx(found["seconds_per_update"] * 4096 / 60)
+    share = min(0.02, found["checkpoint_seconds"] / 30)
+    seconds = found["seconds_per_update"] * 4096 * (1 + share) + found["decode_seconds"]
+    assert found["projected_minutes"] == pytest.approx(seconds / 60)
+    assert min(found["update_seconds"], found["checkpoint_seconds"]) > 0
     assert found["percent_of_peak"] is None and found["device"] == "cpu"
     assert found["embedding_images_per_second"] > 0 and found["gradient_agreement"]["cosine"] > 0.8
     assert found["ways"]["float32"]["gradient_agreement"] == {"relative_l2": 0, "cosine": pytest.approx(1)}

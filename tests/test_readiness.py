@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from io import StringIO
 from pathlib import Path
@@ -16,10 +17,11 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from conftest import ROOT
 from reid_done_right.artifacts import InputError
 from reid_done_right.cli import app
 from reid_done_right.data.sources import File
-from reid_done_right.params import Params
+from reid_done_right.params import Params, load
 from reid_done_right.params.networks import Backbone
 from reid_done_right.params.training import Pretrain, Train
 from reid_done_right.plan import plan, write_settings
@@ -433,6 +435,22 @@ def test_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(network, "device_memory", lambda: None)
     gpu = survey(asking, probe=False).findings["machine"][1]
     assert gpu.state == "note" and "no CUDA device here, without which jobs that ask for one fail" in gpu.told
+
+
+def test_memory_in_the_page_on_gpus_is_what_the_check_estimates() -> None:
+    rows = re.findall(r"^\| (resnet\d+) \| (\d+) \| ([\d. |]+) \|$", (ROOT / "docs/gpu.md").read_text(), re.MULTILINE)
+    params = load(ROOT / "experiments/paper/params.yaml")
+    chosen, layers = params.variant("default"), params.backbones
+    assert len(rows) == 9
+    for backbone, side, told in rows:
+        if backbone == "resnet152" and side != "416":
+            continue  # seconds each
+        ways = [{"at_once": n, "precision": p} for n in (192, 96, 24) for p in ("float32", "bfloat16")]
+        settings = [chosen.model_copy(update={"largest_side": int(side), **way}) for way in ways]
+        found = [f"{network.ranking_memory(layers[backbone], way) / 2**30:.1f}" for way in settings]
+        assert found == told.split(" | "), (backbone, side)
+    classified = [f"{network.classification_memory(of, params.pretrain) / 2**30:.1f}" for of in layers.values()]
+    assert "{}, {} and {} GiB for the three backbones".format(*classified) in (ROOT / "docs/gpu.md").read_text()
 
 
 def test_published_counts_replace_missing_datasets() -> None:

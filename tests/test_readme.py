@@ -56,7 +56,11 @@ ELSEWHERE = {
     "reid compare results/embedded ../other/results/embedded": "needs the runs; test_compare.py",
     "dvc exp run -S train.margin=0.2": "all trainings again",
     "snakemake --workflow-profile profiles/slurm --configfile experiments/paper/params.yaml": "needs the real datasets",
+    "snakemake --cores all --resources gpu=8 --configfile experiments/paper/params.yaml": "needs the real datasets",
     "make test-slurm": "test_slurm.py, which it runs",
+    "make test-gpu": "needs a GPU",
+    "python benchmarks/device.py --json device.json": "needs a GPU; test_device_benchmark.py runs it on a CPU",
+    "python benchmarks/gpu.py --json gpu.json": "needs a GPU; test_gpu_benchmark.py runs it on a CPU",
     "snakemake --dry-run --executor kubernetes --jobs 8 --resources gpu=8 --container-image registry.example.org/reid:1 "
     "--default-storage-provider s3 --default-storage-prefix s3://bucket/reid "
     "--default-resources gpu_manufacturer=nvidia scale=0 --kubernetes-persistent-volumes data:/workdir/data "
