@@ -55,7 +55,7 @@ def pods(tmp_path: Path, checkout: Checkout) -> Iterator[Cluster]:
     (image / "pip").write_text("#!/bin/sh\n")  # what it would install is there
     (image / "pip").chmod(0o755)
     environment = {**checkout.environment, "PATH": f"{image}:{checkout.environment['PATH']}"}
-    with kubernetes(tmp_path, {**environment, "PYTHONPATH": ""}) as cluster:
+    with kubernetes(tmp_path, {**environment, "PYTHONPATH": "", "REID_DEVICE": "cpu"}) as cluster:
         yield cluster
 
 
