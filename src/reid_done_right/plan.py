@@ -364,7 +364,7 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
         for job, described in members.items():
             path, parameters = folder / name / f"{job}.json", described.parameters
             code = code_key(stage, parameters)
-            settings = {"stage": stage, "job": job, "code": code, "parameters": parameters}
+            settings: dict[str, Any] = {"stage": stage, "job": job, "code": code, "parameters": parameters}
             settings |= {"gpu": described.gpu} if described.gpu else {}
             text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
             wanted.add(path)
