@@ -3,10 +3,10 @@
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from faults import Job, Tree, damage, remove
+from faults import Engine, Job, Tree, damage, digest, remove
 
 
 def _missing(path: Path, chance: random.Random) -> None:
@@ -57,7 +57,7 @@ def _future(path: Path, chance: random.Random) -> None:
 def _foreign(path: Path, chance: random.Random) -> None:
     """Another artifact of the same kind, whole."""
     others = [each for each in path.parents[1].rglob(f"*{path.suffix}") if each.is_file() and each != path]
-    content = chance.choice(others).read_bytes() if others else b"another"
+    content = (others and chance.choice(others).read_bytes()) or b"another"  # some may be empty already
     remove(path)
     path.write_bytes(content)
 
@@ -101,3 +101,37 @@ def check_brought_back(tree: Tree, job: Job, name: str, kind: str, chance: rando
     finally:
         for left in (path.with_name("elsewhere"), path.with_name(f"{path.name}.damaged")):
             remove(left)
+
+
+def possible(engine: Engine, name: str, kind: str) -> bool:
+    """Return whether an engine gets as far as its jobs: DVC stops at a link to nowhere where it keeps no copy."""
+    return not (engine.name == "DVC" and kind == "dangling link" and "/dataset/" in name)
+
+
+def try_round(engine: Engine, changed: Mapping[str, str], lost: Sequence[str], chance: random.Random) -> dict[str, str]:
+    """Put something in the place of many artifacts, lose some reports, run an engine once; say what stayed so, and why.
+
+    changed: each artifact's path, and what is put there, of `KINDS`
+    """
+    tree, elsewhere = engine.tree, {(engine.tree.folder / name).with_name("elsewhere") for name in changed}
+    for name in lost:
+        remove(tree.folder / name)
+    for name, kind in changed.items():
+        KINDS[kind](tree.folder / name, chance)
+    status, said = engine.finish()
+    failed = {}
+    for name in (*changed, *lost):
+        path = tree.folder / name
+        if path.is_symlink() or not path.exists() or digest(path) != tree.bytes[name]:
+            failed[name] = f"it is not what it was; {said[-1000:]}"
+        elif path.lstat().st_mtime > time.time() and engine.name != "DVC":  # which goes by digests alone
+            failed[name] = "it is of the future"
+    if status:
+        failed = dict.fromkeys(changed, f"exit status {status}: {said[-1000:]}")
+    for path in elsewhere:
+        if path.exists() and path.read_text() != "not to be touched":
+            failed[str(path.relative_to(tree.folder))] = "a link's target was written to"
+        remove(path)
+    for name in changed:
+        remove(tree.folder / f"{name}.damaged")
+    return failed

@@ -5,10 +5,12 @@ with a message of one line that names the file; everything else is a finding. `t
 coverage, `tests/test_hostile.py` a few at random.
 """
 
+import atexit
 import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -295,6 +297,7 @@ def _releases() -> tuple[Path, Path]:
     from pedestrians.releases import write_mars
 
     root = Path(tempfile.mkdtemp(prefix="reid-hostile-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     write_mars(root / "mars", world=1, hardness=0.0, workers=1, **MARS)
     write_person_search(root / "scenes", world=1, hardness=0.0, workers=1, **SCENES)
     return root / "mars", root / "scenes"
@@ -316,14 +319,15 @@ def _scenes(name: str) -> Run:
 
 
 def _with_file(release: Path, name: str, content: bytes, folder: Path, layout: str) -> object:
-    """Read a release with one of its files changed; the others are links."""
-    for path in release.rglob("*"):
-        there = folder / path.relative_to(release)
-        if path.is_dir():
-            there.mkdir(exist_ok=True)
-        elif there.relative_to(folder).as_posix() != name:
-            there.symlink_to(path)
-    (folder / name).write_bytes(content)
+    """Read a release with one of its files changed; all beside it, and beside its folders, are links."""
+    changed = folder / name
+    for inside in reversed(Path(name).parents):
+        (folder / inside).mkdir(exist_ok=True)
+        for path in (release / inside).iterdir():
+            there = folder / inside / path.name
+            if there != changed and there not in changed.parents:
+                there.symlink_to(path)
+    changed.write_bytes(content)
     return READERS[layout](folder)
 
 

@@ -10,13 +10,16 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from models import NARROW, write_model
-from reid_done_right.artifacts import InputError, read_json, read_weights, write_weights
+from reid_done_right.artifacts import InputError, Weights, read_json, read_weights, write_weights
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.manifest import read_manifest
 from reid_done_right.photos import load_embedder
@@ -113,9 +116,14 @@ MODEL = {"backbone": NARROW, "embedding": 8, "pooling": "max", "largest_side": 6
 PHOTO = np.zeros((32, 16, 3), np.uint8)
 
 
+@cache
+def _sound() -> Weights:
+    with TemporaryDirectory() as folder:
+        return read_weights(write_model(Path(folder) / "sound.safetensors"))
+
+
 def _model(about: Any, folder: Path) -> object:
-    weights = read_weights(write_model(folder / "sound.safetensors"))
-    write_weights(folder / "m.safetensors", type(weights)(weights.state, about))
+    write_weights(folder / "m.safetensors", Weights(_sound().state, about))
     embedder = load_embedder(folder / "m.safetensors")
     return embedder.embed([PHOTO] if embedder.largest_side < 2000 else [], progress=False)
 
@@ -190,12 +198,18 @@ SCORES = {
 }
 
 
-def _scores(content: Any, folder: Path) -> object:
+@cache
+def _by_query() -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = {"protocol": ["single-query"] * 2, "rerank": ["none"] * 2, "ap": [0.5, 1.0], "ap_step": [0.5, 1.0]}
-    pq.write_table(pa.table({**columns, "first_hit_rank": [1, 1]}), folder / "s.parquet")
+    pq.write_table(pa.table({**columns, "first_hit_rank": [1, 1]}), written := BytesIO())
+    return written.getvalue()
+
+
+def _scores(content: Any, folder: Path) -> object:
+    (folder / "s.parquet").write_bytes(_by_query())
     (folder / "s.json").write_text(json.dumps(content))
     return read_json(folder / "s.json") and scores_of(folder / "s.json")
 

@@ -1,6 +1,7 @@
 """Unusual and damaged images: conversion, rejection, joint reports, and allowed exceptions."""
 
 import re
+import struct
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pedestrians.releases import write_market1501
 from reid_done_right.artifacts import Index, InputError, read_index, write_index
@@ -19,7 +20,8 @@ from reid_done_right.data.damage import check_allowed, find_damaged, leave_out, 
 from reid_done_right.data.manifest import make_manifest
 from reid_done_right.data.readers.layout import join, rows
 from reid_done_right.images import decode as images
-from reid_done_right.images.decode import decode, inspect, load, measure
+from reid_done_right.images.decode import decode, inspect, load, measure, measure_file
+from reid_done_right.images.photos import decode_photo
 from reid_done_right.stages.index import index as index_stage
 
 
@@ -81,8 +83,6 @@ def test_decode_places_transparency_on_white() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_own_photos_are_turned_upright_and_official_ones_stay(kind: str, orientation: int) -> None:
-    from PIL import ImageOps
-
     exif = Image.Exif()
     exif[274] = orientation
     content = saved(PICTURE, kind, exif=exif)
@@ -91,6 +91,36 @@ def test_own_photos_are_turned_upright_and_official_ones_stay(kind: str, orienta
     assert np.abs(decode(content).astype(int) - stored).max() <= 2
     turned = decode(content, upright=True)
     assert turned.shape == upright.shape and np.abs(turned.astype(int) - upright).max() <= 2
+
+
+def stating(kind: int, value: bytes) -> bytes:
+    """Return an EXIF block whose only field is the orientation, of any of TIFF's kinds."""
+    inside = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<I", 26)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHI", 1, 274, kind, 1) + inside + bytes(4) + value
+
+
+ORIENTATIONS = {
+    **{f"{number}": stating(3, struct.pack("<H", number)) for number in (0, 1, 9, 65535)},
+    **{f"{up}/{down}": stating(5, struct.pack("<II", up, down)) for up, down in ((6, 1), (1, 0), (0, 0), (7, 2))},
+    **{"text": stating(2, b"6"), "float": stating(12, struct.pack("<d", 6.0)), "signed": stating(8, b"\xff\xff")},
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("stated", ORIENTATIONS)
+def test_orientation_of_any_kind_is_taken_as_pillow_does(tmp_path: Path, kind: str, stated: str) -> None:
+    content = saved(
+        PICTURE, kind, exif=ORIENTATIONS[stated], **({"quality": 100} if kind == "JPEG" else {"lossless": True})
+    )
+    (tmp_path / "a").write_bytes(content)
+    with Image.open(tmp_path / "a") as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    with Image.open(tmp_path / "a") as opened:
+        found = [decode(content, upright=True), decode_photo(tmp_path / "a"), decode_photo(opened)]
+    for image in found:
+        assert isinstance(image, np.ndarray) and image.shape == expected.shape
+        assert np.abs(image.astype(int) - expected).max() <= 2
+    assert measure_file(tmp_path / "a", upright=True) == expected.shape[:2]
 
 
 def test_index_records_exif_rotation(tmp_path: Path) -> None:

@@ -97,6 +97,17 @@ def test_a_mistake_in_the_parameters_is_one_line(checkout: Checkout, command: st
     assert lines[0].endswith(": train.margn: unknown key; did you mean 'margin'?")
 
 
+def test_parameter_that_snakemake_takes_twice_is_one_line(checkout: Checkout, tmp_path: Path) -> None:
+    """Its own reader keeps the last; ours reads the file again."""
+    text = (ROOT / "experiments/smoke/params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text + "\nexperiment: another\n")
+    printed = checkout.run(f"snakemake --dry-run --configfile {tmp_path}/params.yaml", status=1)
+    lines = [line for line in printed.splitlines() if line and not line.startswith("Using workflow specific profile")]
+    assert len(lines) == 1
+    assert lines[0].startswith("reid: error: ")
+    assert re.search(r"/params.yaml: not valid YAML: line \d+: the key 'experiment' is there twice; leave", lines[0])
+
+
 @pytest.mark.parametrize(
     "engine", ["snakemake --cores 2 --configfile experiments/own/params.yaml", "dvc repro experiments/own/dvc.yaml"]
 )

@@ -429,6 +429,29 @@ def something_else(tree: Tree, tally: Tally, chance: random.Random, kind: str) -
         damages.check_brought_back(tree, job, name, kind, chance, also_lost=chance.random() < 0.5)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_engine_with_something_else_in_many_places_brings_all_back(
+    engines: dict[str, Engine], tally: Tally, chance: random.Random, name: str
+) -> None:
+    many_at_once(tally, chance, engines[name])
+
+
+def many_at_once(tally: Tally, chance: random.Random, engine: Engine) -> None:
+    """Every kind at once, each in the place of an artifact that only jobs without a network read; and a report gone."""
+    tree = engine.tree
+    engine.check_again()
+    read = {name: {job.stage for job, each in damages.inputs(tree) if each == name} for _, name in damages.inputs(tree)}
+    late = [name for name, stages in read.items() if stages <= {"tabulate", "draw", "publish"}]
+    stored = [name for name in late if (tree.folder / name).stat().st_nlink > 1]
+    changed = dict(zip(chance.sample(stored, len(damages.KINDS)), damages.KINDS, strict=True))
+    lost = [name for job in tree.jobs if job.stage == "publish" for name in job.writes]
+    failed = damages.try_round(engine, changed, chance.choice([[], lost]), chance)
+    for name, kind in changed.items():
+        with tally.trying(f"{kind}, among others, {engine.name}"):
+            assert name not in failed, f"{name}: {failed[name]}"
+    assert failed == {}
+
+
 # --- for minutes
 
 
@@ -457,6 +480,7 @@ def test_soak(
         lambda: engine_twice(tally, any_engine(), chance.choice([job for job in tree.jobs if job.seconds > 1])): 1,
         lambda: jumped_clock(tally, chance, any_engine()): 1,
         lambda: stale_locks(tally, engines): 1,
+        lambda: many_at_once(tally, chance, any_engine()): 3,
         lambda: interrupted_exchange(tally, chance, engines["DVC"], tmp_path): 1,
     }
     if server.may_mount:

@@ -18,6 +18,7 @@ import platform
 import re
 import shutil
 import stat
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,6 +149,56 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         if opened.read(1):  # one that is being written, or the system's own, as in /proc
             raise OSError(errno.EFBIG, "more bytes than its size", str(path))
     return content
+
+
+HARMLESS, RATIO = 100 << 20, 100
+"""Bytes that a compressed file may hold whatever its own size, and beyond that, bytes for each of its own."""
+
+
+def check_expansion(path: Path, held: int) -> None:
+    """Raise InputError if a compressed file claims to hold far more bytes than it has, before any are unpacked."""
+    size = path.stat().st_size
+    if held > max(HARMLESS, RATIO * size):
+        raise InputError(
+            f"{path}: {size:,} bytes that unpack to {held:,}, which is not done; save it without compression"
+        )
+
+
+def check_zip(path: Path) -> None:
+    """Raise InputError if a zip file claims to hold far more than it has; other files are not looked at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as opened:
+            check_expansion(path, sum(info.file_size for info in opened.infolist()))
+
+
+def read_parquet(path: Path) -> Any:
+    """Return the table of a Parquet file, whose texts may repeat: they are counted before they are written out.
+
+    Raises InputError if it holds far more than its size, OSError and pyarrow's exceptions if it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(regular(path)) as opened:
+        described = opened.metadata
+    columns = [described.schema.column(number) for number in range(described.num_columns)]
+    texts = [column for column in columns if column.physical_type.endswith("BYTE_ARRAY")]
+    if any(text.physical_type.startswith("FIXED") or text.max_repetition_level for text in texts):
+        raise InputError(f"{path}: it has lists of texts, or values of so many bytes each, which no stage writes")
+    held = 0
+    for group in map(described.row_group, range(described.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            held += max(0, chunk.total_uncompressed_size, 8 * chunk.num_values, 8 * group.num_rows)
+    check_expansion(path, held)
+    with pq.ParquetFile(path) as plain, pq.ParquetFile(path, read_dictionary=[text.path for text in texts]) as opened:
+        schema, table = plain.schema_arrow, opened.read()
+    for column in table.columns:
+        for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+            lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+            held += pc.sum(lengths).as_py() or 0
+    check_expansion(path, held)
+    return table.cast(schema)  # read_table imports pandas, half a second
 
 
 def reason_of(error: Exception) -> str:
@@ -281,12 +332,13 @@ def write_index(path: Path, index: Index) -> None:
 def read_index(path: Path) -> Index:
     """Read an index. Raises InputError if the file is missing or is not one."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(regular(path)).read()  # read_table imports pandas, half a second
+        table = read_parquet(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such index; run `reid index` first") from None
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:  # Arrow raises OSError on damage too
         raise InputError(f"{path}: not an index ({reason_of(error)}); delete it and run `reid index` again") from None
     missing = sorted({"path", "person_id", "camera_id", "tracklet_id", "split", *"xywh"} - set(table.column_names))
@@ -384,7 +436,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        content = torch.load(regular(path), map_location="cpu", weights_only=True)
+        check_zip(regular(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give the path of your weights") from None
     except Exception as error:  # torch raises many kinds on damaged and foreign files

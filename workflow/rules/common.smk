@@ -70,8 +70,13 @@ def ask_reid(*arguments):
 
 
 def make_plan():
-    """Validate the parameters, update the settings of all jobs, and return rules and jobs."""
-    return json.loads(ask_reid("plan", "-"))
+    """Validate the parameters, update the settings of all jobs, and return rules and jobs.
+
+    Snakemake has read their files, and taken the last of a key that is there twice.
+    """
+    files = workflow.configfiles if workflow.is_main_process else []
+    files = [f"--of={os.path.relpath(file)}" for file in files]
+    return json.loads(ask_reid("plan", "-", *files))
 
 
 def check_datasets():
@@ -90,9 +95,17 @@ def provide_paper():
         shutil.copyfile(workflow.source_path("../../reports/paper.csv"), path)
 
 
+def remove_dangling_links():
+    """Remove links to nowhere from the places of results: Snakemake stops at them before any job starts."""
+    for target in map(Path, PLAN["targets"]):
+        if target.is_symlink() and not target.exists():
+            target.unlink()
+
+
 choose_environment()
 provide_paper()
 PLAN = make_plan()
+remove_dangling_links()
 E, RULES = PLAN["experiment"], PLAN["rules"]
 
 

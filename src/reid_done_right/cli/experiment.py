@@ -43,6 +43,10 @@ def plan(
     fail_if_changed: Annotated[
         bool, typer.Option("--fail-if-changed", help="With --dvc: exit with an error if dvc.yaml was out of date.")
     ] = False,
+    of: Annotated[
+        list[Path] | None,
+        typer.Option(help="A YAML file that PARAMS came from, to be read again: some readers take a key twice."),
+    ] = None,
 ) -> None:
     """Validate the parameters, update the settings files of all jobs, and print rules and jobs as JSON.
 
@@ -54,6 +58,8 @@ def plan(
     from reid_done_right import plan as planning
     from reid_done_right.artifacts import InputError, write_text
 
+    for file in of or ():
+        parameters.read(file)
     chosen = parameters.load(params)
     jobs = planning.plan(chosen)
     planning.write_settings(jobs, Path("results") / chosen.experiment / "settings")

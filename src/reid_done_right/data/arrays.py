@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import InputError, reason_of, regular
+from reid_done_right.artifacts import InputError, check_expansion, reason_of, regular
 from reid_done_right.evaluation.embedded import integers
 
 
@@ -87,6 +87,8 @@ def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:
         members = [name.removesuffix(".npy") for name in opened.namelist()]
         if twice := [name for name in members if members.count(name) > 1]:
             raise InputError(f"{path}: holds {twice[0]} twice; save it again by np.savez")
+        named = [info for info in opened.infolist() if info.filename.removesuffix(".npy") in wanted]
+        check_expansion(path, sum(info.file_size for info in named))
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays.files
         return Arrays(path, {name: _read_array(path, arrays, name) for name in names if name in wanted}, names)

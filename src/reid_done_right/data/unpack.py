@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from reid_done_right.artifacts import InputError, regular, write_text
+from reid_done_right.artifacts import HARMLESS, RATIO, InputError, regular, write_text
 
 CHUNK = 1 << 20
 RECEIPT = ".unpacked.json"
 PADDING = 64 << 20
 """Bytes that a tar may have after its end mark."""
-HARMLESS = 100 << 20
-"""Bytes that an archive may unpack to whatever its own size: lists of names shrink a hundredfold."""
+LONGEST_HEADER = 1 << 20
+"""Bytes of a tar's long name, or of its other attributes, which tarfile reads whole."""
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -47,7 +47,7 @@ class Bounds:
 
     files: int = 3_000_000
     bytes: int = 1 << 40
-    ratio: int = 100
+    ratio: int = RATIO
 
 
 BOUNDS = Bounds()
@@ -102,7 +102,7 @@ def unpack(
 @contextmanager
 def _entries(archive: Path, bounds: Bounds, taken: set[str]) -> Iterator[list[Entry]]:
     """Open an archive and give its files, all checked."""
-    kinds = ((zipfile.is_zipfile, _zip), (tarfile.is_tarfile, _tar))
+    kinds = ((zipfile.is_zipfile, _zip), (_is_tar, _tar))
     try:
         regular(archive)
         kind = next((opener for known, opener in kinds if known(archive)), None)
@@ -136,9 +136,31 @@ def _zip(archive: Path) -> Iterator[Iterable[Entry | None]]:
         yield (entry(info) for info in opened.infolist())
 
 
+class _Header(tarfile.TarInfo):
+    """An entry's header, refused if it says that an endless name follows."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Header:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _LONG and header.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a name of {header.size:,} bytes")
+        return header
+
+
+_LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+
+
+def _is_tar(archive: Path) -> bool:
+    try:
+        tarfile.open(archive, tarinfo=_Header).close()
+    except tarfile.TarError:
+        return False
+    return True
+
+
 @contextmanager
 def _tar(archive: Path) -> Iterator[Iterable[Entry | None]]:
-    with tarfile.open(archive) as opened:
+    with tarfile.open(archive, tarinfo=_Header) as opened:
 
         def entry(member: tarfile.TarInfo) -> Entry | None:
             if not (member.isreg() or member.isdir()) or member.issparse():

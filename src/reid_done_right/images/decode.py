@@ -167,7 +167,7 @@ def of_pillow(opened: PillowImage) -> Image:
     """
     if opened.mode in ("I", "F"):
         raise ValueError(UNKNOWN_RANGE)
-    turn = TURNS.get(int(opened.getexif().get(ORIENTATION, 1)))
+    turn = TURNS.get(_stated(opened))
     image = _rgb(opened)
     return image if turn is None else np.ascontiguousarray(turn(image))
 
@@ -208,11 +208,20 @@ def _turn(image: Image, content: bytes, upright: bool) -> Image:
 
 
 def _orientation(content: bytes) -> int:
-    """Return the EXIF orientation, 1 if there is none."""
+    """Return the EXIF orientation of a file."""
     from PIL import Image as pillow
 
     with _telling(), pillow.open(BytesIO(content), formats=FORMATS) as opened:
-        return int(opened.getexif().get(ORIENTATION, 1))
+        return _stated(opened)
+
+
+def _stated(opened: PillowImage) -> int:
+    """Return the EXIF orientation of an image, 1 if there is none or none that EXIF knows, as Pillow takes it.
+
+    A fraction counts if it is whole: 6/1 is 6, and 1/0, as some cameras write it, is none.
+    """
+    found = opened.getexif().get(ORIENTATION, 1)
+    return next((known for known in TURNS if known == found), 1)
 
 
 @contextmanager

@@ -197,6 +197,16 @@ def load(source: Path) -> Params:
 
     Raises InputError with one line per mistake, each naming the key and the fix.
     """
+    name, content = "params" if str(source) == "-" else source, read(source)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = lines_of(error, "", Params)
+        raise InputError(*(f"{name}: {line}" for line in lines)) from None
+
+
+def read(source: Path) -> dict[str, Any]:
+    """Read parameters, or some of them, without validating them. Raises InputError if they are not such a file."""
     name = "params" if str(source) == "-" else source
     try:
         content = parse_json(sys.stdin) if name == "params" else read_yaml(source)
@@ -206,8 +216,4 @@ def load(source: Path) -> Params:
         raise InputError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{name}: expected the sections of an experiment, found {type(content).__name__}")
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        lines = lines_of(error, "", Params)
-        raise InputError(*(f"{name}: {line}" for line in lines)) from None
+    return content

@@ -12,7 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 from tqdm import tqdm
 
-from reid_done_right.artifacts import InputError, read_json, regular, write_text
+from reid_done_right.artifacts import InputError, read_json, read_parquet, write_text
 from reid_done_right.reporting.comparisons import check_queries, over_draws, paired, scored
 from reid_done_right.reporting.tables import interval_text, signed
 
@@ -150,7 +150,7 @@ def _rows(
 
 def _read(path: Path) -> pd.DataFrame:
     """Read per-query scores. Files of `reid score` have one protocol and re-ranking, and do not name them."""
-    rows = pd.read_parquet(regular(path))
+    rows = read_parquet(path).to_pandas()
     if "protocol" not in rows:
         rows = rows.assign(protocol="", rerank="")
     return check_queries(path, rows)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, regular, replacing
+from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, read_parquet, replacing
 from reid_done_right.dag import run_name
 from reid_done_right.data.sources import TABLE
 from reid_done_right.evaluation.ranking import Rerank
@@ -157,10 +157,9 @@ def scores_of(path: Path, model: Path | None = None) -> list[dict[str, Any]]:
 
 def _queries(path: Path) -> Mapping[str, NDArray[Any]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(regular(path)).read()
+        table = read_parquet(path)
     except (OSError, pa.ArrowInvalid) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not readable"
         raise InputError(f"{path}: {reason}, which has the queries of the scores; run `reid evaluate` again") from None
