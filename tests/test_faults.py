@@ -440,10 +440,10 @@ def many_at_once(tally: Tally, chance: random.Random, engine: Engine) -> None:
     """Every kind at once, each in the place of an artifact that only jobs without a network read; and a report gone."""
     tree = engine.tree
     engine.check_again()
-    read = {name: {job.stage for job, each in damages.inputs(tree) if each == name} for _, name in damages.inputs(tree)}
-    late = [name for name, stages in read.items() if stages <= {"tabulate", "draw", "publish"}]
-    stored = [name for name in late if (tree.folder / name).stat().st_nlink > 1]
-    changed = dict(zip(chance.sample(stored, len(damages.KINDS)), damages.KINDS, strict=True))
+    pairs = [*damages.inputs(tree)]
+    network = {name for job, name in pairs if job.stage not in ("tabulate", "draw", "publish")}
+    late = sorted({name for _, name in pairs} - network)
+    changed = dict(zip(chance.sample(late, len(damages.KINDS)), damages.KINDS, strict=True))
     lost = [name for job in tree.jobs if job.stage == "publish" for name in job.writes]
     failed = damages.try_round(engine, changed, chance.choice([[], lost]), chance)
     for name, kind in changed.items():
