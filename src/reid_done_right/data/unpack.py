@@ -140,7 +140,7 @@ class _Header(tarfile.TarInfo):
     """An entry's header, refused if it says that an endless name follows."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Header:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         header = super().frombuf(buf, encoding, errors)
         if header.type in _LONG and header.size > LONGEST_HEADER:
             raise tarfile.ReadError(f"a name of {header.size:,} bytes")
