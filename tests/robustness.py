@@ -26,7 +26,7 @@ import damages
 import hostile
 import schemas
 from conftest import ROOT, Checkout, copy_of_the_project
-from faults import ENGINES, Engine, Server, Tree, digest
+from faults import ENGINES, Engine, Server, Tree, digest, remove
 from reid_done_right import numerics
 
 RESULT = ROOT / "benchmarks/results/robustness.json"
@@ -276,6 +276,9 @@ def try_faults(seconds: float, seed: int, counts: Counts) -> None:
             for name, reason in failed.items():
                 print(f"seed {seed}: {engine.name}, {name} {changed.get(name)}{states}: {reason:.1500}", flush=True)
             if failed:
+                counts.write()
+                for name in changed:
+                    remove(tree.folder / name)
                 engine.check_again()
             by_hand = time.monotonic() + seconds / 20
             for job, name, kind, also in jobs:

@@ -141,6 +141,13 @@ def test_rendered_datasets_are_ready_before_and_after(photos: Path) -> None:
     assert (found.state, found.told, index) == ("ready", "rendered by the run", None)
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
+def test_damaged_index_of_a_rendered_dataset_does_not_stop_a_run(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "i.parquet").write_bytes(content)
+    found, index = examine("market", Params.model_validate(changed({})).datasets["market"], {}, tmp_path / "i.parquet")
+    assert (found.state, found.told, index) == ("ready", "rendered by the run", None)
+
+
 # --- weights
 
 

@@ -35,9 +35,10 @@ def examine(
     dataset.
     """
     if dataset.source.folder is None:
-        if not made.is_file():
+        try:
+            index = read_index(made)
+        except InputError:  # not there, or damaged: the run brings it back, or makes it anew
             return Check(name, "ready", "rendered by the run"), None
-        index = read_index(made)
         return Check(name, "ready", f"rendered; {_counted(index, {})}"), index
     root = Path(dataset.source.folder)
     try:
