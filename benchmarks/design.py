@@ -186,7 +186,7 @@ def main() -> None:
         for design, found in results.items():
             print(design, f"mAP {100 * mean_map(found):.1f}, of which ranking {100 * gain(found):.1f}", flush=True)
         roomy = [design for design in DESIGNS if gain(results[design]) >= ROOM]
-        ranked = sorted(roomy or DESIGNS, key=lambda design: -mean_map(results[design]))
+        ranked = sorted(roomy, key=lambda d: -mean_map(results[d])) or sorted(DESIGNS, key=lambda d: -gain(results[d]))
         collapses: dict[Design, dict[str, Any]] = {}
         for design in ranked:
             others = {variant: run([design], variant)[design] for variant in VARIANTS if variant != "default"}

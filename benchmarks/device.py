@@ -39,7 +39,7 @@ from reid_done_right.evaluation.rules import RULES
 from reid_done_right.evaluation.topk import top_k
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import Views, augmented, render
-from reid_done_right.models.backbone import freeze_statistics
+from reid_done_right.models.backbone import set_batch_norm
 from reid_done_right.models.build import build
 from reid_done_right.models.device import precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
@@ -89,7 +89,7 @@ class Comparison:
         torch.manual_seed(0)
         made = Embedder(build(self.layers), 128, "max").to(device)
         made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        freeze_statistics(made)
+        set_batch_norm(made)
         return made
 
     def gradient(self, device: torch.device, precision: str, at_once: int) -> torch.Tensor:

@@ -37,7 +37,7 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "readiness": {"artifacts", "dag", "params", "images", "data", "models", "training", "store", "plan"},
     "photos": {"artifacts", "images", "data", "models"},
     "stages": {
-        *("numerics", "artifacts", "params", "evaluation", "images", "data", "models", "training", "reporting"),
+        *("numerics", "artifacts", "dag", "params", "evaluation", "images", "data", "models", "training", "reporting"),
         *("photos", "pedestrians"),
     },
     "gpus": {"artifacts"},
