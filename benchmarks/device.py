@@ -187,7 +187,7 @@ def counts(on: Comparison) -> dict[str, Any]:
     """Compare counts of distractors."""
     pair = on.benchmark()
     plain, extra = score(*pair), on.unit(on.extra, 4)
-    positions = distractors.draw_positions(on.extra, 10, np.random.default_rng(0))
+    positions = distractors.order_positions(on.extra, 10, np.random.default_rng(0))
     sizes = [0, on.extra // 2, on.extra]
     return on.both(lambda device: distractors.count_beating(pair[0], plain, extra, positions, sizes, device=device))
 

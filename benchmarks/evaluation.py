@@ -209,7 +209,7 @@ def evaluation(folder: Path, repeats: int, torchreid: Path | None) -> dict[str, 
 
     def sweep() -> None:
         plain = evaluate(base)
-        places = distractors.draw_positions(DISTRACTORS, DRAWS, np.random.default_rng(0))
+        places = distractors.order_positions(DISTRACTORS, DRAWS, np.random.default_rng(0))
         distractors.sweep(plain, distractors.count_beating(query, plain, gallery[base:], places, SIZES))
 
     for name, size in (("15k", base), ("116k", base + 100_000), ("516k", base + DISTRACTORS)):

@@ -44,7 +44,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (before + LIMIT,) * 2)
         found = ranking.score(query, query_labels, gallery, labels, MARKET1501).scores()
         plain = ranking.score(query, query_labels, gallery[:base], labels[:base], MARKET1501)
-        positions = distractors.draw_positions(DISTRACTORS, DRAWS, np.random.default_rng(0))
+        positions = distractors.order_positions(DISTRACTORS, DRAWS, np.random.default_rng(0))
         distractors.sweep(plain, distractors.count_beating(query, plain, gallery[base:], positions, SIZES))
     told = {
         "command": "python benchmarks/limits.py",

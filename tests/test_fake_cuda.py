@@ -183,7 +183,7 @@ def test_ranking_and_lists_keep_their_device(rerank: Any) -> None:
 
 def test_sweep_keeps_its_device() -> None:
     plain = score(*benchmark())
-    positions = distractors.draw_positions(30, 2, np.random.default_rng(0))
+    positions = distractors.order_positions(30, 2, np.random.default_rng(0))
     with fake_cuda():
         counts = distractors.count_beating(unit(QUERIES, 0), plain, unit(30, 2), positions, [0, 10, 30], device="cuda")
     assert counts.shape == (len(plain.ranks), 3, 2)

@@ -193,7 +193,7 @@ def test_whole_number_without_end_is_reported(tmp_path: Path) -> None:
 
 def test_json_with_a_key_twice_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", StringIO('{"draws": [0], "draws": [1]}'))
-    with pytest.raises(InputError, match="params: not valid YAML: the key 'seeds' is there twice"):
+    with pytest.raises(InputError, match="params: not valid YAML: the key 'draws' is there twice"):
         load(Path("-"))
 
 

@@ -86,7 +86,7 @@ MISTAKES = [
     ({"variants/flip": {"flop": True}}, "variants.flip.flop: unknown key; did you mean 'flip'?"),
     ({"resources/train/cpus": 2}, "resources.train.cpus: unknown key; known: threads, gpu, mem_mb, runtime"),
     ({"datasets/market/source/rendered": {}}, "datasets.market.source.rendered: unknown key; did you mean 'render'?"),
-    ({"evaluate/k_reciprocal/k3": 1}, "evaluate.k_reciprocal.k3: unknown key; known: k1, k2, lambda_value"),
+    ({"evaluate/k_reciprocal/k3": 1}, "evaluate.k_reciprocal.k3: unknown key; known: k1, k2, lambda_value, variant"),
     ({"report/table1/0/lable": "x"}, "report.table1.0.lable: unknown key; did you mean 'label'?"),
     ({"train/margin": MISSING}, "train.margin: missing; add it"),
     ({"pretrain": MISSING}, "pretrain: missing; add it"),

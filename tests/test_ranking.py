@@ -301,7 +301,7 @@ def test_device_of_pytorch_counts_the_same_whatever_the_signs_and_ties():
     )
     assert ranks(here) == ranks(there)
     extra = np.rint(np.random.default_rng(2).standard_normal((90, 16))).astype(np.float32)
-    positions = distractors.draw_positions(90, DRAWS, np.random.default_rng(3))
+    positions = distractors.order_positions(90, DRAWS, np.random.default_rng(3))
     one, other = (
         distractors.count_beating(query, here, extra, positions, [0, 30, 90], block=900, device=device)
         for device in (None, "cpu")
@@ -317,7 +317,7 @@ def swept(shards):
     query, query_labels, gallery, gallery_labels = benchmark()
     query, gallery = np.rint(2 * query), np.rint(2 * gallery)
     extra = np.rint(2 * np.random.default_rng(2).standard_normal((100, gallery.shape[1]))).astype(np.float32)
-    positions = distractors.draw_positions(len(extra), DRAWS, np.random.default_rng(3))
+    positions = distractors.order_positions(len(extra), DRAWS, np.random.default_rng(3))
     base = by_products(query, query_labels, gallery, gallery_labels, MARKET1501)
     parts = np.array_split(np.arange(len(extra)), shards)
     counts = sum(

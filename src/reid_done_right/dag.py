@@ -103,6 +103,11 @@ def _written(stage: str, kind: str, what: str, job: str = "{job}") -> Write:
     return Write(_result(stage, kind, job), f"Where to write {what} (.{kind}).")
 
 
+def drawn(name: str, draw: int) -> str:
+    """Return the name of a dataset's or a backbone's jobs in one draw."""
+    return f"{name}-draw{draw}"
+
+
 def run_stem(dataset: str, variant: str) -> str:
     """Return the common part of the names of a variant's runs."""
     return f"{dataset}-{variant}"
@@ -110,7 +115,7 @@ def run_stem(dataset: str, variant: str) -> str:
 
 def run_name(dataset: str, variant: str, draw: int) -> str:
     """Return a run's name, as used in file names."""
-    return f"{run_stem(dataset, variant)}-draw{draw}"
+    return drawn(run_stem(dataset, variant), draw)
 
 
 def stem_of(name: str) -> str:
@@ -162,7 +167,7 @@ def _figures(parameters: Parameters) -> Iterable[str]:
                 yield file
 
 
-INDEX = Read(_result("index", "parquet", "{dataset}"), "The dataset's index, written by `reid index` (.parquet).")
+INDEX = Read(_result("index", "parquet", "{index}"), "The dataset's index, written by `reid index` (.parquet).")
 EMBEDDINGS = Read(_result("embed", "safetensors"), "The test images' embeddings, written by `reid embed`.")
 PAPER = Read("reports/paper.csv", "The paper's printed values (reports/paper.csv).")
 SCORES = Read(
@@ -249,7 +254,7 @@ STAGES = {
         reads={
             "index": INDEX,
             "weights": Read(
-                _result("initialise", "safetensors", "{backbone}"),
+                _result("initialise", "safetensors", "{initial}"),
                 "Initial backbone weights, written by `reid initialise`.",
             ),
         },

@@ -132,7 +132,7 @@ class _Plan:
 def _add_dataset(planned: _Plan, name: str, draw: int) -> None:
     """Add a dataset as a draw has it, and its index."""
     params, dataset = planned.params, planned.params.datasets[name]
-    drawn = _dataset_of(params, name, draw)
+    drawn = dataset_of(params, name, draw)
     root = dataset.source.folder or f"results/{params.experiment}/dataset/{drawn}"
     described = {"name": drawn, "format": dataset.format, "source": _source(name, dataset, draw), "root": root}
     if "pattern" in dataset.reading:
@@ -144,33 +144,38 @@ def _add_dataset(planned: _Plan, name: str, draw: int) -> None:
     planned.add("index", drawn, {"format": dataset.format, "counts": counts} | reading | allowed)
 
 
-def _dataset_of(params: Params, name: str, draw: int) -> str:
+def dataset_of(params: Params, name: str, draw: int) -> str:
     """Return the name of a dataset's jobs in a draw: what is rendered is drawn anew, what is on disk stays."""
-    return f"{name}-draw{draw}" if params.datasets[name].source.render else name
+    return dag.drawn(name, draw) if params.datasets[name].source.render else name
 
 
 def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
     """Add one training run, its evaluation and its initial weights."""
     params, threads = planned.params, planned.threads
-    train, tested = params.variant(variant), _dataset_of(params, dataset, draw)
+    train, index = params.variant(variant), dataset_of(params, dataset, draw)
     run = dag.run_name(dataset, variant, draw)
-    layers, first = train.backbone, _first_weights(params, train.backbone, draw)
-    backbone = f"{layers}-draw{draw}" if "objects" in first else layers
+    backbone, first = train.backbone, _first_weights(params, train.backbone, draw)
+    initial = dag.drawn(backbone, draw) if "objects" in first else backbone
     planned.add(
-        "initialise", backbone, {"backbone": params.backbones[layers].described(), **first} | threads("initialise")
+        "initialise",
+        initial,
+        {"backbone": params.backbones[backbone].described(), **first} | threads("initialise"),
+        backbone=backbone,
     )
-    start = f"initialise/{backbone}"
+    start = f"initialise/{initial}"
     if (pretrain := params.classification(train)) is not None:
-        classifier = dag.run_name(dataset, layers if pretrain == params.pretrain else variant, draw)
+        classifier = dag.run_name(dataset, backbone if pretrain == params.pretrain else variant, draw)
         settings = {"pretrain": pretrain.model_dump(), "seed": draw, **threads("pretrain")}
-        planned.add("pretrain", classifier, settings, dataset=tested, backbone=backbone)
+        planned.add("pretrain", classifier, settings, dataset=dataset, index=index, backbone=backbone, initial=initial)
         start = f"pretrain/{classifier}"
     settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": draw, **threads("train")}
     workers = max(1, params.resources_of("train").gpu)
-    planned.add("train", run, settings | {"workers": workers}, dataset=tested, variant=variant, weights=start)
-    planned.add("embed", run, threads("embed"), dataset=tested, variant=variant)
-    settings = {"run": _about(dataset, variant, layers, draw), **_rule(params, dataset), **threads("evaluate")}
-    planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, dataset=tested)
+    planned.add(
+        "train", run, settings | {"workers": workers}, index=index, variant=variant, weights=start, dataset=dataset
+    )
+    planned.add("embed", run, threads("embed"), index=index, variant=variant, dataset=dataset)
+    settings = {"run": _about(dataset, variant, backbone, draw), **_rule(params, dataset), **threads("evaluate")}
+    planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, index=index)
 
 
 def _add_curves(planned: _Plan, distract: Distract) -> None:
@@ -179,10 +184,16 @@ def _add_curves(planned: _Plan, distract: Distract) -> None:
     for variant in distract.variants:
         for draw in params.draws:
             run = dag.run_name(distract.dataset, variant, draw)
-            crowd = _dataset_of(params, distract.distractors, draw)
+            crowd = dataset_of(params, distract.distractors, draw)
             for shard in range(distract.shards):
                 settings = {**threads("embed"), "shard": shard, "shards": distract.shards}
-                fields = {"dataset": crowd, "variant": variant, "run": run, "shard": str(shard)}
+                fields = {
+                    "dataset": distract.distractors,
+                    "index": crowd,
+                    "variant": variant,
+                    "run": run,
+                    "shard": str(shard),
+                }
                 planned.add("embed_distractors", f"{run}-{shard}", settings, **fields)
             about = _about(distract.dataset, variant, params.variant(variant).backbone, draw)
             orders = distract.model_dump(include={"sizes", "orders", "seed", "shards"})
@@ -190,7 +201,7 @@ def _add_curves(planned: _Plan, distract: Distract) -> None:
                 "distract",
                 run,
                 {"run": about, "format": "market1501-500k", **orders, **threads("distract")},
-                dataset=_dataset_of(params, distract.dataset, draw),
+                index=dataset_of(params, distract.dataset, draw),
             )
 
 
@@ -235,18 +246,18 @@ def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
     params, browsed = planned.params, {}
     for name in params.shown:
         run = dag.run_name(name, shown.variant, shown.draw)
-        tested = _dataset_of(params, name, shown.draw)
+        index = dataset_of(params, name, shown.draw)
         about = _about(name, shown.variant, params.variant(shown.variant).backbone, shown.draw)
         settings = {"run": about, **_rule(params, name)}
         settings["person_search_gallery"] = params.evaluate.person_search_gallery
-        planned.add("retrieve", run, settings, dataset=tested)
+        planned.add("retrieve", run, settings, index=index)
         if not planned.jobs["illustrate"]:
             settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
             settings |= {"activations": shown.activations}
             settings |= {**_rule(params, name), **planned.threads("illustrate")}
-            planned.add("illustrate", run, settings, dataset=tested)
+            planned.add("illustrate", run, settings, index=index)
         variants = {variant: dag.run_name(name, variant, shown.draw) for variant in params.variants_of(name)}
-        browsed[run] = {"dataset": name, "index": tested, **_rule(params, name), "variants": variants}
+        browsed[run] = {"dataset": name, "index": index, **_rule(params, name), "variants": variants}
     return browsed
 
 

@@ -17,7 +17,7 @@ from reid_done_right.dag import STAGES
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.params import Params
 from reid_done_right.params.training import Pretrain
-from reid_done_right.plan import Jobs, plan
+from reid_done_right.plan import Jobs, dataset_of, plan
 from reid_done_right.readiness.checks import FAILING, Check
 from reid_done_right.readiness.datasets import Depth, examine
 from reid_done_right.readiness.jobs import done, measured
@@ -77,7 +77,7 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     unknown = [name for name in wanted if name not in params.used]
     if unknown:
         raise InputError(f"no dataset is called {unknown[0]}; the experiment reads {', '.join(params.used)}")
-    jobs = plan(params)["dataset"]
+    jobs = {name: plan(params)["dataset"][dataset_of(params, name, params.draws[0])] for name in wanted}
     found = [
         examine(name, params.datasets[name], jobs[name].parameters, _index(params, name), "names")[0] for name in wanted
     ]
@@ -100,7 +100,8 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     for name in params.used:
         dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
-        settings, made = jobs["dataset"][name].parameters, _index(params, name)
+        settings = jobs["dataset"][dataset_of(params, name, params.draws[0])].parameters
+        made = _index(params, name)
         tell(f"dataset {name}")
         finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
         found.append(finding)
@@ -125,7 +126,9 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
 
 
 def _index(params: Params, name: str) -> Path:
-    return Path(STAGES["index"].writes["out"].path.format(experiment=params.experiment, job=name))
+    """Return the path of a dataset's index; of the first draw's, where each draw has its own."""
+    job = dataset_of(params, name, params.draws[0])
+    return Path(STAGES["index"].writes["out"].path.format(experiment=params.experiment, job=job))
 
 
 def _tested(params: Params, name: str, index: Index | None) -> int | None:
@@ -176,8 +179,8 @@ def _disk(
     from reid_done_right.readiness.probe import dimension, weights_bytes
 
     size = 0
-    for backbone in jobs["initialise"].keys() - finished["initialise"]:
-        size += weights_bytes(params.backbones[backbone])
+    for job in jobs["initialise"].keys() - finished["initialise"]:
+        size += weights_bytes(params.backbones[jobs["initialise"][job].places["backbone"]])
     for job in jobs["pretrain"].keys() - finished["pretrain"]:
         size += weights_bytes(params.backbones[jobs["pretrain"][job].places["backbone"]])
     for group in ("train", "embed", "embed_distractors"):
@@ -302,7 +305,7 @@ def _seconds(
         objects = params.initialise.objects
         if objects is None:
             return 0.0  # read from a file
-        share = arithmetic(params.backbones[job], objects.crop, objects.crop)
+        share = arithmetic(params.backbones[jobs[group][job].places["backbone"]], objects.crop, objects.crop)
         share /= arithmetic(params.backbones[base.backbone], *crop)
         return float(objects.updates * objects.batch * speed.classify * share)
     variant = params.variant(jobs[group][job].places["variant"])

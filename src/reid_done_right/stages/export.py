@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, read_parquet, replacing
-from reid_done_right.dag import run_name
+from reid_done_right.dag import drawn, run_name
 from reid_done_right.data.sources import TABLE
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.statistics import mean_interval
@@ -171,14 +171,20 @@ def _interval(values: NDArray[Any]) -> tuple[float, float, float]:
     return found.mean, found.low, found.high
 
 
+def _of_draw(folder: Path, name: str, draw: int) -> Path:
+    """Return the path of a job's file: the draw's, where each draw has its own."""
+    own = folder / f"{drawn(name, draw)}.json"
+    return own if own.is_file() else folder / f"{name}.json"
+
+
 def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """Return training data and licence terms of a pipeline model, from the files beside it."""
     if not results or model.parent.name != "train":
         return [], []
     results_of, run = model.parent.parent, results[0]["run"]
-    manifest = results_of / "dataset" / f"{run['dataset']}.json"
-    made = results_of / "settings" / "dataset" / f"{run['dataset']}.json"
-    first = results_of / "settings" / "initialise" / f"{run['backbone']}.json"
+    manifest = _of_draw(results_of / "dataset", run["dataset"], run["draw"])
+    made = _of_draw(results_of / "settings" / "dataset", run["dataset"], run["draw"])
+    first = _of_draw(results_of / "settings" / "initialise", run["backbone"], run["draw"])
     if not (manifest.is_file() and made.is_file() and first.is_file()):
         return [], []
     held, source = read_json(manifest), read_json(made)["parameters"]["source"]
