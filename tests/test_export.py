@@ -177,7 +177,7 @@ def test_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path: Pa
     ):
         assert f"\n## {heading}\n" in card
     assert "ResNet-10, 4 channels wide, last stride 1, max pooling, a linear layer to 8" in card
-    assert "Market-1501: https://" in card and "1,234 files, SHA-256 `dddddddddddd`" in card and "seed 3" in card
+    assert "Market-1501: https://" in card and "1,234 files, SHA-256 `dddddddddddd`" in card and "draw 3" in card
     assert "Market-1501: research only, no redistribution" in card and "the terms of ImageNet" in card
     import pandas as pd
 

@@ -395,7 +395,7 @@ def test_parameters_reach_the_reader_and_the_evaluation() -> None:
     }
     protocol = {"items": "image", "same_camera_is_junk": False, "ap_rule": "trapezoid"}
     assert jobs["evaluate"]["photos-default-draw0"].parameters["protocol"] == protocol
-    assert set(jobs["index"]["market"].parameters) == {"format", "counts", "numerics"}
+    assert set(jobs["index"]["market-draw0"].parameters) == {"format", "counts", "numerics"}
     assert "protocol" not in jobs["evaluate"]["market-default-draw0"].parameters
 
 

@@ -229,7 +229,7 @@ def make(jobs: Any, *wanted: str) -> None:
 CHAIN = (
     "dataset/photos",
     "index/photos",
-    "initialise/shallow",
+    "initialise/shallow-draw0",
     "pretrain/photos-shallow-draw0",
     "train/photos-default-draw0",
     "embed/photos-default-draw0",
@@ -435,7 +435,7 @@ def test_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) ->
     found = survey(asking, probe=False)
     disk, gpu = found.findings["machine"]
     assert (disk.state, gpu.state, found.ready) == ("short", "short", False)
-    assert "free some, or run fewer variants or seeds" in disk.told
+    assert "free some, or run fewer variants or draws" in disk.told
     assert "Tiny GPU has" in gpu.told and "lower train.at_once or pretrain.batch, or use a larger GPU" in gpu.told
     monkeypatch.setattr(network, "device_memory", lambda: ("GPU", 10**12, 10**12, 1))
     assert survey(asking, probe=False).findings["machine"][1].state == "ready"

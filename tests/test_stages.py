@@ -391,7 +391,7 @@ def test_ranking_stages_on_a_device_write_the_same_numbers(tmp_path: Path) -> No
     found: dict[str | None, list[bytes]] = {}
     for device in (None, "cpu"):
         on = {"device": device} if device else {}
-        how = {"format": "market1501", "sizes": [0, 2, 6], "draws": 3} | on
+        how = {"format": "market1501", "sizes": [0, 2, 6], "orders": 3} | on
         out, queries = tmp_path / "s.json", tmp_path / "q.parquet"
         evaluate(settings=settings("evaluate", RUN) | how, **inputs, out=out, queries=queries)
         scores = read_json(out)
@@ -400,7 +400,7 @@ def test_ranking_stages_on_a_device_write_the_same_numbers(tmp_path: Path) -> No
         distract(settings=settings("distract", RUN) | how, **inputs, shards=[shard], out=out, queries=queries)
         found[device] += [out.read_bytes(), queries.read_bytes()]
         retrieve(settings=settings("retrieve", RUN) | how, **inputs, out=queries, similarities=out)
-        found[device] += [repr(pq.read_table(queries)["gallery_row"]).encode(), out.read_bytes()]
+        found[device] += [repr(pq.read_table(queries)["gallery_row"].to_pylist()).encode(), out.read_bytes()]
     assert found[None] == found["cpu"]
 
 
