@@ -111,9 +111,13 @@ def check_brought_back(tree: Tree, job: Job, name: str, kind: str, chance: rando
 def possible(engine: Engine, name: str, kind: str) -> bool:
     """Return whether an engine gets as far as its jobs.
 
-    DVC stops at a link to nowhere in the place of a manifest, of which it keeps no copy, and waits at a pipe there.
+    DVC stops at a link to nowhere in the place of a manifest or a report, of which it keeps no copy, and waits at a pipe there.
     """
-    return not (engine.name == "DVC" and kind in ("dangling link", "pipe") and "/dataset/" in name)
+    return not (
+        engine.name == "DVC"
+        and kind in ("dangling link", "pipe")
+        and ("/dataset/" in name or name.startswith("reports/"))
+    )
 
 
 def try_round(engine: Engine, changed: Mapping[str, str], lost: Sequence[str], chance: random.Random) -> dict[str, str]:

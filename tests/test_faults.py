@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 LATE = ("retrieve", "tabulate", "illustrate", "draw", "publish")
 KINDS = [
-    r"dataset/\w+\.json",
+    r"dataset/[\w-]+\.json",
     r"index/.*",
     r"initialise/.*",
     r"pretrain/.*s",
@@ -444,6 +444,7 @@ def many_at_once(tally: Tally, chance: random.Random, engine: Engine) -> None:
     network = {name for job, name in pairs if job.stage not in ("tabulate", "draw", "publish")}
     late = sorted({name for _, name in pairs} - network)
     changed = dict(zip(chance.sample(late, len(damages.KINDS)), damages.KINDS, strict=True))
+    changed = {name: kind for name, kind in changed.items() if damages.possible(engine, name, kind)}
     lost = [name for job in tree.jobs if job.stage == "publish" for name in job.writes]
     failed = damages.try_round(engine, changed, chance.choice([[], lost]), chance)
     for name, kind in changed.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import tempfile
@@ -94,6 +93,8 @@ def _waited_for(names: Sequence[str], count: int) -> dict[str, int]:
 
 def _locked(names: Sequence[str], count: int) -> dict[str, int] | None:
     """Lock the first free GPUs: name -> open file. None, and no lock, if too few are free."""
+    import fcntl  # not on Windows
+
     found: dict[str, int] = {}
     for name in names:
         path = Path(tempfile.gettempdir()) / f"reid-gpu-{os.getuid()}-{name.replace('/', '_')}.lock"
