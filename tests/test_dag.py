@@ -64,8 +64,8 @@ def test_an_input_more_is_one_entry_and_an_argument(tmp_path: Path) -> None:
     log = tmp_path / "results/tiny/logs/index/market-draw0.log"
     checkout.run(f"snakemake --cores 2 {INDEX}")
     assert "MIT License" in log.read_text() and len(read_index(tmp_path / INDEX))
-    assert checkout.computed(lambda: checkout.run("dvc repro index@market")) == []
+    assert checkout.computed(lambda: checkout.run("dvc repro index@market-draw0")) == []
     checkout.edit("LICENSE", "MIT License", "Another licence")
-    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {INDEX}")) == ["index market"]
+    assert checkout.computed(lambda: checkout.run(f"snakemake --cores 2 {INDEX}")) == ["index market-draw0"]
     assert "Another licence" in log.read_text()
-    assert checkout.computed(lambda: checkout.run("dvc repro index@market")) == []
+    assert checkout.computed(lambda: checkout.run("dvc repro index@market-draw0")) == []

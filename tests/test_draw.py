@@ -266,7 +266,7 @@ def test_where_every_run_collapsed_the_figures_say_so(inputs, tmp_path, syntheti
     told = "".join(re.findall(r"<!-- (.*?) -->", figure, re.DOTALL)).replace("\n", " ")
     assert f"collapsed in training, and counted: {', '.join(NAMES)}" in told
     assert len((out / "figure7.csv").read_text().splitlines()) == 5  # two variants at two sizes
-    assert "collapsed: Market, seeds 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
+    assert "collapsed: Market, draws 0, 1" in (out / "training_curves.svg").read_text(encoding="utf-8")
     assert "Market, collapsed in training" in (out / "similarities.svg").read_text(encoding="utf-8")
 
 
