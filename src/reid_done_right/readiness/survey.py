@@ -77,10 +77,8 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     unknown = [name for name in wanted if name not in params.used]
     if unknown:
         raise InputError(f"no dataset is called {unknown[0]}; the experiment reads {', '.join(params.used)}")
-    jobs = {name: plan(params)["dataset"][dataset_of(params, name, params.draws[0])] for name in wanted}
-    found = [
-        examine(name, params.datasets[name], jobs[name].parameters, _index(params, name), "names")[0] for name in wanted
-    ]
+    jobs = plan(params)
+    found = [examine(name, params.datasets[name], *_of_first_draw(params, jobs, name), "names")[0] for name in wanted]
     return Survey(params.experiment, {"datasets": found}, [], None)
 
 
@@ -100,8 +98,7 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     for name in params.used:
         dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
-        settings = jobs["dataset"][dataset_of(params, name, params.draws[0])].parameters
-        made = _index(params, name)
+        settings, made = _of_first_draw(params, jobs, name)
         tell(f"dataset {name}")
         finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
         found.append(finding)
@@ -125,10 +122,10 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     return Survey(params.experiment, findings, work, probed)
 
 
-def _index(params: Params, name: str) -> Path:
-    """Return the path of a dataset's index; of the first draw's, where each draw has its own."""
+def _of_first_draw(params: Params, jobs: Mapping[str, Jobs], name: str) -> tuple[dict[str, Any], Path]:
+    """Return a dataset's settings and the path of its index; of the first draw's, where each draw has its own."""
     job = dataset_of(params, name, params.draws[0])
-    return Path(STAGES["index"].writes["out"].path.format(experiment=params.experiment, job=job))
+    return jobs["dataset"][job].parameters, Path(jobs["index"][job].outputs["out"])
 
 
 def _tested(params: Params, name: str, index: Index | None) -> int | None:
