@@ -24,6 +24,7 @@ import yaml
 from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
 from reid_done_right import numerics
 from reid_done_right.dag import COMMANDS, STAGES
+from reid_done_right.extras import PACKAGES
 from reid_done_right.store import keys
 from traces import traces
 
@@ -417,7 +418,7 @@ def environments_of_stages() -> dict[str, str]:
     return {stage: f"{STAGES[stage].environment}.yaml" for stage in COMMANDS}
 
 
-NAMES = {"PIL": "pillow", "urllib3": "requests", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+NAMES = PACKAGES | {"urllib3": "requests"}
 
 
 def test_conda_environments_cover_imports() -> None:

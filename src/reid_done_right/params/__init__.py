@@ -197,19 +197,18 @@ def load(source: Path) -> Params:
 
     Raises InputError with one line per mistake, each naming the key and the fix.
     """
-    name, content = "params" if str(source) == "-" else source, read(source)
+    content = read(source)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = lines_of(error, "", Params)
-        raise InputError(*(f"{name}: {line}" for line in lines)) from None
+        raise InputError(*(f"{_named(source)}: {line}" for line in lines_of(error, "", Params))) from None
 
 
 def read(source: Path) -> dict[str, Any]:
     """Read parameters, or some of them, without validating them. Raises InputError if they are not such a file."""
-    name = "params" if str(source) == "-" else source
+    name = _named(source)
     try:
-        content = parse_json(sys.stdin) if name == "params" else read_yaml(source)
+        content = parse_json(sys.stdin) if str(source) == "-" else read_yaml(source)
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}; give the path of a params.yaml") from None
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:  # also of its types
@@ -217,3 +216,7 @@ def read(source: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{name}: expected the sections of an experiment, found {type(content).__name__}")
     return content
+
+
+def _named(source: Path) -> str:
+    return "params" if str(source) == "-" else str(source)

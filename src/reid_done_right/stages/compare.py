@@ -13,6 +13,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_json, read_parquet, write_text
+from reid_done_right.dag import stem_of
 from reid_done_right.reporting.comparisons import check_queries, over_draws, paired, scored
 from reid_done_right.reporting.tables import interval_text, signed
 
@@ -87,7 +88,7 @@ def _find(side: str, results: Path) -> Files:
     found = sorted(results.glob(f"{experiment or '*'}/evaluate/{name}-draw*.parquet"))
     if not found:
         files = results.glob(f"{experiment or '*'}/evaluate/*-draw*.parquet")
-        there = sorted({f"{file.parts[-3]}/{file.stem.rpartition('-draw')[0]}" for file in files})
+        there = sorted({f"{file.parts[-3]}/{stem_of(file.stem)}" for file in files})
         raise InputError(
             f"{side}: no queries of such a run under {results}; "
             + (f"there are {', '.join(there)}" if there else "give a file or a folder")
