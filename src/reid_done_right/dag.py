@@ -315,7 +315,7 @@ STAGES = {
     "distract": Stage(
         help="""Score growing galleries with random distractors.
 
-        Computes the curve of Figure 7: every size and draw in one pass over the distractors.""",
+        Computes the curve of Figure 7: every size and order in one pass over the distractors.""",
         brief="every gallery size",
         box=(4, 2),
         environment="numeric",

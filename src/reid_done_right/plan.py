@@ -214,7 +214,6 @@ def _add_report(planned: _Plan) -> None:
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     claims = any(tables[f"table{number}"] for number in (1, 2, 3, 4))
     report = {"experiment": params.experiment, "draws": params.draws, "claims": claims, **tables}
-    report["renewed"] = [name for name in params.used if params.datasets[name].source.render]
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     planned.add("tabulate", STAGES["tabulate"].job, report | runs)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}

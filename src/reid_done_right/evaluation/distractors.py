@@ -1,4 +1,4 @@
-"""Every gallery size and every random draw of distractors in one pass over them (the paper's Figure 7).
+"""Every gallery size and every random order of distractors in one pass over them (the paper's Figure 7).
 
 A draw is a permutation of the D distractors, and its galleries are the first s of them for each size s: nested,
 so the curve can only fall. A distractor that beats a relevant item does so in every draw; only the size from
@@ -39,7 +39,7 @@ def count_beating(
 ) -> NDArray[np.int32]:
     """Count how many distractors of a shard beat each relevant item: (P, sizes, orders); sum it over the shards.
 
-    Entry [p, s, d] counts those that enter draw d between the size before s and s. Distractors come after the gallery,
+    Entry [p, s, o] counts those that enter order o between the size before s and s. Distractors come after the gallery,
     so an equal score does not beat.
 
     Args:

@@ -200,7 +200,7 @@ function compared(run, place) {
     bar.style.width = `${100 * values[place]}%`;
     bars.append(make("span", {}, variant), make("span", {}, bar), make("span", {}, percent(values[place])));
   }
-  return [make("h3", {}, "AP of this query in every variant of the same seed"), bars];
+  return [make("h3", {}, "AP of this query in every variant of the same draw"), bars];
 }
 
 function related(run, place) {

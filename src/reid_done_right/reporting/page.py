@@ -48,7 +48,7 @@ class Browsed:
     places     a row each place of their lists: query, place, gallery_row, similarity, relevant
     of_row     what is told of an index row: file, person and camera
     total      number of all queries of the run, of which these are some
-    variants   AP of these queries (in this order) in the runs of other variants of the same seed
+    variants   AP of these queries (in this order) in the runs of other variants of the same draw
     sheet      all thumbnails as one picture, in the order of `tiles`; None leaves them out
     tiles      index rows
     """

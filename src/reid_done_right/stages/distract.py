@@ -19,9 +19,9 @@ from reid_done_right.evaluation.ranking import rank_gallery
 def distract(
     *, settings: Mapping[str, Any], index: Path, embeddings: Path, shards: list[Path], out: Path, queries: Path
 ) -> None:
-    """Write mAP and rank-1 of single queries for every number of distractors and every random draw.
+    """Write mAP and rank-1 of single queries for every number of distractors in every random order.
 
-    Writes person, matches and AP of each query, with the fewest and with the most distractors to `queries`.
+    Writes person, matches and AP of each query, with the fewest and with the most distractors, to `queries`.
 
     settings: {"run", "format": market1501-500k, "sizes": numbers of distractors, ascending, "orders", "seed" of the
     orders, "shards", "threads"}

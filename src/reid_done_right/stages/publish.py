@@ -47,9 +47,9 @@ def publish(
 ) -> None:
     """Write the page.
 
-    report: report.json of `tabulate`. figures: SVG of `tabulate`, `draw`
-    and `illustrate`, and the contact sheet. indexes: one per
-    dataset, named after it. places: Parquet of `retrieve`, named after the runs. queries: of `evaluate`, likewise.
+    report: report.json of `tabulate`. figures: SVG of `tabulate`, `draw` and `illustrate`, and the contact sheet.
+    indexes: one per shown run, named after its job. places: Parquet of `retrieve`, named after the runs. queries: of
+    `evaluate`, likewise.
     Raises InputError naming the file that is missing, unless `allow_missing`.
     """
     content = read_json(report)

@@ -84,7 +84,7 @@ def score(
         rerank: ``none``, ``qe-dba`` or ``k-reciprocal``.
         options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal` that differ from the defaults.
         distractors: file of distractor images; only their embeddings are used.
-        sizes: numbers of distractors to add, ascending; each is scored in each draw.
+        sizes: numbers of distractors to add, ascending; each is scored in each order.
         orders: number of random orders of the distractors.
         ranks: CMC ranks besides 1, 5 and 10.
         seed: for these orders and for the resamples of mAP's interval.
