@@ -1,7 +1,7 @@
 """Uncertainty of scores: intervals over queries, differences of two runs over draws, spread over draws.
 
 A draw is everything that chance decides, decided once more: a training seed and, in a rendered experiment, the worlds
-and the first weights too.
+and the first weights too. Comparisons need SciPy, intervals of single runs do not.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import nctdtrinc, stdtr, stdtrit
 
 ALPHA = 0.05
 POWER = 0.8
@@ -117,6 +116,8 @@ class Comparison:
     @property
     def interval(self) -> Interval:
         """By Student's t."""
+        from scipy.special import stdtrit
+
         half = float(stdtrit(self.freedom, (1 + self.level) / 2)) * self.error
         return Interval(self.mean, self.mean - half, self.mean + half)
 
@@ -149,11 +150,15 @@ class Comparison:
     @property
     def smallest_effect(self) -> float:
         """The true difference that this test finds with a probability of 80 %, were the error exactly this."""
+        from scipy.special import nctdtrinc, stdtrit
+
         critical = stdtrit(self.freedom, 1 - ALPHA / 2)
         return float(nctdtrinc(self.freedom, 1 - POWER, critical)) * self.error
 
 
 def _upper_tail(distance: float, error: float, freedom: float) -> float:
+    from scipy.special import stdtr
+
     if error == 0:
         return 0.5 if distance == 0 else float(distance < 0)
     return float(stdtr(freedom, -distance / error))
