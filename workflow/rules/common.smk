@@ -82,7 +82,10 @@ def make_plan():
 def check_datasets():
     """Check folders, names and counts of the datasets to be read, before any job starts."""
     jobs = workflow.dag.needrun_jobs()
-    names = sorted({job.wildcards.job for job in jobs if job.rule.name == "dataset"} & config["datasets"].keys())
+    names = sorted(
+        {job.wildcards.job for job in jobs if job.rule.name == "dataset"}
+        & config["datasets"].keys()
+    )
     if names:  # a rendered one has the name of its draw, too
         ask_reid("check", "-", "--quick", "--only", ",".join(names))
 
