@@ -38,7 +38,7 @@ def unharmed(checkout: Checkout) -> bool:
 
 @pytest.mark.workflow
 def test_snakemake_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
-    targets = "results/own/index/photos.parquet results/own/initialise/resnet50.safetensors"
+    targets = "results/own/index/photos.parquet results/own/initialise/resnet50-draw0.safetensors"
     odd.run(f"snakemake {targets} --cores 1 --configfile experiments/own/params.yaml")
     printed = odd.run("snakemake --cores 1 --configfile experiments/own/params.yaml --dry-run --printshellcmds")
     assert "reid publish --settings results/own/settings/publish/page.json" in printed
@@ -48,7 +48,7 @@ def test_snakemake_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
 @pytest.mark.workflow
 def test_dvc_runs_in_a_folder_of_any_name(odd: Checkout) -> None:
     odd.run("reid plan experiments/own/params.yaml --dvc")
-    odd.run("dvc repro experiments/own/dvc.yaml:index@photos experiments/own/dvc.yaml:initialise@resnet50")
+    odd.run("dvc repro experiments/own/dvc.yaml:index@photos experiments/own/dvc.yaml:initialise@resnet50-draw0")
     assert (odd.folder / "results/own/index/photos.parquet").is_file() and unharmed(odd)
 
 
