@@ -25,6 +25,7 @@ from reid_done_right.stages.dataset import dataset
 from reid_done_right.stages.distract import distract
 from reid_done_right.stages.embed import embed
 from reid_done_right.stages.evaluate import evaluate
+from reid_done_right.stages.follow import follow
 from reid_done_right.stages.index import index
 from reid_done_right.stages.initialise import initialise
 from reid_done_right.stages.pretrain import pretrain
@@ -62,7 +63,14 @@ def compute(made: Path) -> None:
         out=classifier,
         log=made / "pretrain.csv",
     )
-    train(settings=settings("train", RUN), index=rows, weights=classifier, out=embedder, log=made / "train.csv")
+    train(
+        settings=settings("train", RUN),
+        index=rows,
+        weights=classifier,
+        out=embedder,
+        log=made / "train.csv",
+        snapshots=made / "snapshots.safetensors",
+    )
     embed(settings=settings("embed", RUN), index=rows, embedder=embedder, out=embedded)
     shards = [made / f"shard{number}.safetensors" for number in range(3)]
     for number, shard in enumerate(shards):
@@ -86,6 +94,13 @@ def compute(made: Path) -> None:
         shards=shards,
         out=made / "curve.json",
         queries=made / "curve.parquet",
+    )
+    follow(
+        settings=settings("follow", RUN),
+        index=rows,
+        snapshots=made / "snapshots.safetensors",
+        embedder=embedder,
+        out=made / "follow.json",
     )
     retrieve(
         settings=settings("retrieve", RUN),

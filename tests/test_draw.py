@@ -71,6 +71,7 @@ def inputs(tmp_path: Path) -> dict[str, list[Path]]:
         ):
             files[folder].append(tmp_path / folder / f"{name}.{suffix}")
             files[folder][-1].write_text(text)
+    files["followed"] = []
     files["similarities"].append(tmp_path / "similarities" / f"{NAMES[0]}.json")
     files["similarities"][0].write_text(json.dumps(SIMILARITIES))
     return files
@@ -132,6 +133,19 @@ def test_labels_that_would_touch_are_moved_apart():
     low, high = figure.axes[0].get_ylim()
     heights = [text.get_position()[1] for text in figure.axes[0].texts]
     assert len(heights) == 3 and np.diff(sorted(heights)).min() >= 0.11 * (high - low)
+
+
+def test_draw_writes_the_convergence_of_followed_runs(inputs, tmp_path):
+    about = {"dataset": "market", "variant": "default", "draw": 0}
+    file = tmp_path / "followed" / f"{NAMES[0]}.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"run": about, "updates": [0, 4], "mAP": [0.1, 0.2], "mAP_train": [0.3, 0.9]}))
+    followed = inputs | {"followed": [file]}
+    paths = draw(**followed, paper=PAPER, settings=SETTINGS | {"followed": [NAMES[0]]}, out=tmp_path / "out")
+    assert {"convergence.svg", "convergence.png", "convergence.csv"} <= {path.name for path in paths}
+    assert (
+        (tmp_path / "out/convergence.csv").read_text().splitlines()[1].startswith("default,0,1,10.000,10.000,10.000,30")
+    )
 
 
 def test_draw_writes_the_figures_and_their_numbers(inputs, tmp_path):

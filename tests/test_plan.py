@@ -50,6 +50,7 @@ def test_jobs_of_the_tiny_experiment() -> None:
         "embed": (4 + 2) * 2,
         "embed_distractors": 2 * 2 * 3,
         "evaluate": (4 + 2) * 2,
+        "follow": 2,
         "distract": 2 * 2,
         "retrieve": 2,
         "tabulate": 1,
@@ -123,6 +124,28 @@ def test_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
     assert jobs["duke-default-draw1"].inputs["weights"] == "results/tiny/pretrain/duke-shallow-draw1.safetensors"
     assert jobs["market-deep-draw0"].inputs["weights"] == "results/tiny/pretrain/market-deep-draw0.safetensors"
     assert jobs["duke-raw-draw1"].inputs["weights"] == "results/tiny/initialise/shallow-draw1.safetensors"
+
+
+def test_random_first_weights_and_their_classifier_are_jobs_of_their_own() -> None:
+    jobs = jobs_of({"variants/raw": {"initial": "random"}})
+    assert jobs["initialise"]["shallow-random-draw1"].parameters.keys() == {"backbone", "seed", "threads", "numerics"}
+    started = {name: jobs["train"][f"duke-{name}-draw1"].inputs["weights"] for name in ("default", "raw")}
+    classifiers = {
+        name: f"results/tiny/pretrain/duke-{job}-draw1.safetensors"
+        for name, job in (("default", "shallow"), ("raw", "raw"))
+    }
+    assert started == classifiers
+    assert jobs["pretrain"]["duke-raw-draw1"].inputs["weights"].endswith("/initialise/shallow-random-draw1.safetensors")
+    assert jobs["pretrain"]["duke-shallow-draw1"].inputs["weights"].endswith("/initialise/shallow-draw1.safetensors")
+
+
+def test_models_are_kept_along_the_training_only_where_convergence_is_drawn() -> None:
+    kept = jobs_of()["train"]["market-flip-draw0"]
+    assert kept.outputs["snapshots"] == "results/tiny/train/market-flip-draw0.snapshots.safetensors"
+    without = jobs_of({"follow": MISSING})
+    assert "snapshots" not in without["train"]["market-flip-draw0"].outputs
+    assert not without["follow"]
+    assert "convergence.svg" not in without["draw"]["figures"].outputs
 
 
 def test_job_of_the_distractors_is_a_shard_of_one_run() -> None:
@@ -279,7 +302,7 @@ def test_renaming_a_variant_leaves_its_training_as_it_is() -> None:
 
 def test_training_settings_hold_only_training_parameters() -> None:
     settings = jobs_of()["train"]["market-deep-draw1"].parameters
-    assert set(settings) == {"train", "seed", "threads", "workers", "numerics"}
+    assert set(settings) == {"train", "seed", "snapshots", "threads", "workers", "numerics"}
     assert not {"backbone", "pretrain"} & set(settings["train"])
 
 

@@ -32,7 +32,7 @@ def described(chain: Chain, updates: int, **changes: Any) -> Path:
 
 def command(chain: Chain, described: Path, out: Path) -> list[str]:
     paths = {"settings": described, "index": chain["market.parquet"], "weights": chain["classifier"]}
-    paths |= {"out": out / "embedder.safetensors", "log": out / "log.csv"}
+    paths |= {"out": out / "embedder.safetensors", "log": out / "log.csv", "snapshots": out / "snapshots.safetensors"}
     return [
         sys.executable,
         "-m",
@@ -79,7 +79,7 @@ def test_killed_training_ends_with_the_bytes_of_one_that_was_not(
     said = again.communicate(timeout=900)[1]
     assert again.returncode == 0, said
     assert list(kept.iterdir()) == []
-    for name in ("embedder.safetensors", "log.csv"):
+    for name in ("embedder.safetensors", "log.csv", "snapshots.safetensors"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 

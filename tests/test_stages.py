@@ -447,5 +447,11 @@ def test_network_that_diverges_is_one_line(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
+    told = "reid: error: --snapshots is not given, but settings.json asks for this file: give its path"
+    assert capsys.readouterr().err.splitlines()[-1] == told
+    monkeypatch.setattr(sys, "argv", [*command, "--snapshots", "snapshots"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("reid: error: ")
     assert {path.name for path in Path().iterdir()} == {"huge", "settings.json", ".store"}

@@ -34,6 +34,7 @@ from reid_done_right.training.schedules import (
     ranking_rate,
     warm_up,
 )
+from reid_done_right.training.snapshots import Snapshots, moments, snapshot
 from reid_done_right.training.watching import watching
 from reid_done_right.training.workers import Workers
 from tiny import PARAMS
@@ -490,6 +491,36 @@ def test_killed_average_ends_with_the_bits_of_one_that_was_not(
     resumed = wide()
     assert train_ranking(resumed, images, PEOPLE, settings, 0, ignore, Checkpoints(kept)) == log
     assert same(state(whole_run), state(resumed)) == set(state(resumed))
+
+
+# --- models from along the training
+
+
+def test_snapshots_are_the_models_after_as_many_updates(images: Pixels) -> None:
+    models = [state(start := wide())]
+    train_ranking(start, images, PEOPLE, ranking(), 0, lambda *_: models.append(state(start)))
+    updates = len(models) - 1
+    taken = Snapshots(moments(4, updates))
+    train_ranking(wide(), images, PEOPLE, ranking(), 0, ignore, snapshots=taken)
+    assert taken.moments == [0, updates // 4, updates // 2, 3 * updates // 4]
+    for done in taken.moments:
+        kept = snapshot(taken.taken, done)
+        assert same(kept, models[done]) == set(kept) == set(models[done])
+
+
+def test_killed_training_keeps_its_snapshots(images: Pixels, tmp_path: Path) -> None:
+    def kill(row: Mapping[str, float], images: int) -> None:
+        if row["update"] == 5:
+            raise KeyboardInterrupt
+
+    kept, whole_run, resumed = tmp_path / "checkpoint.safetensors", Snapshots([0, 3]), Snapshots([0, 3])
+    train_ranking(wide(), images, PEOPLE, ranking(), 0, ignore, snapshots=whole_run)
+    with pytest.raises(KeyboardInterrupt):
+        train_ranking(
+            wide(), images, PEOPLE, ranking(), 0, kill, Checkpoints(kept, every=1), snapshots=Snapshots([0, 3])
+        )
+    train_ranking(wide(), images, PEOPLE, ranking(), 0, ignore, Checkpoints(kept), snapshots=resumed)
+    assert same(whole_run.taken, resumed.taken) == set(resumed.taken) != set()
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])

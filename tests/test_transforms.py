@@ -89,6 +89,17 @@ def test_largest_side_becomes_m_and_the_aspect_stays(
     assert (tuple(shown.shape), shown.dtype, extent) == ((1, 3, *expected), torch.float32, None)
 
 
+def test_squares_are_distorted_to_m_by_m() -> None:
+    sizes = np.array([(128, 64), (30, 90)])
+    assert resized(sizes, 48, square=True).tolist() == [[48, 48]] * 2
+    pictures = Pixels.of([picture(*size) for size in sizes.tolist()], CPU)
+    views = augmented(sizes, 48, False, 0.0, 0.0, 0.0, 0, 0, np.arange(2), square=True)
+    shown, extent = render(pictures, np.arange(2), views)
+    clean, _ = render(pictures, np.arange(2), whole(sizes, 48, square=True))
+    assert (tuple(shown.shape), extent) == ((2, 3, 48, 48), None)
+    assert torch.equal(shown, clean)
+
+
 @st.composite
 def windows(draw: Any) -> tuple[Tensor, Views]:
     """Draw a padded batch of three images and a view of each."""

@@ -45,6 +45,7 @@ evaluate:
   qe_dba: {query_neighbours: 1, database_neighbours: 1}
   k_reciprocal: {k1: 2, k2: 1, lambda_value: 0.3}
 distract: {dataset: market, distractors: crowd, variants: [default, deep], sizes: [0, 3, 6], orders: 2, shards: 3}
+follow: {dataset: market, variants: [default], snapshots: 2}
 report:
   title: Tiny
   synthetic: true

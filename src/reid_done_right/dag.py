@@ -87,11 +87,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a stage's command: its help, its path, and whether that is an input, an output or a folder."""
+    """An option of a stage's command: its help, its path, and whether that is an input, an output or a folder.
+
+    optional: the file is written by some jobs only
+    """
 
     help: str
     path: str
     kind: Literal["input", "output", "folder"]
+    optional: bool = False
 
 
 def _result(stage: str, kind: str, job: str = "{job}") -> str:
@@ -281,7 +285,13 @@ STAGES = {
                 by=("initialise", "pretrain"),
             ),
         },
-        writes={"out": _written("train", "safetensors", "the embedder"), "log": _written("train", "csv", LOG)},
+        writes={
+            "out": _written("train", "safetensors", "the embedder"),
+            "log": _written("train", "csv", LOG),
+            "snapshots": replace(
+                _written("train", "snapshots.safetensors", "models from along the training"), when="snapshots"
+            ),
+        },
         priority=20,
     ),
     "embed": EMBED,
@@ -311,6 +321,23 @@ STAGES = {
             "queries": _written("evaluate", "parquet", "AP and first hit of every query"),
         },
         device="scores",
+    ),
+    "follow": Stage(
+        help="""Score a model at several points of its training.
+
+        Computes mAP without re-ranking on the test images, and on the training images, which shows over-fitting.""",
+        brief="convergence",
+        box=(4, 3),
+        environment="torch",
+        reads={
+            "index": INDEX,
+            "snapshots": Read(
+                _result("train", "snapshots.safetensors"), "Models from along the training, written by `reid train`."
+            ),
+            "embedder": replace(EMBED.reads["embedder"], help="The embedder that it ended with."),
+        },
+        writes={"out": _written("follow", "json", "mAP after several numbers of updates")},
+        device="network",
     ),
     "distract": Stage(
         help="""Score growing galleries with random distractors.
@@ -409,9 +436,16 @@ STAGES = {
                 "Folder of the similarity histograms, written by `reid retrieve`.",
                 _named("shown"),
             ),
+            "followed": Read(
+                _result("follow", "json", "{each}"),
+                "Folder of convergence, written by `reid follow`.",
+                _named("followed"),
+            ),
             "paper": PAPER,
         },
         writes=_drawn("figure7", when="curves")
+        | _drawn("convergence", when="followed")
+        | _report("convergence.csv", when="followed")
         | _drawn("training_curves")
         | _drawn("similarities", when="shown")
         | _report("training_curves.csv")
@@ -501,7 +535,8 @@ def options(stage: Stage) -> dict[str, Option]:
     if stage.folder:
         return found | {"out": Option(stage.folder, _folder(next(iter(stage.writes.values())).path), "folder")}
     for name, write in stage.writes.items():
-        found[name] = Option(write.help, write.path, "output" if write.tracked else "folder")
+        kind: Literal["output", "folder"] = "output" if write.tracked else "folder"
+        found[name] = Option(write.help, write.path, kind, write.tracked and bool(write.when))
     return found
 
 

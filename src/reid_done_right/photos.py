@@ -34,7 +34,8 @@ class PhotoEmbedder:
 
     module        the network (torch.nn.Module): normalised images (B, 3, H, W) to unit vectors (B, D)
     dimension     D
-    largest_side  M: the longer side of every photo is resized to it, keeping the aspect ratio
+    largest_side  M: the longer side of every photo is resized to it, keeping the aspect ratio; both sides, if the model
+                  was trained on squares
     digest        SHA-256 of the model file, which galleries record
     about         metadata of the file: backbone, embedding, pooling, largest_side, collapsed
     device        the device it computes on
@@ -150,7 +151,8 @@ class PhotoEmbedder:
         """Return why an image, or what is said in its place, cannot be embedded; None if it can."""
         if isinstance(image, str):
             return image
-        height, width = resized(np.array([image.shape[:2]], np.int64), self.largest_side)[0].tolist()
+        sizes = np.array([image.shape[:2]], np.int64)
+        height, width = resized(sizes, self.largest_side, self.module.square)[0].tolist()
         smallest = self.module.backbone.smallest
         return too_small(height, width, smallest) if min(height, width) < smallest else None
 

@@ -153,9 +153,13 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
     """Add one training run, its evaluation and its initial weights."""
     params, threads = planned.params, planned.threads
     train, index = params.variant(variant), dataset_of(params, dataset, draw)
-    run = dag.run_name(dataset, variant, draw)
-    backbone, first = train.backbone, _first_weights(params, train.backbone, draw)
-    initial = dag.drawn(backbone, draw) if "objects" in first else backbone
+    run, backbone = dag.run_name(dataset, variant, draw), train.backbone
+    if train.initial == "random":
+        first: dict[str, Any] = {"seed": params.initialise.seed + draw}
+        initial = dag.drawn(f"{backbone}-random", draw)
+    else:
+        first = _first_weights(params, backbone, draw)
+        initial = dag.drawn(backbone, draw) if "objects" in first else backbone
     planned.add(
         "initialise",
         initial,
@@ -164,18 +168,34 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
     )
     start = f"initialise/{initial}"
     if (pretrain := params.classification(train)) is not None:
-        classifier = dag.run_name(dataset, backbone if pretrain == params.pretrain else variant, draw)
+        usual = pretrain == params.pretrain and train.initial == "given"
+        classifier = dag.run_name(dataset, backbone if usual else variant, draw)
         settings = {"pretrain": pretrain.model_dump(), "seed": draw, **threads("pretrain")}
         planned.add("pretrain", classifier, settings, dataset=dataset, index=index, backbone=backbone, initial=initial)
         start = f"pretrain/{classifier}"
-    settings = {"train": train.model_dump(exclude={"backbone", "pretrain"}), "seed": draw, **threads("train")}
+    kept = {"snapshots": params.follow.snapshots} if params.followed and params.follow else {}
+    settings = {
+        "train": train.model_dump(exclude={"backbone", "initial", "pretrain"}),
+        "seed": draw,
+        **threads("train"),
+    }
     workers = max(1, params.resources_of("train").gpu)
     planned.add(
-        "train", run, settings | {"workers": workers}, index=index, variant=variant, weights=start, dataset=dataset
+        "train",
+        run,
+        settings | kept | {"workers": workers},
+        index=index,
+        variant=variant,
+        weights=start,
+        dataset=dataset,
     )
     planned.add("embed", run, threads("embed"), index=index, variant=variant, dataset=dataset)
     settings = {"run": _about(dataset, variant, backbone, draw), **_rule(params, dataset), **threads("evaluate")}
     planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, index=index)
+    if params.follow and dataset == params.follow.dataset and variant in params.followed:
+        settings = {"run": settings["run"], **_rule(params, dataset), **threads("follow")}
+        protocols = params.evaluate.model_dump(include={"multi_query", "tracklets", "person_search_gallery"})
+        planned.add("follow", run, settings | protocols, index=index, dataset=dataset)
 
 
 def _add_curves(planned: _Plan, distract: Distract) -> None:
@@ -211,13 +231,14 @@ def _add_report(planned: _Plan) -> None:
     shown = params.report.shown
     browsed = {} if shown is None else _add_shown(planned, shown)
     runs = {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
+    followed = {"followed": list(jobs["follow"])} if jobs["follow"] else {}
     tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
     claims = any(tables[f"table{number}"] for number in (1, 2, 3, 4))
     report = {"experiment": params.experiment, "draws": params.draws, "claims": claims, **tables}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     planned.add("tabulate", STAGES["tabulate"].job, report | runs)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
-    figures |= {**runs, "allow_missing": params.report.allow_missing}
+    figures |= {**runs, **followed, "allow_missing": params.report.allow_missing}
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.curves.dataset].source.render if params.curves is not None else None
     if sheet is not None and rendered is not None:
@@ -229,6 +250,7 @@ def _add_report(planned: _Plan) -> None:
         "claims": claims,
         "contact_sheet": "contact_sheet" in figures,
         "curves": list(jobs["distract"]),
+        **followed,
         "shown": browsed,
     }
     page["allow_missing"] = params.report.allow_missing
@@ -392,7 +414,7 @@ def rules(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:
 
     Also returns the experiment's name, and targets: all files that its jobs write. A rule has
     command      its words; options -> the values that fill them: input.<name>, output.<name>, params.<option>, threads
-    folders      option -> folder
+    folders      option -> folder, or file that these jobs do not write
     outputs      paths, by name
     job          the name of its jobs, with one wildcard per field
     wildcards    field -> its values
@@ -412,8 +434,9 @@ def _rule_of(params: Params, name: str, members: Jobs) -> dict[str, Any]:
     written = {each: stage.writes[each].path.format(**wild) for each in any_job.outputs}
     words, folders = {"--settings": "input.settings"}, {}
     for key, option in dag.options(stage).items():
-        words[f"--{key}"] = f"{'params' if option.kind == 'folder' else option.kind}.{key}"
-        if option.kind == "folder":
+        untracked = option.kind == "folder" or (option.kind == "output" and key not in written)
+        words[f"--{key}"] = f"{'params' if untracked else option.kind}.{key}"
+        if untracked:
             folders[key] = option.path.format(**wild)
     return {
         "command": f"reid {stage.command or name}",

@@ -64,13 +64,15 @@ def run(
     inputs = _inputs(stage, places, parameters)
     if stage.fetches and (fetched := fetch_for(parameters, offline)):
         inputs[stage.fetches] = fetched
-    outputs = _outputs(stage, places, parameters)
+    outputs = _outputs(stage, places, parameters, settings)
 
     def compute(work: Path) -> None:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(parameters.get("threads"))  # determines the order of sums, and so the last digits
-        written = {"out": work} if stage.folder else {name: work / places[name].name for name in stage.writes}
+        written = (
+            {"out": work} if stage.folder else {key: work / places[key].name for key in stage.writes if key in places}
+        )
         with gpus.assigned(gpu):
             load()(settings=parameters, **inputs, **written, **({} if threads is None else {"workers": threads}))
 
@@ -131,12 +133,13 @@ def _jobs_of(stage: Stage, parameters: Parameters) -> dict[str, Literal["same", 
     return found
 
 
-def _outputs(stage: Stage, places: Mapping[str, Path], parameters: Parameters) -> list[Path]:
-    return [
-        places["out"] / name if stage.folder else places[name]
-        for name, write in stage.writes.items()
-        if is_written(write, parameters)
-    ]
+def _outputs(stage: Stage, places: Mapping[str, Path], parameters: Parameters, settings: Path) -> list[Path]:
+    written = [name for name, write in stage.writes.items() if is_written(write, parameters)]
+    if stage.folder:
+        return [places["out"] / name for name in written]
+    if absent := [name for name in written if name not in places]:
+        raise InputError(f"--{absent[0]} is not given, but {settings} asks for this file: give its path")
+    return [places[name] for name in written]
 
 
 def is_from_outside(parameters: Parameters) -> bool:

@@ -59,6 +59,12 @@ def _evaluate() -> Function:
     return evaluate
 
 
+def _follow() -> Function:
+    from reid_done_right.stages.follow import follow
+
+    return follow
+
+
 def _distract() -> Function:
     from reid_done_right.stages.distract import distract
 
@@ -103,6 +109,7 @@ LOADERS: Mapping[str, Callable[[], Function]] = {
     "train": _train,
     "embed": _embed,
     "evaluate": _evaluate,
+    "follow": _follow,
     "distract": _distract,
     "retrieve": _retrieve,
     "tabulate": _tabulate,
@@ -120,12 +127,18 @@ def commands() -> tuple[Function, ...]:
 
 def _command(name: str, stage: dag.Stage) -> Function:
     def command(
-        *, settings: Path, threads: int | None = None, device: str | None = None, offline: bool = False, **places: Path
+        *,
+        settings: Path,
+        threads: int | None = None,
+        device: str | None = None,
+        offline: bool = False,
+        **places: Path | None,
     ) -> None:
         compute_as(_arithmetic(settings))
         from reid_done_right.running import run
 
-        told = run(name, LOADERS[name], settings, places, threads=threads, device=device, offline=offline)
+        given = {key: place for key, place in places.items() if place is not None}
+        told = run(name, LOADERS[name], settings, given, threads=threads, device=device, offline=offline)
         if told is not None:
             typer.echo(told, err=True)
 
@@ -139,7 +152,13 @@ def _command(name: str, stage: dag.Stage) -> Function:
     }
     for key, option in dag.options(stage).items():
         kinds[key] = of_kind[option.kind](option.help)
-    parameters = [_parameter(key, Annotated[Path, kind]) for key, kind in kinds.items()]
+    optional = {key for key, option in dag.options(stage).items() if option.optional}
+    parameters = [
+        _parameter(key, Annotated[Path | None, kind], None)
+        if key in optional
+        else _parameter(key, Annotated[Path, kind])
+        for key, kind in kinds.items()
+    ]
     if stage.threads:
         how = typer.Option(help="Number of threads or processes.")
         parameters.append(_parameter("threads", Annotated[int, how], 1))

@@ -78,19 +78,21 @@ class Views:
         return Views(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
-def resized(sizes: NDArray[np.int64], largest_side: int) -> NDArray[np.int64]:
-    """Return `sizes` (N, 2) scaled to largest side M: aspect kept, other side rounded, never 0."""
+def resized(sizes: NDArray[np.int64], largest_side: int, square: bool = False) -> NDArray[np.int64]:
+    """Return `sizes` (N, 2) scaled to largest side M: aspect kept, other side rounded, never 0; if `square`, M x M."""
+    if square:
+        return np.full_like(sizes, largest_side)
     scaled = np.rint(sizes * (largest_side / sizes.max(1, keepdims=True)))
     return np.asarray(np.maximum(1, scaled), np.int64)
 
 
-def whole(sizes: NDArray[np.int64], largest_side: int) -> Views:
-    """Return views of whole images of `sizes` (B, 2), resized to largest side M (section 3.2), up or down."""
+def whole(sizes: NDArray[np.int64], largest_side: int, square: bool = False) -> Views:
+    """Return views of whole images of `sizes` (B, 2), resized up or down to largest side M (section 3.2), or M x M."""
     nothing = np.zeros_like(sizes)
     flat = np.zeros(len(sizes), np.int64)
     return Views(
         np.hstack([nothing, sizes]),
-        resized(sizes, largest_side),
+        resized(sizes, largest_side, square),
         flat.astype(np.bool_),
         np.zeros((len(sizes), 1, 4), np.int64),
         flat.astype(np.uint64),
@@ -109,6 +111,7 @@ def augmented(
     image: NDArray[np.int64],
     regions: int = 1,
     copy: NDArray[np.int64] | int = 0,
+    square: bool = False,
 ) -> Views:
     """Augment training images of the ranking stage, `image` (B,) of `sizes` (B, 2), at `update`.
 
@@ -119,11 +122,12 @@ def augmented(
     regions         R, rectangles an image, each independent. Their sides are divided by the root of R, so that together
                     they cover as much as one would, apart from overlaps
     copy            (B,) number of the image's view, below 2^32: each is augmented independently
+    square          distort images to M x M
     Each side of the cut-out is drawn uniformly, its pixels are independent uniform noise (section 3.2).
     """
     moment = update + np.asarray(copy, np.int64) * 2**32
     draw = uniform(seed, moment, image, _DRAWS)
-    shown = whole(sizes, largest_side)
+    shown = whole(sizes, largest_side, square)
     window = shown.window
     if crop:
         scale = crop + (1 - crop) * draw[_SCALE]

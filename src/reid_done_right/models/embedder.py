@@ -39,14 +39,18 @@ class Embedder(nn.Module):
     embedding  D, outputs of the fully-connected layer; 0 = no such layer, D = the backbone's channels
     pooling    max, average or gem
     bias       whether the fully-connected layer has one
+    square     whether images are distorted to squares before; if not, they keep their aspect ratio
     """
 
-    def __init__(self, backbone: Backbone, embedding: int, pooling: str, bias: bool = True) -> None:
+    def __init__(
+        self, backbone: Backbone, embedding: int, pooling: str, bias: bool = True, square: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pool = Pool(pooling)
         self.fc = Linear(backbone.channels, embedding, bias) if embedding else nn.Identity()
         self.dimension = embedding or backbone.channels
+        self.square = square
         self.execution = "eager"
         self.pixels: int | None = None  # of a batch that memory turned out to have room for
 
@@ -96,6 +100,7 @@ class EmbedderAbout(BackboneAbout):
     largest_side: Annotated[int, Field(ge=16, le=2**14)]
     collapsed: bool = False
     bias: bool = True
+    square: bool = False
 
 
 AGAIN = "give weights that `reid initialise`, pretrain or train wrote"
@@ -114,7 +119,9 @@ def embedder_of(weights: Weights, what: str) -> Embedder:
         raise InputError(f"{what}: weights of a backbone, not of an embedder; give those written by `reid train`")
     about = validated(EmbedderAbout, weights.about, what, AGAIN)
     return _loaded(
-        lambda: Embedder(build(about.backbone.described()), about.embedding, about.pooling, about.bias), weights, what
+        lambda: Embedder(build(about.backbone.described()), about.embedding, about.pooling, about.bias, about.square),
+        weights,
+        what,
     )
 
 
@@ -143,7 +150,7 @@ def embed(embedder: Embedder, images: Images, indices: NDArray[np.int64], larges
     Raises ValueError if an image is too small for the backbone.
     """
     embedder.eval()
-    views = whole(images.sizes[indices], largest_side)
+    views = whole(images.sizes[indices], largest_side, embedder.square)
     each = int(views.size.prod(1).max(initial=1))
     rows = torch.empty((len(indices), embedder.dimension), device=images.device)
     while True:

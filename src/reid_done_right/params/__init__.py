@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from reid_done_right.artifacts import InputError
 from reid_done_right.numerics import Numerics
 from reid_done_right.params.datasets import OWN, Dataset
-from reid_done_right.params.evaluation import Distract, Evaluate
+from reid_done_right.params.evaluation import Distract, Evaluate, Follow
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
 from reid_done_right.params.reading import parse_json, read_yaml
@@ -61,6 +61,9 @@ class Params(Section):
     evaluate: Evaluate = Field(description="Choices of the protocols, and the two re-rankings.")
     distract: Distract | None = Field(
         default=None, description="Figure 7, evaluation with distractors. If omitted, there is no such figure."
+    )
+    follow: Follow | None = Field(
+        default=None, description="Convergence. If omitted, no models are kept from along the trainings."
     )
     report: Report = Field(description="Contents of the report.")
     resources: dict[str, Resources] = Field(
@@ -110,6 +113,11 @@ class Params(Section):
         return distract if distract and distract.variants and self.variants_of(distract.dataset) else None
 
     @property
+    def followed(self) -> list[str]:
+        """The variants whose convergence is drawn; none if nothing is trained on its dataset."""
+        return list(self.follow.variants) if self.follow and self.variants_of(self.follow.dataset) else []
+
+    @property
     def used(self) -> list[str]:
         """The datasets that the experiment reads: those with variants, and those of the curves."""
         curves = {self.curves.dataset, self.curves.distractors} if self.curves else set()
@@ -148,6 +156,10 @@ class Params(Section):
                 check_known(f"datasets.{name}.variants", dataset.variants, self.variants)
             if dataset.format == "distractors" and dataset.variants:
                 raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
+        if self.follow is not None:
+            check_known("follow.dataset", [self.follow.dataset], self.datasets)
+            if trained := self.variants_of(self.follow.dataset):
+                check_known("follow.variants", self.follow.variants, trained)
         rendered = None
         if self.distract is not None:
             self._check_distract(self.distract)

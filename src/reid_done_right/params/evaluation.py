@@ -65,6 +65,17 @@ class Evaluate(Section):
     )
 
 
+class Follow(Section):
+    """Convergence: which runs are scored along their training."""
+
+    dataset: Name = Field(description="Dataset on which the runs are trained.")
+    variants: list[Name] = Field(description="Variants to follow.")
+    snapshots: Positive = Field(
+        description="Models kept of a training beside its last, evenly spaced from before the first update on. Memory "
+        "and checkpoints hold them."
+    )
+
+
 class Distract(Section):
     """Figure 7: which runs face how many distractors."""
 

@@ -81,6 +81,11 @@ class RankingStage(Section):
         description="M: images are scaled, up or down, so that their longer side has this many pixels (section 3.2; "
         "Table 2: 416 by default).",
     )
+    aspect: Literal["kept", "square"] = Field(
+        default="kept",
+        description="Images keep their aspect ratio (section 3.2), or both sides are scaled to M, as the paper says of "
+        "others.",
+    )
     margin: Rate = Field(
         description="m, the margin of the triplet loss, as a difference of dot products of unit vectors (equation 1; "
         "section 4.1: 0.1).",
@@ -222,6 +227,9 @@ class Train(RankingStage):
     """A variant: what the ranking stage starts from, and how it goes on."""
 
     backbone: Name = Field(description="Backbone to train: a key of `backbones`.")
+    initial: Literal["given", "random"] = Field(
+        default="given", description="Initial weights of the backbone: those of section `initialise`, or random ones."
+    )
     pretrain: dict[Key, Any] | bool = Field(
         description="Whether ranking starts from the backbone that was trained to classify identities (Table 3c), or "
         "from its initial weights; or the keys of section `pretrain` that differ for this variant.",

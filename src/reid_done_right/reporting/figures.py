@@ -124,7 +124,7 @@ def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, 
         if metric in rival:
             axes.axhline(rival[metric], color=INK, linewidth=1, linestyle=(0, (4, 3)))
             ends.append((rival[metric], rival_name, INK))
-        _label(axes, ends, lines["distractors"].max())
+        label_ends(axes, ends, lines["distractors"].max())
         axes.set_xlabel(f"distractors added to the gallery of {lines['gallery'].iloc[0]:,} images")
     return figure
 
@@ -154,7 +154,7 @@ def _distractor_panel(axes: Axes, lines: pd.DataFrame, metric: str) -> Ends:
     return ends
 
 
-def _label(axes: Axes, ends: Ends, last: float) -> None:
+def label_ends(axes: Axes, ends: Ends, last: float) -> None:
     """Write name and value beside each line's right end, moved up where it would touch the one below."""
     low, high = axes.get_ylim()
     lowest = -np.inf

@@ -8,6 +8,7 @@ The settings (as YAML):
     runs: [market-default-draw0]    # every planned run, in the order of the panels
     curves: [market-default-draw0]  # the runs of Figure 7, in the order of its lines
     shown: [market-default-draw0]   # the runs whose similarities are drawn
+    followed: [market-default-draw0]  # the runs whose convergence is drawn; optional
     allow_missing: false            # true: name missing runs in the figures instead of failing
     contact_sheet:                  # optional: draw the rendered people of the market dataset
       {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
@@ -24,6 +25,7 @@ import pandas as pd
 
 from pedestrians.contact_sheet import market_contact_sheet
 from reid_done_right.artifacts import InputError, read_json, replacing
+from reid_done_right.reporting.convergence import convergence, convergence_lines
 from reid_done_right.reporting.curves import Training, distractor_lines, parse_log, training_means
 from reid_done_right.reporting.figures import figure7, house_style, image, in_few_colours, training_curves
 from reid_done_right.reporting.figures import similarities as histograms
@@ -32,6 +34,7 @@ from reid_done_right.reporting.runs import Runs, index_runs
 
 TITLE = "Figure 7. Performance in the presence of distractors"
 CURVES = "above the loss, black line: the margin; below the share of triplets with a loss"
+ALONG = "mean over draws, band: least to greatest; without re-ranking"
 PAIRS = "every pair of a query and a gallery image that counts, each outline of area 1"
 RIVAL = "TriNet [17]"  # section 4.5: the best model with 500K distractors is on par with [17] without any
 
@@ -42,17 +45,19 @@ def draw(
     logs: list[Path],
     scores: list[Path],
     similarities: list[Path],
+    followed: list[Path],
     paper: Path,
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
     """Write training_curves, figure7 and similarities as .svg and .png into `out`; return their paths.
 
-    Also writes figure7.csv, training_curves.csv and, if the settings have it, contact_sheet.png. Without curves there
-    is no Figure 7; without shown runs there are no similarities.
+    Also writes figure7.csv, training_curves.csv and, if the settings have them, convergence (with a .csv) and
+    contact_sheet.png. Without curves there is no Figure 7; without shown runs there are no similarities.
 
     curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run and named after it. scores: JSON of
     `evaluate`, which mark collapsed runs. similarities: JSON of `retrieve`, one per shown run.
+    followed: JSON of `follow`, one per followed run.
     paper: reports/paper.csv. settings: see the module docstring.
     Raises InputError naming the planned run whose scores, curve or log is missing, unless `allow_missing`.
     """
@@ -87,6 +92,12 @@ def draw(
             "Training with the triplet loss, every run",
             "\n".join(filter(None, [f"{where}; {CURVES}", _not_run(untrained)])),
         )
+        if settings.get("followed"):
+            unfollowed = absent(followed, settings["followed"])
+            along = convergence_lines(((path, read_json(path)) for path in followed), settings["followed"], unfollowed)
+            subtitle = "\n".join(filter(None, [f"{where}; {ALONG}", _not_run(unfollowed)]))
+            figures["convergence"] = convergence(along, "Convergence of the ranking stage", subtitle)
+            tables["convergence.csv"] = along.to_csv(index=False, float_format="%.3f", lineterminator="\n")
         if settings["shown"]:
             unseen = absent(similarities, settings["shown"])
             figures["similarities"] = histograms(

@@ -60,7 +60,8 @@ def export(
     least, side = embedder.module.backbone.smallest, embedder.largest_side
     if size is not None and min(size) < least:
         raise InputError(f"--size {size[0]}x{size[1]}: too small for the network; give sides of {least} or more")
-    taken = "pixels: uint8 (B, 3, H, W), RGB, longer side scaled to largest_side; normalised inside"
+    scaled = "both sides" if embedder.module.square else "longer side"
+    taken = f"pixels: uint8 (B, 3, H, W), RGB, {scaled} scaled to largest_side; normalised inside"
     if size is not None:
         taken = f"images: float32 (B, 3, {size[0]}, {size[1]}), RGB in [0, 1], less ImageNet's mean, by its deviation"
     about = {

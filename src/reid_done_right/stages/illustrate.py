@@ -163,7 +163,7 @@ class Seen:
     def _prepared(self, row: int) -> tuple[NDArray[np.uint8], Tensor]:
         """Return an image as stored, and resized and normalised for the network (1, 3, H, W)."""
         (images,) = ahead(self.index, np.array([row]), self.device)
-        image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side))
+        image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side, self.network.square))
         return load(self.index, [row])[0], image
 
     def _heat(

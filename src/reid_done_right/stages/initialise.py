@@ -11,6 +11,7 @@ import torch
 from pedestrians.objects import object_images
 from reid_done_right.artifacts import Weights, file_digest, read_state, write_weights
 from reid_done_right.images.pixels import Pixels
+from reid_done_right.models.backbone import Backbone
 from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
 from reid_done_right.numerics import computed_on
@@ -23,21 +24,27 @@ from reid_done_right.training.watching import watching
 def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None = None) -> None:
     """Write initial backbone weights.
 
-    settings   {"backbone": its description, "seed", "threads"} and, without a file, {"objects": ...}: train on
-               procedural object classes, which share nothing with people
+    settings   {"backbone": its description, "seed", "threads"}; with {"objects": ...} they are trained on procedural
+               object classes, which share nothing with people; with neither these nor a file they are random
     weights    file to load: torchvision's, or the user's own (`reid_done_right.artifacts.read_state`)
     Raises InputError listing every tensor that is missing, unexpected or of the wrong shape.
     """
     device = set_up(settings["threads"])
     torch.manual_seed(settings["seed"])
     backbone = build(settings["backbone"])
-    about = {"backbone": settings["backbone"]}
+    about: dict[str, Any] = {"backbone": settings["backbone"]}
     if weights is not None:
         backbone.adopt(read_state(weights), str(weights))
         about |= {"numerics": "portable", "from": file_digest(weights)}
-        write_weights(out, Weights(backbone.state_dict(), about))
-        return
-    objects = Objects.model_validate(settings["objects"])
+    else:
+        about["numerics"] = computed_on(device.type)
+    if "objects" in settings:
+        _learn_objects(backbone, Objects.model_validate(settings["objects"]), settings["seed"], device, out.stem)
+    write_weights(out, Weights(backbone.state_dict(), about))
+
+
+def _learn_objects(backbone: Backbone, objects: Objects, seed: int, device: torch.device, name: str) -> None:
+    """Train a backbone to classify procedural objects."""
     images, label = object_images(
         world=objects.world,
         classes=objects.classes,
@@ -62,6 +69,5 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
         crop_aspect="image",
         flip=True,
     )
-    with watching("initialise", out.stem, objects.updates) as watch:
-        train_classifier(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
-    write_weights(out, Weights(backbone.state_dict(), {**about, "numerics": computed_on(device.type)}))
+    with watching("initialise", name, objects.updates) as watch:
+        train_classifier(backbone, Pixels.of(images, device), label, schedule, seed, watch)

@@ -23,6 +23,7 @@ from reid_done_right.training.gradients import Show, add_gradient, add_gradient_
 from reid_done_right.training.mining import draw_pool, mean_similarity, mine, random_triplets
 from reid_done_right.training.optimizer import Optimizer
 from reid_done_right.training.schedules import cutout_largest, ranking_rate
+from reid_done_right.training.snapshots import Snapshots
 from reid_done_right.training.workers import Workers
 
 
@@ -51,11 +52,13 @@ def train_ranking(
     workers: Workers | None = None,
     camera_id: NDArray[np.int64] | None = None,
     tracklet_id: NDArray[np.int64] | None = None,
+    snapshots: Snapshots | None = None,
 ) -> list[dict[str, float]]:
     """Train the embedder in place; return the log, one row per update.
 
     person_id  (N,) of the images; camera_id, tracklet_id alike, 0 = none; by default, no image has any
     watch      is called with each row of the log and the number of images of the update
+    snapshots  take the model after some numbers of updates
     Every `refresh` updates a pool of random images is embedded, clean, and triplets for the next updates are drawn
     from the hardest of each query. Batch norm's statistics are frozen, so that a batch has the gradient of the
     paper's image-by-image accumulation (`reid_done_right.training.gradients`), or are those of one image at a time.
@@ -64,7 +67,7 @@ def train_ranking(
     workers if batch norm learns statistics.
     """
     device, workers, checkpoints = images.device, workers or Workers(), checkpoints or Checkpoints()
-    generator = np.random.default_rng((seed, 2))
+    generator, snapshots = np.random.default_rng((seed, 2)), snapshots or Snapshots()
     nowhere = np.zeros(len(person_id), np.int64)
     camera_id, tracklet_id = (
         nowhere if camera_id is None else camera_id,
@@ -95,8 +98,10 @@ def train_ranking(
             name.removeprefix("sum."): value.to(device) for name, value in kept.state.items() if name.startswith("sum.")
         }
         log, at_once = kept.about["log"], kept.about["at_once"]
+        snapshots.restore(kept.state)
 
     for update in range(len(log), settings.updates):
+        snapshots.take(update, embedder)
         if update % settings.refresh == 0:
             pool = draw_pool(person_id, settings.pool, settings.pool_of, generator, tracklet_id)
             mined = _mine(embedder, images, pool, person_id[pool], camera_id[pool], settings, generator, workers)
@@ -120,6 +125,7 @@ def train_ranking(
                 rows,
                 settings.cutout_regions,
                 copy,
+                settings.aspect == "square",
             )
 
         losses, at_once = _add_gradients(embedder, images, viewed, show, settings, at_once, optimizer, workers)
@@ -150,6 +156,7 @@ def train_ranking(
                 f"embedder.{name}": value for name, value in embedder.state_dict().items()
             } | optimizer.velocities()
             state |= {f"sum.{name}": value for name, value in sums.items()}
+            state |= {f"snapshot.{name}": value for name, value in snapshots.taken.items()}
             state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}
             about = {"generator": generator.bit_generator.state, "crowding": mined.crowding, "at_once": at_once}
             checkpoints.save(done, state, {**about, "log": log})
