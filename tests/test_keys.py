@@ -301,6 +301,26 @@ def test_messages_comments_and_docstrings_change_no_stage(original: dict[str, st
     assert touched(original) == set()
 
 
+def test_network_of_another_library_changes_only_the_jobs_that_train_it(
+    original: dict[str, str], package: Path
+) -> None:
+    def codes() -> dict[str, str]:
+        forget()
+        return {library: code_key("train", {"library": library}) for library in ("", "timm", "torchvision")}
+
+    before = codes()
+    assert (
+        before[""] == next(code for name, code in original.items() if name.startswith("train/"))
+        and len(set(before.values())) == 3
+    )
+    edit(package / "models/libraries.py", "dynamic_img_size=True", "dynamic_img_size=False")
+    assert {name for name, code in codes().items() if code != before[name]} == {"timm"}
+    edit(package / "models/libraries.py", 'mode="bilinear"', 'mode="bicubic"')
+    edit(package / "models/build.py", '{"timm": of_timm, ', '{"own": of_timm, "timm": of_timm, ')
+    assert {name for name, code in codes().items() if code != before[name]} == {"timm", "torchvision"}
+    assert touched(original) == set()
+
+
 def test_new_format_changes_no_job_but_the_report(original: dict[str, str], package: Path) -> None:
     readers = package / "data/readers/__init__.py"
     (package / "data/readers/campus.py").write_text((package / "data/readers/dukemtmc.py").read_text())

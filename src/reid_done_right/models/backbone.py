@@ -20,11 +20,13 @@ class Backbone(nn.Module):
     channels  F, of its feature maps
     pads      whether it accepts images of mixed sizes in one padded batch
     smallest  smallest image side it accepts, in pixels
+    portable  whether its products go through `reid_done_right.models.products`, and so are portable
     """
 
     channels: int
     pads = True
     smallest = 1
+    portable = True
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps.

@@ -1,7 +1,6 @@
 """Sections of the backbones and of their initial weights."""
 
 import re
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator

@@ -16,8 +16,8 @@ class Descent(Section):
         description="SGD with momentum, as in the paper, or AdamW, for transformers. AdamW takes `momentum` for the "
         "decay of its mean (0.9 is usual), 0.999 for that of the squares, and `weight_decay` apart from the gradient.",
     )
-    momentum: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
+    momentum: Fraction = Field(description="Momentum of SGD.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="Weight decay.")
     layer_decay: Fraction = Field(
         default=1.0,
         description="Learning rate of each block of the backbone as a multiple of that of the next one; that of the "

@@ -34,7 +34,7 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
     about = {"backbone": settings["backbone"]}
     if weights is not None:
         backbone.adopt(read_state(weights), str(weights))
-        about |= {"numerics": "portable", "from": file_digest(weights)}
+        about |= {"numerics": "portable" if backbone.portable else "native", "from": file_digest(weights)}
         write_weights(out, Weights(backbone.state_dict(), about))
         return
     objects = Objects.model_validate(settings["objects"])
@@ -64,4 +64,5 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
     )
     with watching("initialise", out.stem, objects.updates) as watch:
         train_classifier(backbone, Pixels.of(images, device), label, schedule, settings["seed"], watch)
-    write_weights(out, Weights(backbone.state_dict(), {**about, "numerics": computed_on(device.type)}))
+    computed = computed_on(device.type) if backbone.portable else "native"
+    write_weights(out, Weights(backbone.state_dict(), {**about, "numerics": computed}))

@@ -26,7 +26,7 @@ from reid_done_right.artifacts import InputError, file_digest
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("reid_done_right", "pedestrians")
 
-CHOSEN_BY = {"READERS": "format", "WRITERS": "format", "RULES": "format", "LIBRARIES": "library"}
+CHOSEN_BY = {"READERS": "format", "WRITERS": "format", "RULES": "format", "FOREIGN": "library"}
 """Tables of which a job uses only the entry for a parameter of its. Without a `format` it may use all, without a
 `library` none."""
 
