@@ -270,7 +270,7 @@ def touched(original: dict[str, str]) -> set[str]:
     return {name.split("/")[0] for name, key in jobs().items() if key != original[name]}
 
 
-NETWORKS = {"initialise", "pretrain", "train", "embed", "embed_distractors", "illustrate"}
+NETWORKS = {"initialise", "pretrain", "train", "embed", "embed_distractors", "follow", "illustrate"}
 
 
 @pytest.mark.slow
@@ -279,7 +279,7 @@ NETWORKS = {"initialise", "pretrain", "train", "embed", "embed_distractors", "il
     [
         ("training/losses.py", "(margin +", "(2 * margin +", {"train"}),
         ("models/resnet.py", "relu", "gelu", NETWORKS),
-        ("evaluation/reciprocal.py", "exp(", "expm1(", {"evaluate", "distract", "retrieve"}),
+        ("evaluation/reciprocal.py", "exp(", "expm1(", {"evaluate", "distract", "follow", "retrieve"}),
         ("reporting/page.html", "<main", "<main id='all'", {"publish"}),
         ("reporting/latex.py", "toprule", "hline", {"tabulate"}),
         ("models/saliency.py", "relu", "gelu", {"illustrate"}),
@@ -298,6 +298,26 @@ def test_messages_comments_and_docstrings_change_no_stage(original: dict[str, st
     for source in package.rglob("*.py"):
         text = re.sub(r'((InputError\(|desc=|print\()\s*f?")', r"\1Really: ", source.read_text())
         source.write_text(f'"""New words."""\n{text}\n# a comment\n')
+    assert touched(original) == set()
+
+
+def test_network_of_another_library_changes_only_the_jobs_that_train_it(
+    original: dict[str, str], package: Path
+) -> None:
+    def codes() -> dict[str, str]:
+        forget()
+        return {library: code_key("train", {"library": library}) for library in ("", "timm", "torchvision")}
+
+    before = codes()
+    assert (
+        before[""] == next(code for name, code in original.items() if name.startswith("train/"))
+        and len(set(before.values())) == 3
+    )
+    edit(package / "models/libraries.py", "dynamic_img_size=True", "dynamic_img_size=False")
+    assert {name for name, code in codes().items() if code != before[name]} == {"timm"}
+    edit(package / "models/libraries.py", 'mode="bilinear"', 'mode="bicubic"')
+    edit(package / "models/build.py", '{"timm": of_timm, ', '{"own": of_timm, "timm": of_timm, ')
+    assert {name for name, code in codes().items() if code != before[name]} == {"timm", "torchvision"}
     assert touched(original) == set()
 
 

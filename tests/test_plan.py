@@ -380,3 +380,25 @@ def test_dvc_yaml_equals_plan() -> None:
     params = load(ROOT / "params.yaml")
     text = pipeline(params, plan(params), Path("params.yaml"))
     assert (ROOT / "dvc.yaml").read_text() == text, "run: reid plan params.yaml --dvc"
+
+
+def test_jobs_of_a_network_say_whose_it_is() -> None:
+    jobs = jobs_of({"backbones/deep": {"family": "timm:test_vit"}})
+    libraries = {
+        stage: {job.parameters.get("library") for job in members.values() if job.places.get("variant") == "deep"}
+        for stage, members in jobs.items()
+    }
+    assert libraries["train"] == libraries["embed"] == {"timm"}
+    assert [job.parameters.get("library") for job in jobs["initialise"].values()].count("timm") == 2
+    assert [name for name, job in jobs["train"].items() if "library" in job.parameters] == [
+        "market-deep-draw0",
+        "market-deep-draw1",
+    ]
+
+
+def test_imagenet_weights_of_another_library_are_a_file_of_the_users() -> None:
+    advice = r"initialise.checkpoints: {shallow: FILE}, or objects"
+    with pytest.raises(
+        InputError, match=rf"backbones.shallow: no ImageNet weights are known for timm:test_vit; give {advice}"
+    ):
+        jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": {"family": "timm:test_vit"}})

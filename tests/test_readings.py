@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from reid_done_right.params import load
 
-WRITER = run_path(str(ROOT / "experiments/readings/write.py"))
+WRITER = run_path(str(ROOT / "experiments/write.py"))
 ROUNDING = {f"train.{key}" for key in ("at_once", "batching", "precision", "execution", "deterministic")}
 STATED = {  # in the paper, or varied by its tables; not readings of what it leaves open
     *(
@@ -23,7 +23,16 @@ STATED = {  # in the paper, or varied by its tables; not readings of what it lea
 @pytest.mark.parametrize("experiment", WRITER["AROUND"])
 def test_readings_are_as_written(experiment: str) -> None:
     committed = (ROOT / f"experiments/{experiment}/params.yaml").read_text(encoding="utf-8")
-    assert committed == WRITER["around"](experiment, WRITER["AROUND"][experiment]), "run experiments/readings/write.py"
+    assert committed == WRITER["around"](experiment, WRITER["AROUND"][experiment]), "run experiments/write.py"
+
+
+def test_study_is_the_embedded_experiment_on_other_draws() -> None:
+    committed = (ROOT / "experiments/study/params.yaml").read_text(encoding="utf-8")
+    assert committed == WRITER["study"](ROOT / "params.yaml"), "run experiments/write.py"
+    study, embedded = (load(ROOT / path) for path in ("experiments/study/params.yaml", "params.yaml"))
+    assert not set(study.draws) & set(embedded.draws)
+    same = {"experiment": "", "draws": [0], "report": study.report}
+    assert study.model_copy(update=same) == embedded.model_copy(update=same)
 
 
 @pytest.mark.parametrize("experiment", WRITER["AROUND"])

@@ -119,11 +119,18 @@ class _Plan:
 
     def add(self, stage: str, name: str, parameters: dict[str, Any], **fields: str) -> None:
         """Add a job. Its name joins parts by dashes, which the parts may contain too, so names may collide."""
-        parameters = {**parameters, "numerics": self.params.numerics}
+        parameters = {**parameters, "numerics": self.params.numerics} | self.library(**fields)
         gpu = self.params.resources_of(STAGES[stage].command or stage).gpu
         job = Job(stage, parameters, {"experiment": self.params.experiment, "job": name, **fields}, gpu)
         if self.jobs[stage].setdefault(name, job) != job:
             raise InputError(f"{stage} {name}: two jobs have this name; rename a dataset, a backbone or a variant")
+
+    def library(self, variant: str = "", backbone: str = "", **others: str) -> dict[str, str]:
+        """Return the library of a job's network, whose code its key then covers; nothing if the network is ours."""
+        if variant:
+            backbone = self.params.variants[variant].get("backbone", self.params.train.backbone)
+        library = self.params.backbones[backbone].library if backbone else ""
+        return {"library": library} if library else {}
 
     def threads(self, stage: str) -> dict[str, int]:
         return {"threads": self.params.resources_of(stage).threads}
@@ -195,7 +202,7 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
     if params.follow and dataset == params.follow.dataset and variant in params.followed:
         settings = {"run": settings["run"], **_rule(params, dataset), **threads("follow")}
         protocols = params.evaluate.model_dump(include={"multi_query", "tracklets", "person_search_gallery"})
-        planned.add("follow", run, settings | protocols, index=index, dataset=dataset)
+        planned.add("follow", run, settings | protocols, index=index, variant=variant, dataset=dataset)
 
 
 def _add_curves(planned: _Plan, distract: Distract) -> None:
@@ -275,7 +282,7 @@ def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
         if not planned.jobs["illustrate"]:
             settings = {"experiment": params.experiment, "synthetic": params.report.synthetic}
             settings |= {"activations": shown.activations}
-            settings |= {**_rule(params, name), **planned.threads("illustrate")}
+            settings |= {**_rule(params, name), **planned.threads("illustrate"), **planned.library(shown.variant)}
             planned.add("illustrate", run, settings, index=index)
         variants = {variant: dag.run_name(name, variant, shown.draw) for variant in params.variants_of(name)}
         browsed[run] = {"dataset": name, "index": index, **_rule(params, name), "variants": variants}
@@ -352,6 +359,9 @@ def _first_weights(params: Params, backbone: str, draw: int) -> dict[str, Any]:
 
 def architecture(name: str, backbone: Backbone) -> str:
     """Return torchvision's name of a published network. Raises InputError, naming the backbone, if there is none."""
+    if backbone.library:
+        advice = f"give initialise.checkpoints: {{{name}: FILE}}, or objects"
+        raise InputError(f"backbones.{name}: no ImageNet weights are known for {backbone.family}; {advice}")
     if backbone.family is not None:
         return backbone.family
     shape = (backbone.block, tuple(backbone.blocks or ()), backbone.groups, backbone.width_per_group)

@@ -20,11 +20,13 @@ class Backbone(nn.Module):
     channels  F, of its feature maps
     pads      whether it accepts images of mixed sizes in one padded batch
     smallest  smallest image side it accepts, in pixels
+    portable  whether its products go through `reid_done_right.models.products`, and so are portable
     """
 
     channels: int
     pads = True
     smallest = 1
+    portable = True
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map normalised images (B, 3, H, W) to feature maps (B, F, h, w), and their mask to that of the maps.
@@ -42,24 +44,9 @@ class Backbone(nn.Module):
     def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
         """Load the state dict of a network that contains this backbone, such as torchvision's or a checkpoint.
 
-        A common prefix (`module.`, `backbone.` as in our embedders, ...) is removed; classifiers and other tensors that
-        the backbone lacks are ignored. Raises InputError listing missing tensors and wrong shapes.
+        Raises InputError as `adopt`.
         """
-        own = self.state_dict()
-        first, parts = next(iter(own)), {name for name, _ in self.named_children()}
-        prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
-        if not prefixes:
-            raise InputError(f"{what}: has no tensor named {first}; give weights of the same architecture")
-        prefix = max(prefixes, key=lambda prefix: sum(f"{prefix}{name}" in state for name in own))
-        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        # files from before PyTorch 0.4.1 lack the count of batches, which is never read here
-        counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
-        kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
-        cast = {
-            name: tensor.to(own[name].dtype) if name in own and tensor.is_floating_point() else tensor
-            for name, tensor in kept.items()
-        }
-        load_state(self, counts | cast, what)
+        adopt(self, state, what)
 
 
 NARROW = 16
@@ -83,6 +70,29 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     shift = norm.bias - norm.running_mean * scale
     kernel = conv.weight * scale.view(-1, 1, 1, 1)
     return convolve(maps, kernel, shift, stride, padding, conv.groups)
+
+
+def adopt(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load the state dict of a network that contains a module.
+
+    A common prefix (`module.`, `backbone.` as in our embedders, ...) is removed; classifiers and other tensors that
+    the module lacks are ignored. Raises InputError listing missing tensors and wrong shapes.
+    """
+    own = module.state_dict()
+    first, parts = next(iter(own)), {name.split(".")[0] for name in own}
+    prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
+    if not prefixes:
+        raise InputError(f"{what}: has no tensor named {first}; give weights of the same architecture")
+    prefix = max(prefixes, key=lambda prefix: sum(f"{prefix}{name}" in state for name in own))
+    inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    # files from before PyTorch 0.4.1 lack the count of batches, which is never read here
+    counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
+    kept = {name: tensor for name, tensor in inner.items() if name.split(".")[0] in parts}
+    cast = {
+        name: tensor.to(own[name].dtype) if name in own and tensor.is_floating_point() else tensor
+        for name, tensor in kept.items()
+    }
+    load_state(module, counts | cast, what)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:

@@ -90,7 +90,7 @@ class Params(Section):
     def _large_enough(self, key: str, variant: Train) -> None:
         """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
         family = self.backbones[variant.backbone].family
-        if family is None:
+        if family not in SMALLEST:
             return
         sides = {f"{key}.largest_side": variant.largest_side}
         if (pretrain := self.classification(variant)) is not None:

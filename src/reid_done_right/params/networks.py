@@ -1,13 +1,23 @@
 """Sections of the backbones and of their initial weights."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from reid_done_right.params.section import Name, Natural, Positive, Rate, Section
 
 SMALLEST = {"densenet121": 29, "densenet161": 29, "inception_v3": 75}
 """Sides in pixels of the smallest image that a family takes; residual networks take any."""
+
+
+def _family(name: str) -> str:
+    """Return the name of a family, or of a library and one of its networks. Raises ValueError for another."""
+    if name not in SMALLEST and not re.fullmatch(r"[a-z]+:[\w.]+", name):
+        raise ValueError(
+            f"Input should be {', '.join(map(repr, SMALLEST))}, torchvision:NAME or timm:NAME, not {name!r}"
+        )
+    return name
 
 
 class Backbone(Section):
@@ -17,10 +27,11 @@ class Backbone(Section):
     ResNeXt.
     """
 
-    family: Literal["densenet121", "densenet161", "inception_v3"] | None = Field(
+    family: Annotated[str, AfterValidator(_family)] | None = Field(
         default=None,
-        description="Network of another family, with a shape of its own. If omitted, a residual network with the "
-        "keys below.",
+        description="Network of another family, with a shape of its own: densenet121, densenet161 or inception_v3, or "
+        "any that maps an image to features, by the name in its library: `torchvision:NAME`, or `timm:NAME` with the "
+        "extra `timm`. If omitted, a residual network with the keys below.",
     )
     block: Literal["basic", "bottleneck"] | None = Field(
         default=None, description="Residual block: basic up to ResNet-34, bottleneck from ResNet-50 on."
@@ -58,6 +69,11 @@ class Backbone(Section):
                 f"width_per_group {self.width_per_group} leaves no channel at width {self.width}; enlarge one"
             )
         return self
+
+    @property
+    def library(self) -> str:
+        """The library that the network is from; none: this one."""
+        return (self.family or "").rpartition(":")[0]
 
     def described(self) -> dict[str, Any]:
         """Return what the network is built from, as `reid_done_right.models.build.build` takes it."""

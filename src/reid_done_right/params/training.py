@@ -8,7 +8,36 @@ from pydantic import Field, model_validator
 from reid_done_right.params.section import Fraction, Key, Name, Natural, Positive, Rate, Section
 
 
-class Pretrain(Section):
+class Descent(Section):
+    """How the weights of a stage follow the gradient, besides their rate and its decay."""
+
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd",
+        description="SGD with momentum, as in the paper, or AdamW, for transformers. AdamW takes `momentum` for the "
+        "decay of its mean (0.9 is usual), 0.999 for that of the squares, and `weight_decay` apart from the gradient.",
+    )
+    momentum: Fraction = Field(description="Momentum of SGD.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="Weight decay.")
+    layer_decay: Fraction = Field(
+        default=1.0,
+        description="Learning rate of each block of the backbone as a multiple of that of the next one; that of the "
+        "last block as a multiple of that of the layers after the backbone. 0.65 to 0.8 is usual for transformers; "
+        "1: one rate, as in the paper; 0: the backbone stays as it is.",
+    )
+    clip: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Largest joint norm of the gradient; a larger one is scaled down to it. 0: no limit, as in the "
+        "paper.",
+    )
+
+    @model_validator(mode="after")
+    def _mean(self) -> Self:
+        if self.optimizer == "adamw" and self.momentum == 1:
+            raise ValueError("momentum: with optimizer: adamw, it is less than 1; 0.9 is usual")
+        return self
+
+
+class Pretrain(Descent):
     """Classification of the training identities (section 4.1 of the paper)."""
 
     updates: Positive | None = Field(
@@ -66,7 +95,7 @@ class Pretrain(Section):
         return self.updates or math.ceil((self.passes or 0) * images / self.batch)
 
 
-class RankingStage(Section):
+class RankingStage(Descent):
     """The ranking stage: architecture, triplet loss, mining, schedule, augmentation (sections 3 and 4.1)."""
 
     pooling: Literal["max", "average", "gem"] = Field(

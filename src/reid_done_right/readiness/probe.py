@@ -198,7 +198,7 @@ def _rank(
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_batch_norm(embedder, train.batch_norm)
     embedder.execute(train.execution)
-    optimizer = Optimizer(embedder.parameters(), train.momentum, train.weight_decay)
+    optimizer = Optimizer(embedder.parameters(), {}, train)
     add = {"padded": add_gradient, "sequential": add_gradient_one_by_one}[train.batching]
 
     def update() -> None:

@@ -35,9 +35,10 @@ def initialise(*, settings: Mapping[str, Any], out: Path, weights: Path | None =
     about: dict[str, Any] = {"backbone": settings["backbone"]}
     if weights is not None:
         backbone.adopt(read_state(weights), str(weights))
-        about |= {"numerics": "portable", "from": file_digest(weights)}
+        computed, about["from"] = "portable", file_digest(weights)
     else:
-        about["numerics"] = computed_on(device.type)
+        computed = computed_on(device.type)
+    about["numerics"] = computed if backbone.portable else "native"
     if "objects" in settings:
         _learn_objects(backbone, Objects.model_validate(settings["objects"]), settings["seed"], device, out.stem)
     write_weights(out, Weights(backbone.state_dict(), about))

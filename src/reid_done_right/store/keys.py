@@ -26,8 +26,9 @@ from reid_done_right.artifacts import InputError, file_digest
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("reid_done_right", "pedestrians")
 
-BY_FORMAT = ("READERS", "WRITERS", "RULES")
-"""Tables of which a job uses only the entry for its parameter `format`, if it has one."""
+CHOSEN_BY = {"READERS": "format", "WRITERS": "format", "RULES": "format", "FOREIGN": "library"}
+"""Tables of which a job uses only the entry for a parameter of its. Without a `format` it may use all, without a
+`library` none."""
 
 PRINTING = {"print", "warnings.warn", "bar.set_postfix"}
 TELLING = {"InputError", "ValueError", "TypeError", "LookupError", "KeyError", "IndexError", "RuntimeError"}
@@ -57,15 +58,16 @@ def code_key(stage: str, parameters: Mapping[str, Any] | None = None) -> str:
 
     Raises InputError for an unknown stage.
     """
-    return _code_key(stage, str((parameters or {}).get("format", "")))
+    given = parameters or {}
+    return _code_key(stage, tuple((name, str(given.get(name, ""))) for name in ("format", "library")))
 
 
 @cache
-def _code_key(stage: str, layout: str) -> str:
+def _code_key(stage: str, choices: tuple[tuple[str, str], ...]) -> str:
     start = Place(f"reid_done_right.stages.{stage}", stage)
     if stage not in _module(start.module).defined:
         raise InputError(f"module {start.module}: it defines no function {stage}")
-    nodes = _reached(start, layout)
+    nodes = _reached(start, dict(choices))
     digests: dict[Any, str] = {place: digest(node.text) for place, node in nodes.items()}
     while True:  # until no two that reach different code have the same digest
         finer = {
@@ -100,7 +102,7 @@ class Node:
     imported: tuple[str, ...] = ()
 
 
-def _reached(start: Place, layout: str) -> dict[Place, Node]:
+def _reached(start: Place, choices: Mapping[str, str]) -> dict[Place, Node]:
     nodes: dict[Place, Node] = {}
     waiting = [start]
     while waiting:
@@ -108,17 +110,19 @@ def _reached(start: Place, layout: str) -> dict[Place, Node]:
         if place in nodes:
             continue
         node = _node(place)
-        chosen = [(name, _chosen(to, layout) if isinstance(to, Place) else to) for name, to in node.references]
+        chosen = [(name, _chosen(to, choices) if isinstance(to, Place) else to) for name, to in node.references]
         nodes[place] = Node(node.text, tuple(chosen))
         waiting += [to for _, to in chosen if isinstance(to, Place)]
         waiting += [Place(module, EFFECTS) for module in (place.module, *node.imported)]
     return nodes
 
 
-def _chosen(place: Place, layout: str) -> Place:
-    if place.name in BY_FORMAT and not place.entry and layout in _module(place.module).entries(place.name):
-        return place._replace(entry=layout)
-    return place
+def _chosen(place: Place, choices: Mapping[str, str]) -> Place | str:
+    parameter = CHOSEN_BY.get(place.name, "")
+    chosen = choices.get(parameter, "")
+    if not place.entry and chosen in _module(place.module).entries(place.name):
+        return place._replace(entry=chosen)
+    return "" if parameter == "library" and not chosen else place
 
 
 # --- modules

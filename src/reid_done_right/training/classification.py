@@ -19,7 +19,7 @@ from reid_done_right.models.pooling import Pool
 from reid_done_right.models.products import Linear
 from reid_done_right.params.training import Pretrain
 from reid_done_right.training.checkpoints import Checkpoints
-from reid_done_right.training.optimizer import Optimizer
+from reid_done_right.training.optimizer import Optimizer, layer_rates
 from reid_done_right.training.schedules import classification_rate, warm_up
 
 Watch = Callable[[Mapping[str, float], int], object]
@@ -63,7 +63,7 @@ def train_classifier(
     network = nn.ModuleList([backbone, head]).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    optimizer = Optimizer(network.parameters(), settings.momentum, settings.weight_decay)
+    optimizer = Optimizer(network.parameters(), layer_rates(backbone, settings.layer_decay), settings)
     updates = settings.length(len(label))
     log: list[dict[str, float]] = []
     order = np.empty(0, np.int64)
@@ -114,7 +114,7 @@ def train_classifier(
         watch(log[-1], len(rows))
         done = update + 1
         if checkpoints.due(done, updates, checkpoints.asked_to_stop):
-            state = {f"network.{name}": value for name, value in network.state_dict().items()} | optimizer.velocities()
+            state = {f"network.{name}": value for name, value in network.state_dict().items()} | optimizer.moments()
             about = {"generator": generator.bit_generator.state, "log": log}
             checkpoints.save(done, {**state, "order": torch.from_numpy(order)}, about)
         if checkpoints.asked_to_stop and done < updates:

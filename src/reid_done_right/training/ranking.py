@@ -21,7 +21,7 @@ from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import Diverged, Watch
 from reid_done_right.training.gradients import Show, add_gradient, add_gradient_one_by_one, with_copies
 from reid_done_right.training.mining import draw_pool, mean_similarity, mine, random_triplets
-from reid_done_right.training.optimizer import Optimizer
+from reid_done_right.training.optimizer import Optimizer, layer_rates
 from reid_done_right.training.schedules import cutout_largest, ranking_rate
 from reid_done_right.training.snapshots import Snapshots
 from reid_done_right.training.workers import Workers
@@ -81,9 +81,9 @@ def train_ranking(
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_batch_norm(embedder, settings.batch_norm)
     embedder.execute(settings.execution)
-    optimizer = Optimizer(
-        embedder.parameters(), settings.momentum, settings.weight_decay, embedder.fc.parameters(), settings.head_rate
-    )
+    times = layer_rates(embedder.backbone, settings.layer_decay)
+    times |= dict.fromkeys(embedder.fc.parameters(), settings.head_rate)
+    optimizer = Optimizer(embedder.parameters(), times, settings)
     log: list[dict[str, float]] = []
     mined = Mined(np.empty((0, 3), np.int64), np.empty(0, np.float32), 0.0)
     sums: dict[str, torch.Tensor] = {}
@@ -152,9 +152,7 @@ def train_ranking(
             add_to(sums, embedder)
         stopping = workers.any(checkpoints.asked_to_stop, device)
         if workers.rank == 0 and checkpoints.due(done, settings.updates, stopping):
-            state = {
-                f"embedder.{name}": value for name, value in embedder.state_dict().items()
-            } | optimizer.velocities()
+            state = {f"embedder.{name}": value for name, value in embedder.state_dict().items()} | optimizer.moments()
             state |= {f"sum.{name}": value for name, value in sums.items()}
             state |= {f"snapshot.{name}": value for name, value in snapshots.taken.items()}
             state |= {"triplets": torch.from_numpy(mined.triplets), "hardness": torch.from_numpy(mined.hardness)}

@@ -1,8 +1,9 @@
-"""Readings around an experiment's default, one at a time:  python experiments/readings/write.py
+"""Experiments that follow from others:  python experiments/write.py
 
-writes the experiments `readings` (around the paper's) and `readings-embedded` (around the embedded one): on Market-1501
-alone, the default, and a variant for every other value of every parameter of the classification and the ranking stage
-that docs/choices.md names as the setting of an open point.
+writes `study`, the embedded experiment on other draws, whose report README.md quotes; and `readings` (around the
+paper's experiment) and `readings-embedded` (around the embedded one): on Market-1501 alone, the default, and a variant
+for every other value of every parameter of the classification and the ranking stage that docs/choices.md names as the
+setting of an open point.
 """
 
 from pathlib import Path
@@ -12,7 +13,9 @@ import yaml
 
 from reid_done_right.params import load
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
+DRAWS = [*range(2, 10)]
+"""Of the study: none on which anything was tried out. `make` takes draw 0."""
 AROUND = {"readings": ROOT / "experiments/paper/params.yaml", "readings-embedded": ROOT / "params.yaml"}
 
 READINGS: dict[
@@ -60,7 +63,7 @@ WITH: dict[Any, dict[str, Any]] = {"statistics": {"batching": "sequential"}}
 
 HEAD = """\
 # yaml-language-server: $schema=../../workflow/params.schema.json
-# Written by `python experiments/readings/write.py`; do not edit. What it is for: experiments/readings/README.md
+# Written by `python experiments/write.py`; do not edit. {about}
 
 """
 
@@ -88,7 +91,8 @@ def around(experiment: str, source: Path) -> str:
     content["backbones"] = {
         name: layers for name, layers in content["backbones"].items() if name == content["train"]["backbone"]
     }
-    content.pop("distract")
+    del content["distract"]
+    content.pop("follow", None)
     told = {key: content["report"][key] for key in ("synthetic", "baseline", "allow_missing")}
     command = f"snakemake --cores all --configfile experiments/{experiment}/params.yaml"
     content["report"] = {
@@ -97,9 +101,23 @@ def around(experiment: str, source: Path) -> str:
         **told,
         "readings": words,
     }
-    return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    return _written(content, "What it is for: experiments/readings/README.md")
+
+
+def study(source: Path) -> str:
+    """Return the parameters of the study, as YAML: an experiment, draw by draw."""
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    content |= {"experiment": "study", "draws": DRAWS}
+    content["report"] |= {"title": "Results of the study", "command": "make study"}
+    content["report"]["shown"] |= {"draw": DRAWS[0]}
+    return _written(content, "The embedded experiment, params.yaml, where every key is explained, on other draws.")
+
+
+def _written(content: dict[str, Any], about: str) -> str:
+    return HEAD.format(about=about) + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
 
 
 if __name__ == "__main__":
     for experiment, source in AROUND.items():
         (ROOT / f"experiments/{experiment}/params.yaml").write_text(around(experiment, source), encoding="utf-8")
+    (ROOT / "experiments/study/params.yaml").write_text(study(ROOT / "params.yaml"), encoding="utf-8")
