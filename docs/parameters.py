@@ -108,7 +108,7 @@ def _kind(field: Schema) -> str:
                 return f"{kind} from {field['minimum']} to {field['maximum']}"
             if "minimum" in field:
                 return f"{kind} ≥ {field['minimum']}"
-            return f"{kind} > {field['exclusiveMinimum']}"
+            return f"{kind} > {field['exclusiveMinimum']}" if "exclusiveMinimum" in field else kind
         case "boolean":
             return "`true` or `false`"
         case "string":
@@ -124,6 +124,8 @@ def _kind(field: Schema) -> str:
 
 
 def _plural(kind: str) -> str:
+    if kind.startswith("`"):  # values themselves
+        return kind
     noun, *rest = kind.split(" ")
     return " ".join([f"{noun}s", *rest])
 

@@ -76,7 +76,7 @@ def test_schema_accepts_shipped_parameters_which_name_it(path: Path) -> None:
     [
         {"variants/deep": {"margin": 0.2}},
         {"datasets/duke/source": {"folder": "data/duke", "archives": ["a.zip", {"urls": ["https://a.org/b.zip"]}]}},
-        {"report/table1/0/label": True},
+        {"report/table2/0/label": True},
     ],
     ids=", ".join,
 )

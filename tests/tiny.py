@@ -54,7 +54,7 @@ report:
   allow_missing: false
   contact_sheet: {identities: 1, lookalikes: 1}
   shown: {datasets: [market, duke], variant: default, draw: 0, images: true, queries: 2}
-  table1: [{variant: flip, label: flip, paper: flip}]
+  table1: [{variant: flip, label: "✓ - -", paper: "✓ - -"}]
   table2: [{variant: default, label: "32", paper: 416 pixels}]
   table3: [{variant: deep, label: deep, paper: ResNet-101, group: backbone}]
   table4: [{variant: default, label: Default, paper: Ours}]

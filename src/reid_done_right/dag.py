@@ -37,17 +37,19 @@ class Read:
 
 @dataclass(frozen=True)
 class Write:
-    """A file that a job writes.
+    """A file that a job writes, or one file for each of several names.
 
     path     its path, as in `Read`
     help     description for `--help`
     when     the dotted parameter without which the file is not written
+    each     function from the job's parameters to the names, for which {each} stands in the file's own name, too
     tracked  False for a folder of images, which the engines do not track
     """
 
     path: str
     help: str = ""
     when: str = ""
+    each: Callable[[Parameters], Iterable[str]] | None = None
     tracked: bool = True
 
 
@@ -131,8 +133,8 @@ SETTINGS = "results/{experiment}/settings/{stage}/{job}.json"
 """Path of a job's settings, written by `reid plan` and read by every job."""
 
 
-def _report(*names: str, when: str = "") -> dict[str, Write]:
-    return {name: Write(f"reports/{{experiment}}/{name}", when=when) for name in names}
+def _report(*names: str, when: str = "", each: Callable[[Parameters], Iterable[str]] | None = None) -> dict[str, Write]:
+    return {name: Write(f"reports/{{experiment}}/{name}", when=when, each=each) for name in names}
 
 
 def _drawn(*names: str, when: str = "") -> dict[str, Write]:
@@ -376,11 +378,11 @@ STAGES = {
         device="scores",
     ),
     "tabulate": Stage(
-        help="""Write Tables 1-4 with our values and the paper's, and judge the paper's claims.
+        help="""Write the tables with our values and the paper's, and judge the paper's claims.
 
         Each table is written as Markdown, HTML, LaTeX and CSV, the verdicts also as a picture. README.md combines them;
         report.json holds everything they print, metrics.json the baseline's headline numbers.""",
-        brief="Tables 1-4, findings",
+        brief="tables, findings",
         box=(4, 1),
         environment="report",
         reads={
@@ -390,10 +392,8 @@ STAGES = {
             "decays": replace(CURVES, path=_result("distract", "parquet", "{each}"), option="curves"),
             "paper": PAPER,
         },
-        writes=_report(
-            *(f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "html", "tex", "csv")),
-            *("findings.md", "findings.html", "metrics.json", "report.json", "README.md"),
-        )
+        writes=_report("{each}.md", "{each}.html", "{each}.tex", "{each}.csv", each=_named("tables"))
+        | _report("findings.md", "findings.html", "metrics.json", "report.json", "README.md")
         | _drawn("forest", when="claims"),
         folder=REPORT,
         job="tables",
@@ -515,12 +515,22 @@ def inputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> d
     }
 
 
+def files_written(stage: Stage, parameters: Parameters) -> dict[str, Write]:
+    """Return what a job with these parameters writes, by name; a file for each of several names is one of them."""
+    found: dict[str, Write] = {}
+    for name, write in stage.writes.items():
+        if write.each is not None:
+            for each in write.each(parameters):
+                found[name.replace("{each}", each)] = replace(write, path=write.path.replace("{each}", each))
+        elif is_written(write, parameters):
+            found[name] = write
+    return found
+
+
 def outputs(stage: Stage, places: Mapping[str, str], parameters: Parameters) -> dict[str, str]:
     """Return the paths, by name, of the job's outputs that engines track."""
     return {
-        name: write.path.format(**places)
-        for name, write in stage.writes.items()
-        if write.tracked and is_written(write, parameters)
+        name: write.path.format(**places) for name, write in files_written(stage, parameters).items() if write.tracked
     }
 
 

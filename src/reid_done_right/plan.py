@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_done_right import dag
-from reid_done_right.artifacts import DIGITS, InputError, write_text
+from reid_done_right.artifacts import DIGITS, InputError, read_text, write_text
 from reid_done_right.dag import STAGES
 from reid_done_right.data.fetch import was_unpacked
 from reid_done_right.data.readers import COUNTS
@@ -27,7 +27,8 @@ from reid_done_right.params.datasets import OWN, Dataset
 from reid_done_right.params.evaluation import Distract
 from reid_done_right.params.messages import check_known
 from reid_done_right.params.networks import Backbone
-from reid_done_right.params.report import Shown
+from reid_done_right.params.report import Report, Shown, Table
+from reid_done_right.reporting.paper import parse_paper
 from reid_done_right.store.keys import code_key, digest
 
 
@@ -239,9 +240,12 @@ def _add_report(planned: _Plan) -> None:
     browsed = {} if shown is None else _add_shown(planned, shown)
     runs = {"runs": list(jobs["evaluate"]), "curves": list(jobs["distract"]), "shown": list(jobs["retrieve"])}
     followed = {"followed": list(jobs["follow"])} if jobs["follow"] else {}
-    tables = params.report.model_dump(exclude={"contact_sheet", "shown"})
-    claims = any(tables[f"table{number}"] for number in (1, 2, 3, 4))
-    report = {"experiment": params.experiment, "draws": params.draws, "claims": claims, **tables}
+    tables = params.report.all_tables
+    _check_paper(params.report, tables)
+    claims = any(table.rows and table.claims for table in tables.values())
+    report = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
+    report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
+    report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     planned.add("tabulate", STAGES["tabulate"].job, report | runs)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
@@ -264,6 +268,26 @@ def _add_report(planned: _Plan) -> None:
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     page["pipeline"] = dag.drawing({name: len(members) for name, members in jobs.items()} | {"publish": 1})
     planned.add("publish", STAGES["publish"].job, page)
+
+
+def _check_paper(report: Report, tables: Mapping[str, Table]) -> None:
+    """Refuse rows and columns that the paper's tables do not have; an engine misses the paper's values themselves."""
+    file = Path(dag.PAPER.path)
+    if not file.is_file():
+        return
+    paper = parse_paper(file, read_text(file))
+    for name, table in tables.items():
+        known = {
+            "rows.paper": [row for number, row in paper.types if number == table.paper],
+            "columns.paper": [dataset for number, _, dataset, _ in paper.values if number == table.paper],
+        }
+        named = {"rows.paper": table.rows, "columns.paper": table.columns}
+        key = f"report.{name}" if name in report.of_the_paper else f"report.tables.{name}"
+        for part, entries in named.items():
+            try:
+                check_known(f"{key}.{part}", [each.paper for each in entries if each.paper], dict.fromkeys(known[part]))
+            except ValueError as error:
+                raise InputError(f"{error} in table {table.paper!r} of {file}") from None
 
 
 def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:
@@ -441,7 +465,7 @@ def _rule_of(params: Params, name: str, members: Jobs) -> dict[str, Any]:
     stage, any_job = STAGES[name], next(iter(members.values()))
     varying = [key for key in dag.fields(stage.job) if any(key in dag.fields(w.path) for w in stage.writes.values())]
     wild = {"experiment": params.experiment} | {key: f"{{{key}}}" for key in varying}
-    written = {each: stage.writes[each].path.format(**wild) for each in any_job.outputs}
+    written = dag.outputs(stage, wild, any_job.parameters)
     words, folders = {"--settings": "input.settings"}, {}
     for key, option in dag.options(stage).items():
         untracked = option.kind == "folder" or (option.kind == "output" and key not in written)

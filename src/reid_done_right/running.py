@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from reid_done_right import gpus, numerics, store
 from reid_done_right.artifacts import InputError, read_json
-from reid_done_right.dag import STAGES, Parameters, Stage, is_written
+from reid_done_right.dag import STAGES, Parameters, Stage, files_written
 
 MEMORY = "REID_MEMORY_MB"
 M_ARENA_MAX = -8  # of malloc.h
@@ -134,7 +134,7 @@ def _jobs_of(stage: Stage, parameters: Parameters) -> dict[str, Literal["same", 
 
 
 def _outputs(stage: Stage, places: Mapping[str, Path], parameters: Parameters, settings: Path) -> list[Path]:
-    written = [name for name, write in stage.writes.items() if is_written(write, parameters)]
+    written = files_written(stage, parameters)
     if stage.folder:
         return [places["out"] / name for name in written]
     if absent := [name for name in written if name not in places]:

@@ -5,8 +5,9 @@ each that name the key and the fix, raised before anything runs.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -18,7 +19,7 @@ from reid_done_right.params.evaluation import Distract, Evaluate, Follow
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
 from reid_done_right.params.reading import parse_json, read_yaml
-from reid_done_right.params.report import Report, Shown
+from reid_done_right.params.report import Report, Rerank, Shown, Table, paper_table
 from reid_done_right.params.section import Name, Natural, Positive, Section
 from reid_done_right.params.training import Pretrain, Train
 
@@ -169,11 +170,47 @@ class Params(Section):
         check_known("report.baseline", [self.report.baseline], self.variants)
         if self.report.shown is not None:
             self._check_shown(self.report.shown)
-        for table in ("table1", "table2", "table3", "table4"):
-            for row in getattr(self.report, table):
-                check_known(f"report.{table}.variant", [row.variant], self.variants)
+        for name, rows in self.report.of_the_paper.items():
+            check_known(f"report.{name}.variant", [row.variant for row in rows], self.variants)
+            try:
+                paper_table(name, rows)
+            except ValidationError as error:
+                raise ValueError("; ".join(lines_of(error, f"report.{name}", Table))) from None
+        for name, table in self.report.tables.items():
+            self._check_table(name, table)
         check_known("report.readings", self.report.readings, self.variants)
         return self
+
+    def _check_table(self, name: str, table: Table) -> None:
+        key = f"report.tables.{name}"
+        if name in self.report.of_the_paper:
+            raise ValueError(f"{key}: the paper has a table of this name; give rows in report.{name}, or another name")
+        check_known(f"{key}.rows.variant", [row.variant for row in table.rows], self.variants)
+        for column in table.columns:
+            check_known(f"{key}.columns.dataset", [column.dataset], self.datasets)
+            trained = self.variants_of(column.dataset)
+            if not any(row.variant in trained for row in table.rows):
+                raise ValueError(
+                    f"{key}.columns: no variant of its rows is trained on {column.dataset}; leave {column.title!r} out"
+                )
+            protocols, reranks = self._scored(column.dataset)
+            check_known(f"{key}.columns.protocol", [column.protocol], protocols)
+            check_known(f"{key}.columns.reranks", column.reranks, reranks)
+        known = [each for row in table.rows for each in (row.paper, row.variant) if each]
+        for claim in table.claims:
+            check_known(f"{key}.claims", filter(None, (claim.better, claim.worse)), known)
+            sides = {table.variant_of(row, self.report.baseline) for row in (claim.better, claim.worse)}
+            if claim.rerank == "none" and len(sides) == 1:
+                raise ValueError(f"{key}.claims: {claim.text!r} compares a row with itself; give better, worse or both")
+
+    def _scored(self, dataset: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the protocols and the re-rankings by which a dataset is scored."""
+        tested = self.datasets[dataset]
+        if tested.format == "person-search":
+            return [f"gallery-{self.evaluate.person_search_gallery}"], ["none"]
+        if tested.format == "mars" or (tested.format in OWN and tested.rule.items == "tracklet"):
+            return ["tracklet"], get_args(Rerank)
+        return ["single-query", *(["multi-query"] if tested.format == "market1501" else [])], get_args(Rerank)
 
     def _check_shown(self, shown: Shown) -> None:
         check_known("report.shown.datasets", shown.datasets, self.datasets)

@@ -9,10 +9,10 @@ from typing import Any
 
 from reid_done_right.dag import run_stem, stem_of
 from reid_done_right.evaluation.statistics import ALPHA, Comparison, holm
+from reid_done_right.params.report import Effect, Table, TableClaim, TableColumn, title_of
 from reid_done_right.reporting.comparisons import Measure, Queries, compared, over_draws, paired
-from reid_done_right.reporting.paper import Paper
+from reid_done_right.reporting.paper import DATASETS, Paper
 from reid_done_right.reporting.runs import Runs
-from reid_done_right.reporting.shapes import DATASETS, TABLES
 from reid_done_right.reporting.tables import signed
 
 LITTLE = 0.015
@@ -25,30 +25,7 @@ DOUBLINGS_TO_500K = log2((19_732 + 500_000) / 19_732)
 COST = (81.2 - KEPT_WITH_500K) / DOUBLINGS_TO_500K
 """Points of mAP that a doubling of the gallery costs the paper's best model on average."""
 MEASURED = "measured"
-"""Stands in the place of a verdict where the paper claims nothing."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The paper's row `better` beats its row `worse` in one of Tables 1-3, or, if `little`, differs hardly from it."""
-
-    text: str
-    table: str
-    better: str
-    worse: str
-    little: bool = False
-
-
-CLAIMS = (
-    Claim("Cut-out helps", "table1", "- - ✓", "- - -"),
-    Claim("Flips and crops add little to cut-out", "table1", "✓ ✓ ✓", "- - ✓", little=True),
-    Claim("416 pixels beat 256", "table2", "416 pixels", "256 pixels"),
-    Claim("640 pixels add little to 416", "table2", "640 pixels", "416 pixels", little=True),
-    Claim("Max pooling beats average pooling", "table3", "max", "average"),
-    Claim("ResNet-101 beats ResNet-50", "table3", "ResNet-101", "ResNet-50"),
-    Claim("ResNet-152 adds little to ResNet-101", "table3", "ResNet-152", "ResNet-101", little=True),
-    Claim("Pretraining for classification helps", "table3", "yes", "no"),
-)
+"""Stands in the place of a verdict where nothing is claimed."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +39,7 @@ class Finding:
     smallest  the difference that as many draws with this spread would have shown with a probability of 80 %
     bound     of "adds little", None for other claims
     sources   the datasets and variants whose runs it comes from
+    effect    what is claimed of the difference
     """
 
     claim: str
@@ -80,25 +58,28 @@ class Finding:
     verdict: str = "undecided"
     why: str = ""
     sources: tuple[str, ...] = ()
+    effect: Effect = "helps"
 
 
 def findings(
     runs: Runs, queries: Queries, paper: Paper, decays: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[Finding]:
-    """Judge every claim on every benchmark of this experiment.
+    """Judge every claim of the tables on every benchmark of this experiment.
 
     decays: for each planned curve {"run": its name} and, if it is there, what `decay` needs.
     """
-    measured = [*_choices(runs, queries, paper, settings), *_reranking(runs, queries, paper, settings)]
-    return [*judged(measured), *_decays(decays)]
+    return [*judged([*_measure(runs, queries, paper, settings)]), *_decays(decays)]
 
 
 def judged(measured: Sequence[tuple[Finding, Comparison | None]]) -> list[Finding]:
-    """Add p-values and verdicts to findings; the claims of one table, on all benchmarks, are a family to Holm."""
+    """Add p-values and verdicts to findings; the claims of one table, on all benchmarks, are a family to Holm.
+
+    What is only measured is none of them.
+    """
     p = {
         i: _p_value(comparison, finding.bound)
         for i, (finding, comparison) in enumerate(measured)
-        if comparison is not None and len(comparison.by_draw) > 1
+        if comparison is not None and len(comparison.by_draw) > 1 and finding.effect != MEASURED
     }
     adjusted: dict[int, float] = {}
     for source in dict.fromkeys(finding.source for finding, _ in measured):
@@ -115,13 +96,17 @@ def _p_value(comparison: Comparison, bound: float | None) -> float:
 
 
 def _judged(finding: Finding, comparison: Comparison | None, p: float | None, adjusted: float | None) -> Finding:
+    if finding.effect == MEASURED:
+        finding = replace(finding, verdict=MEASURED)
     if comparison is None:
         return replace(finding, why=finding.why or "no two runs to compare")
     finding = _measured(finding, comparison)
+    if finding.effect == MEASURED:
+        return finding
     if p is None or adjusted is None:
         return replace(finding, why=_joined(finding.why, "rests on one draw, which says nothing of others"))
     smallest = 100 * comparison.smallest_effect
-    found = verdict(comparison, adjusted, finding.bound)
+    found = verdict(comparison, adjusted, finding.bound, -1 if finding.effect == "costs" else 1)
     if found == "undecided":
         unclear = f"smallest difference that {len(finding.by_draw)} draws can show: {smallest:.1f}"
         finding = replace(finding, why=_joined(finding.why, unclear))
@@ -140,8 +125,8 @@ def _measured(finding: Finding, comparison: Comparison) -> Finding:
     return replace(finding, mean=100 * interval.mean, low=low, high=high, by_draw=by_draw)
 
 
-def verdict(comparison: Comparison, adjusted: float, bound: float | None = None) -> str:
-    """Judge a difference that should be positive, or, given a bound in points, one that should lie within ± bound.
+def verdict(comparison: Comparison, adjusted: float, bound: float | None = None, sign: int = 1) -> str:
+    """Judge a difference that should have a sign, or, given a bound in points, one that should lie within ± bound.
 
     adjusted: the p-value against no difference at all, or against whatever the difference is not, within the bound or
     outside. A difference within it is supported only if that of every single draw is.
@@ -149,7 +134,7 @@ def verdict(comparison: Comparison, adjusted: float, bound: float | None = None)
     if adjusted >= ALPHA:
         return "undecided"
     if bound is None:
-        return "supported" if comparison.mean > 0 else "contradicted"
+        return "supported" if sign * comparison.mean > 0 else "contradicted"
     if abs(comparison.mean) > bound / 100:
         return "contradicted"
     return "supported" if all(abs(value) <= bound / 100 for value in comparison.by_draw) else "undecided"
@@ -158,53 +143,51 @@ def verdict(comparison: Comparison, adjusted: float, bound: float | None = None)
 Measured = Iterator[tuple[Finding, Comparison | None]]
 
 
-def _choices(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, Any]) -> Measured:
-    for claim in CLAIMS:
-        rows = {row["paper"]: row for row in settings[claim.table]}
-        if claim.better not in rows or claim.worse not in rows:
-            continue
-        better, worse = rows[claim.better], rows[claim.worse]
-        for column in TABLES[claim.table].columns:
-            sides = [Measure(column.dataset, row["variant"], column.protocol, "none", "mAP") for row in (better, worse)]
-            if not any(stem_of(name) in _stems(sides) for name in settings["runs"]):
-                continue
-            number = TABLES[claim.table].number
-            printed = [float(paper.value(number, row, column.paper, "mAP")) for row in (claim.better, claim.worse)]
-            finding = Finding(
-                claim.text,
-                f"Table {number}",
-                column.title,
-                f"{better['variant']} − {worse['variant']}",
-                signed(printed[0] - printed[1]),
-                bound=100 * LITTLE if claim.little else None,
-                why=_failed(runs, sides, settings["runs"]),
-                sources=_sources(sides),
-            )
-            yield finding, compared(runs, queries, sides[0], sides[1], settings["draws"])
+def _measure(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, Any]) -> Measured:
+    """Yield the claims whose rows are there, on every benchmark with a planned run of either."""
+    tables: Mapping[str, Table] = settings["tables"]
+    for name, table in tables.items():
+        for claim in table.claims:
+            for column in table.columns:
+                sides = _sides(claim, table, column, settings["baseline"])
+                if not sides or not any(stem_of(run) in _stems(sides) for run in settings["runs"]):
+                    continue
+                ours, theirs = sides
+                finding = Finding(
+                    claim.text,
+                    title_of(name),
+                    column.title,
+                    f"{ours.variant} − {theirs.variant}"
+                    if claim.rerank == "none"
+                    else f"{ours.variant}: {claim.rerank} − none",
+                    _printed(claim, table, column, paper),
+                    bound=100 * LITTLE if claim.effect == "adds little" else None,
+                    why=_failed(runs, sides, settings["runs"]),
+                    sources=_sources(sides),
+                    effect=claim.effect,
+                )
+                yield finding, compared(runs, queries, ours, theirs, settings["draws"])
 
 
-def _reranking(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, Any]) -> Measured:
-    """QE and DBA are the paper's re-ranking; k-reciprocal is held to the same claim, without a value of the paper."""
-    variant = settings["baseline"]
-    for rerank, name in (("qe-dba", "QE and DBA"), ("k-reciprocal", "k-reciprocal")):
-        for column in TABLES["table4"].columns:
-            sides = [Measure(column.dataset, variant, column.protocol, each, "mAP") for each in (rerank, "none")]
-            if rerank not in column.reranks or not any(stem_of(name) in _stems(sides) for name in settings["runs"]):
-                continue
-            printed = "-"
-            if rerank == "qe-dba":
-                ours = [float(paper.value("4", row, column.paper, "mAP")) for row in ("Ours (re-rank)", "Ours")]
-                printed = signed(ours[0] - ours[1])
-            finding = Finding(
-                f"Re-ranking helps ({name})",
-                "Table 4",
-                column.title,
-                f"{variant}: {rerank} − none",
-                printed,
-                why=_failed(runs, sides, settings["runs"]),
-                sources=_sources(sides),
-            )
-            yield finding, compared(runs, queries, sides[0], sides[1], settings["draws"])
+def _sides(claim: TableClaim, table: Table, column: TableColumn, baseline: str) -> list[Measure]:
+    """Return what a claim compares in a column; nothing if it is not about it, or a row is not there."""
+    variants = [table.variant_of(row, baseline) for row in (claim.better, claim.worse)]
+    there = [variant for variant in variants if variant is not None]
+    if len(there) < 2 or claim.rerank not in column.reranks or column.title not in (claim.columns or [column.title]):
+        return []
+    reranks = (claim.rerank, "none")
+    return [Measure(column.dataset, *each, "mAP") for each in zip(there, [column.protocol] * 2, reranks, strict=True)]
+
+
+def _printed(claim: TableClaim, table: Table, column: TableColumn, paper: Paper) -> str:
+    """Return the paper's difference as it is printed, "-" where it prints none."""
+    if isinstance(claim.paper, float):
+        return signed(claim.paper)
+    rows = claim.paper or ([claim.better, claim.worse] if claim.rerank == "none" else [])
+    if not rows or not column.paper or not all((table.paper, row) in paper.types for row in rows):
+        return "-"
+    better, worse = (float(paper.value(table.paper, row, column.paper, "mAP")) for row in rows)
+    return signed(better - worse)
 
 
 def _failed(runs: Runs, sides: Sequence[Measure], planned: Sequence[str]) -> str:
@@ -245,7 +228,13 @@ def decay(members: Sequence[Mapping[str, Any]], stem: str) -> Finding:
     compare.
     """
     finding = Finding(
-        "Cost of a doubling of the gallery by distractors", "Figure 7", "—", stem, signed(-COST), verdict=MEASURED
+        "Cost of a doubling of the gallery by distractors",
+        "Figure 7",
+        "—",
+        stem,
+        signed(-COST),
+        verdict=MEASURED,
+        effect=MEASURED,
     )
     if not members:
         return finding

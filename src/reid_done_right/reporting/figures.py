@@ -20,7 +20,7 @@ from PIL import Image as pillow
 
 from reid_done_right.evaluation.statistics import binned_means
 from reid_done_right.reporting.curves import Training
-from reid_done_right.reporting.shapes import DATASETS
+from reid_done_right.reporting.paper import DATASETS
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart by colour-blind readers too."""

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from reid_done_right.artifacts import InputError
 
+DATASETS = {"market": "Market", "duke": "Duke", "mars": "MARS", "person-search": "Person Search"}
+"""Benchmarks as the paper calls them, by their names in the settings."""
+
 COLUMNS = ["table", "row", "type", "dataset", "metric", "value"]
 
 
@@ -24,6 +27,12 @@ class Paper:
     file: Path
     values: Mapping[tuple[str, str, str, str], str]
     types: Mapping[tuple[str, str], str]
+
+    def check_row(self, table: str, row: str) -> None:
+        """Raise InputError for a row that a table of the paper does not have."""
+        if (table, row) not in self.types:
+            known = ", ".join(repr(name) for number, name in self.types if number == table) or "none"
+            raise InputError(f"{self.file}: table {table} has no row {row!r}; correct `paper` of a row, known: {known}")
 
     def value(self, table: str, row: str, dataset: str, metric: str) -> str:
         """Return a printed value. Raises InputError if the paper has none there."""

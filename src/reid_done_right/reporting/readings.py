@@ -7,7 +7,6 @@ from typing import Any
 
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.runs import Runs, gather, planned_draws
-from reid_done_right.reporting.shapes import DATASETS, TABLES
 from reid_done_right.reporting.tables import ABSENT, Grid, Sheet, Text, cell_text, interval_text
 
 
@@ -22,9 +21,8 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
     if not words:
         return Sheet("readings", caption, "", ())
     baseline = settings["baseline"]
-    columns = [
-        column for column in TABLES["table3"].columns if any(planned_draws(settings, column.dataset, v) for v in words)
-    ]
+    ablation = settings["tables"]["table3"].columns
+    columns = [column for column in ablation if any(planned_draws(settings, column.dataset, v) for v in words)]
     body = []
     for variant, word in {baseline: "the default", **words}.items():
         line = [Text(word), Text(variant)]
@@ -48,7 +46,7 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
         body.append(line)
     header = ["Reading", "Variant"]
     for column in columns:
-        header += [DATASETS[column.dataset], "change"]
+        header += [column.title, "change"]
     notes = (
         "mAP in percent; change: to the default, paired by query and draw, with its 95 % interval over draws and, "
         "where these share their test set, over its persons. Bold: several draws, and p below 0.05.",

@@ -1,4 +1,4 @@
-"""Tables 1-4 from scores: cells are filled, compared and laid out once; the output formats only print them."""
+"""Tables from scores: cells are filled, compared and laid out once; the output formats only print them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reid_done_right.artifacts import InputError
 from reid_done_right.evaluation.statistics import Comparison, Interval, mean_and_deviation
+from reid_done_right.params.report import Table, TableColumn, number_of, title_of
 from reid_done_right.reporting.comparisons import Measure, Queries, compared
 from reid_done_right.reporting.paper import Paper
 from reid_done_right.reporting.runs import Cell, Runs, gather, planned_draws
-from reid_done_right.reporting.shapes import DATASETS, RERANKS, TABLES, Column, Shape
 
 Settings = Mapping[str, Any]
 ABSENT = "-"  # as in the paper: not measured by design
 MISSING = "—"  # planned, but not measured yet
 COLLAPSED = "†"
+RERANKS = {"none": "", "qe-dba": " + QE and DBA", "k-reciprocal": " + k-reciprocal"}
+"""The re-rankings in the order of a table's rows, and what each adds to a row's label."""
 AP_RULES = {"step": "step x recall"}  # in words, where the name in scores files is short
 
 
@@ -71,40 +72,49 @@ CellKey = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
-class Table:
+class Filled:
     """A table filled with measured cells; what is not in the design has none.
 
-    best      cells that lead their column (in Table 3: their group's part of it) for sure
+    columns   those of benchmarks with planned runs
+    best      cells that lead their column (in a table of groups: their group's part of it) for sure
     changes   row less the baseline's row of its group, where both have runs
+    steps     row less the row before it, likewise, in groups that ask for it
     """
 
-    shape: Shape
-    columns: Sequence[Column]
+    name: str
+    design: Table
+    columns: Sequence[TableColumn]
     rows: Sequence[Row]
     cells: Mapping[CellKey, Cell]
     best: frozenset[CellKey]
     changes: Mapping[CellKey, Comparison | None]
+    steps: Mapping[CellKey, Comparison | None]
 
     @property
-    def printed(self) -> Iterator[tuple[int, Column, str]]:
+    def printed(self) -> Iterator[tuple[int, TableColumn, str]]:
         """The printed columns from left to right: column number, column, metric."""
         for c, column in enumerate(self.columns):
             for metric in column.metrics:
                 yield c, column, metric
 
+    def title(self, column: TableColumn, metric: str) -> str:
+        """Return the title of a printed column; in a table of mAP alone, the caption names the metric."""
+        alone = {metric for each in self.design.columns for metric in each.metrics} == {"mAP"}
+        return column.title if alone else f"{column.title} {metric}"
 
-def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
+
+def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Filled:
     """Collect and compare the cells of the planned runs; a benchmark without a planned run loses its columns.
 
     Raises InputError naming the run and its file that is missing.
     """
-    shape = TABLES[name]
-    rows = list(_rows(name, settings))
+    design: Table = settings["tables"][name]
+    rows = list(_rows(design))
 
-    def draws(column: Column, row: Row) -> list[int]:
+    def draws(column: TableColumn, row: Row) -> list[int]:
         return planned_draws(settings, column.dataset, row.variant)
 
-    columns = [column for column in shape.columns if any(draws(column, row) for row in rows)]
+    columns = [column for column in design.columns if any(draws(column, row) for row in rows)]
     cells = {
         (r, c, metric): gather(
             runs,
@@ -139,39 +149,52 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Table:
                     if lead is not None and lead.sure and lead.mean > 0:
                         best.add((ranked[0], c, metric))
 
-    baselines = _baselines(rows, settings)
-    changes = {
-        (r, c, metric): less(r, baseline, c, metric)
-        for r, c, metric in cells
-        for baseline in [baselines.get(rows[r].group, r)]
-        if baseline != r and (baseline, c, metric) in cells
-    }
-    return Table(shape, columns, rows, cells, frozenset(best), changes)
+    baselines, befores = _baselines(rows, settings), _befores(rows, design)
+
+    def differences(others: Mapping[int, int]) -> dict[CellKey, Comparison | None]:
+        return {
+            (r, c, metric): less(r, others[r], c, metric)
+            for r, c, metric in cells
+            if r in others and (others[r], c, metric) in cells
+        }
+
+    changes, steps = differences(baselines), differences(befores)
+    return Filled(name, design, columns, rows, cells, frozenset(best), changes, steps)
 
 
 def _mean(cell: Cell) -> float:
     return float(np.mean(list(cell.values.values()))) if cell.values else -1.0
 
 
-def _baselines(rows: Sequence[Row], settings: Settings) -> dict[str, int]:
-    """Return each group's baseline row, without re-ranking."""
+def _baselines(rows: Sequence[Row], settings: Settings) -> dict[int, int]:
+    """Return for each other row the baseline's row of its group, without re-ranking."""
     plain = (settings["baseline"], "none")
-    return {row.group: r for r, row in reversed([*enumerate(rows)]) if (row.variant, row.rerank) == plain}
+    of_group = {row.group: r for r, row in reversed([*enumerate(rows)]) if (row.variant, row.rerank) == plain}
+    return {r: of_group[row.group] for r, row in enumerate(rows) if of_group.get(row.group, r) != r}
 
 
-def _rows(name: str, settings: Settings) -> Iterator[Row]:
-    """Read a table's rows: three marks in Table 1, a group in Table 3, one row a re-ranking in Table 4."""
-    for row in settings[name]:
-        variant, label, paper, group = row["variant"], row["label"], row["paper"], row.get("group", "")
-        if name == "table4":
-            for rerank, added in RERANKS.items():
-                beside = {"none": paper, "qe-dba": f"{paper} (re-rank)"}.get(rerank, "")
-                yield Row((label + added, ABSENT), variant, rerank, beside, group)
-        else:
-            labels = {"table1": tuple(label.split()), "table3": (group, label)}.get(name, (label,))
-            if len(labels) != len(headers := TABLES[name].headers):
-                raise InputError(f"{name}: label {label!r} has {len(labels)} words, write one for each of {headers}")
-            yield Row(labels, variant, "none", paper, group)
+def _befores(rows: Sequence[Row], design: Table) -> dict[int, int]:
+    """Return the row before each row of a group that is compared so, with the same re-ranking."""
+    found: dict[int, int] = {}
+    last: dict[tuple[str, str], int] = {}
+    for r, row in enumerate(rows):
+        if row.group in design.groups and design.groups[row.group].to == "previous":
+            if (row.group, row.rerank) in last:
+                found[r] = last[row.group, row.rerank]
+            last[row.group, row.rerank] = r
+    return found
+
+
+def _rows(design: Table) -> Iterator[Row]:
+    """Read a table's rows, each once for every re-ranking that a column has."""
+    reranks = {rerank for column in design.columns for rerank in column.reranks}
+    for row in design.rows:
+        for rerank, added in RERANKS.items():
+            if rerank in reranks:
+                labels = [*design.labels(row)]
+                labels[0 if design.published else -1] += added
+                beside = {"none": row.paper, "qe-dba": f"{row.paper} (re-rank)"}.get(rerank, "") if row.paper else ""
+                yield Row(tuple(labels), row.variant, rerank, beside, row.group)
 
 
 # --- what is printed
@@ -210,25 +233,33 @@ class Sheet:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def lay_out(name: str, table: Table, runs: Runs, paper: Paper, settings: Settings) -> Sheet:
-    """Lay out a table: ours beside (Tables 1-3) or beneath (Table 4) the paper's values, then differences, then notes.
+def lay_out(table: Filled, runs: Runs, paper: Paper, settings: Settings) -> Sheet:
+    """Lay out a table: ours beside or, if it is published, beneath the paper's values, then differences, then notes.
 
     Raises InputError naming the paper's row that is missing.
     """
-    caption = f"Table {table.shape.number}. {table.shape.caption}"
+    caption = f"{title_of(table.name)}. {table.design.caption}"
     if not table.columns:
-        return Sheet(name, caption, "", (), ("No run of this experiment belongs here.",))
-    published = name == "table4"
+        return Sheet(table.name, caption, "", (), ("No run of this experiment belongs here.",))
+    published = table.design.published
     grids = [_beneath_published(table, paper, settings) if published else _beside_paper(table, paper, settings)]
-    grids += [_changes(table, paper, settings)] if table.changes else []
+    differences = (
+        (f"Difference to the `{settings['baseline']}` row", _baselines(table.rows, settings), table.changes),
+        ("Difference to the row before", _befores(table.rows, table.design), table.steps),
+    )
+    for what, others, found in differences:
+        if found:
+            title = f"{what} in points, ours paired by query and draw:"
+            grids.append(_differences(title, table, others, found, paper))
     warning = _warning(published, settings) if settings["synthetic"] else ""
-    return Sheet(name, caption, warning, grids, tuple(_notes(table, runs, settings)))
+    return Sheet(table.name, caption, warning, grids, tuple(_notes(table, runs, settings)))
 
 
 def others(runs: Runs, settings: Settings) -> Sheet:
-    """Lay out all scores on datasets that the paper does not have; without grids if there are none."""
+    """Lay out all scores on datasets that no table has, nor the paper; without grids if there are none."""
     caption = "Scores on datasets that the paper does not have"
-    foreign = [run for run in runs.values() if run.dataset not in DATASETS]
+    shown = {column.dataset for table in settings["tables"].values() for column in table.columns}
+    foreign = [run for run in runs.values() if run.dataset not in shown]
     results = [result for run in foreign for result in run.results.values()]
     if not results:
         return Sheet("others", caption, "", ())
@@ -258,44 +289,56 @@ def _labels(row: Row) -> list[Text]:
     return [Text(label) for label in row.labels]
 
 
-def _text(table: Table, key: CellKey, settings: Settings) -> Text:
+def _text(table: Filled, key: CellKey, settings: Settings) -> Text:
     if key not in table.cells:
         return Text(ABSENT)
     return Text(cell_text(table.cells[key], len(settings["draws"])), key in table.best, _source(table, key))
 
 
-def _source(table: Table, key: CellKey) -> str:
+def _source(table: Filled, key: CellKey) -> str:
     return f"{table.columns[key[1]].dataset}/{table.rows[key[0]].variant}"
 
 
-def _beside_paper(table: Table, paper: Paper, settings: Settings) -> Grid:
-    header = [*table.shape.headers]
-    for _, column, _ in table.printed:
-        header += [column.title, "paper", "less paper"]
+def _has_paper(table: Filled, column: TableColumn) -> bool:
+    """Return whether the paper's values stand beside a column."""
+    return bool(column.paper) and any(row.paper for row in table.rows)
+
+
+def _printed(table: Filled, row: Row, column: TableColumn, metric: str, paper: Paper) -> str | None:
+    """Return the paper's value of a cell; None where it prints none. Raises InputError for a row that it lacks."""
+    if row.paper and row.rerank == "none":
+        paper.check_row(table.design.paper, row.paper)
+    return paper.values.get((table.design.paper, row.paper, column.paper, metric))
+
+
+def _beside_paper(table: Filled, paper: Paper, settings: Settings) -> Grid:
+    header = [*table.design.headers]
+    for _, column, metric in table.printed:
+        header += [table.title(column, metric), *(["paper", "less paper"] if _has_paper(table, column) else [])]
     body = []
     for r, row in enumerate(table.rows):
         line = _labels(row)
         for c, column, metric in table.printed:
-            printed = paper.value(table.shape.number, row.paper, column.paper, metric)
-            line += [_text(table, (r, c, metric), settings), Text(printed), _less_paper(table, (r, c, metric), printed)]
+            line.append(_text(table, (r, c, metric), settings))
+            if _has_paper(table, column):
+                printed = _printed(table, row, column, metric, paper)
+                line += [Text(printed or ABSENT), _less_paper(table, (r, c, metric), printed)]
         body.append(line)
-    return Grid("", header, len(table.shape.headers), body)
+    return Grid("", header, len(table.design.headers), body)
 
 
-def _less_paper(table: Table, key: CellKey, printed: str | None) -> Text:
+def _less_paper(table: Filled, key: CellKey, printed: str | None) -> Text:
     cell = table.cells.get(key)
     if cell is None or not cell.values or printed is None:
         return Text(ABSENT)
     return Text(signed(100 * _mean(cell) - float(printed)), source=_source(table, key))
 
 
-def _beneath_published(table: Table, paper: Paper, settings: Settings) -> Grid:
-    header = [*table.shape.headers]
-    for _, column, metric in table.printed:
-        header.append(f"{column.title} {metric}")
+def _beneath_published(table: Filled, paper: Paper, settings: Settings) -> Grid:
+    header = [*table.design.headers, *(table.title(column, metric) for _, column, metric in table.printed)]
     body = [[Text("As printed in the paper", bold=True)]]
     for (number, method), kind in paper.types.items():
-        if number == table.shape.number:
+        if number == table.design.paper:
             keys = ((number, method, column.paper, metric) for _, column, metric in table.printed)
             body.append([Text(method), Text(kind), *(Text(paper.values.get(key, ABSENT)) for key in keys)])
     where = f", {settings['experiment']} benchmark: NOT comparable" if settings["synthetic"] else ""
@@ -307,39 +350,41 @@ def _beneath_published(table: Table, paper: Paper, settings: Settings) -> Grid:
         if row.paper:
             line = [Text(f"{row.labels[0]} − {row.paper}"), *_labels(row)[1:]]
             for c, column, metric in table.printed:
-                printed = paper.values.get((table.shape.number, row.paper, column.paper, metric))
+                printed = paper.values.get((table.design.paper, row.paper, column.paper, metric))
                 line.append(_less_paper(table, (r, c, metric), printed))
             body.append(line)
-    return Grid("", header, len(table.shape.headers), body)
+    return Grid("", header, len(table.design.headers), body)
 
 
-def _changes(table: Table, paper: Paper, settings: Settings) -> Grid:
-    """Write what each choice changes: a row less the baseline's row of its group, ours beside the paper's."""
-    baselines = _baselines(table.rows, settings)
-    beside = not any(row.rerank != "none" for row in table.rows)
-    header = [*table.shape.headers]
+def _differences(
+    title: str,
+    table: Filled,
+    others: Mapping[int, int],
+    found: Mapping[CellKey, Comparison | None],
+    paper: Paper,
+) -> Grid:
+    """Write what each choice changes: a row less another, ours beside the paper's."""
+    ranked_once = not any(row.rerank != "none" for row in table.rows)
+    header = [*table.design.headers]
     for _, column, metric in table.printed:
-        header += [f"Δ {column.title}", "Δ paper"] if beside else [f"Δ {column.title} {metric}"]
+        header += [f"Δ {table.title(column, metric)}"]
+        header += ["Δ paper"] if ranked_once and _has_paper(table, column) else []
     body = []
-    for r in dict.fromkeys(key[0] for key in table.changes):
-        row, baseline = table.rows[r], table.rows[baselines[table.rows[r].group]]
-        line = _labels(row)
+    for r in dict.fromkeys(key[0] for key in found):
+        line = _labels(table.rows[r])
         for c, column, metric in table.printed:
-            line.append(_change_text(table, (r, c, metric)))
-            if beside:
-                ours, theirs = (
-                    float(paper.value(table.shape.number, each.paper, column.paper, metric)) for each in (row, baseline)
-                )
-                line.append(Text(signed(ours - theirs)))
+            line.append(_difference_text(table, (r, c, metric), found))
+            if ranked_once and _has_paper(table, column):
+                pair = [_printed(table, table.rows[each], column, metric, paper) for each in (r, others[r])]
+                line.append(Text(ABSENT if None in pair else signed(float(pair[0] or 0) - float(pair[1] or 0))))
         body.append(line)
-    title = f"Difference to the `{settings['baseline']}` row in points, ours paired by query and draw:"
-    return Grid(title, header, len(table.shape.headers), body)
+    return Grid(title, header, len(table.design.headers), body)
 
 
-def _change_text(table: Table, key: CellKey) -> Text:
-    if key not in table.changes:
+def _difference_text(table: Filled, key: CellKey, found: Mapping[CellKey, Comparison | None]) -> Text:
+    if key not in found:
         return Text(ABSENT)
-    change = table.changes[key]
+    change = found[key]
     if change is None:
         return Text(MISSING)
     mean, low, high = (100 * value for value in (change.interval.mean, change.interval.low, change.interval.high))
@@ -359,11 +404,11 @@ def _warning(published: bool, settings: Settings) -> str:
     )
 
 
-def _notes(table: Table, runs: Runs, settings: Settings) -> Iterator[str]:
+def _notes(table: Filled, runs: Runs, settings: Settings) -> Iterator[str]:
     """Say under a table what its numbers are: draws, spread, AP rule, protocol, origin, and which runs failed."""
     draws = settings["draws"]
-    if table.shape.legend:
-        yield table.shape.legend
+    if table.design.legend:
+        yield table.design.legend
     yield (
         f"Experiment {settings['experiment']}, draw{'s' if len(draws) > 1 else ''} {listed(draws)}; "
         f"mAP and CMC in percent; {_spread_note(table.cells.values())}."
@@ -393,7 +438,7 @@ def _spread_note(cells: Iterable[Cell]) -> str:
     return "one run a cell, so no spread"
 
 
-def _results(table: Table, runs: Runs, column: Column) -> list[Mapping[str, Any]]:
+def _results(table: Filled, runs: Runs, column: TableColumn) -> list[Mapping[str, Any]]:
     """Return the results of the table's own variants that a column can draw on."""
     variants = {row.variant for row in table.rows}
     return [
@@ -405,7 +450,7 @@ def _results(table: Table, runs: Runs, column: Column) -> list[Mapping[str, Any]
     ]
 
 
-def _rule_note(table: Table, runs: Runs) -> str:
+def _rule_note(table: Filled, runs: Runs) -> str:
     """Name the AP rule and, where columns differ, the columns that have it."""
     titles: dict[str, list[str]] = {}
     for column in table.columns:
@@ -416,7 +461,7 @@ def _rule_note(table: Table, runs: Runs) -> str:
     return "; ".join(f"{rule} ({', '.join(columns)})" for rule, columns in titles.items())
 
 
-def _step_note(table: Table, runs: Runs) -> str:
+def _step_note(table: Filled, runs: Runs) -> str:
     """Say how far the other rule would move the printed trapezoid mAP of any run."""
     changes = [
         100 * (result["mAP_step"] - result["mAP"])
@@ -431,7 +476,7 @@ def _step_note(table: Table, runs: Runs) -> str:
     return f"Step x recall instead of the trapezoid changes a run's mAP by {span} points (`report.json` has both)."
 
 
-def _protocol_note(table: Table, runs: Runs) -> str:
+def _protocol_note(table: Filled, runs: Runs) -> str:
     notes = []
     for column in table.columns:
         results = _results(table, runs, column)
@@ -445,7 +490,7 @@ def _protocol_note(table: Table, runs: Runs) -> str:
     return "; ".join(notes)
 
 
-def _both_ways(table: Table) -> list[str]:
+def _both_ways(table: Filled) -> list[str]:
     """Say of each variant with collapsed runs how many, and the first metric of its column with and without them."""
     told: dict[tuple[str, str], str] = {}
     for (r, c, metric), cell in table.cells.items():
@@ -467,26 +512,25 @@ def listed(items: Sequence[Any]) -> str:
 # --- the numbers
 
 
-def numbers(table: Table, paper: Paper, settings: Settings) -> pd.DataFrame:
-    """Return a table's numbers as fractions, one row per cell; published rows of Table 4 first, with the paper's value.
+def numbers(table: Filled, paper: Paper, settings: Settings) -> pd.DataFrame:
+    """Return a table's numbers as fractions, one row per cell; published rows first, with the paper's value.
 
-    difference: mean less the paper's; change, low, high, p: to the baseline's row of the group.
+    difference: mean less the paper's; change, low, high, p: to the baseline's row of the group; step, step_low,
+    step_high, step_p: to the row before, in tables that have such a group.
     """
     lines: list[dict[str, Any]] = []
-    common = {"table": table.shape.number, "experiment": settings["experiment"]}
-    if table.shape.number == "4":
+    common = {"table": number_of(table.name), "experiment": settings["experiment"]}
+    if table.design.published:
         titles = {column.paper: column.title for column in table.columns}
         for (number, name, dataset, metric), value in paper.values.items():
-            if number == "4" and dataset in titles and name != "Improvement":
+            if number == table.design.paper and dataset in titles and name != "Improvement":
                 said = {"group": "published", "row": name, "column": titles[dataset], "metric": metric}
                 lines.append({**common, **said, "paper": float(value) / 100})
     for (r, c, metric), cell in table.cells.items():
         row, column = table.rows[r], table.columns[c]
-        printed = float(paper.values.get((table.shape.number, row.paper, column.paper, metric)) or np.nan) / 100
+        printed = float(_printed(table, row, column, metric, paper) or np.nan) / 100
         measured = np.array(list(cell.values.values()))
         mean, deviation = mean_and_deviation(measured) if len(measured) else (np.nan, np.nan)
-        change = table.changes.get((r, c, metric))
-        interval = change.interval if change else Interval(np.nan, np.nan, np.nan)
         lines.append(
             {
                 **common,
@@ -505,11 +549,15 @@ def numbers(table: Table, paper: Paper, settings: Settings) -> pd.DataFrame:
                 "without": float(np.mean(cell.healthy)) if cell.healthy else np.nan,
                 "paper": printed,
                 "difference": mean - printed,
-                "change": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "p": change.p if change else np.nan,
+                **_numbers_of("change", table.changes.get((r, c, metric))),
                 "best": (r, c, metric) in table.best,
+                **(_numbers_of("step", step, "step_") if (step := table.steps.get((r, c, metric))) else {}),
             }
         )
     return pd.DataFrame(lines)
+
+
+def _numbers_of(what: str, difference: Comparison | None, prefix: str = "") -> dict[str, float]:
+    interval = difference.interval if difference else Interval(np.nan, np.nan, np.nan)
+    p = difference.p if difference else np.nan
+    return {what: interval.mean, f"{prefix}low": interval.low, f"{prefix}high": interval.high, f"{prefix}p": p}

@@ -1,6 +1,6 @@
-"""Write the paper's Tables 1-4 from the scores: our numbers in its rows and columns, beside its printed values.
+"""Write tables from the scores: our numbers in rows of variants, beside the paper's printed values, and its claims.
 
-The settings (as YAML); captions, headers and columns are the paper's (`reid_done_right.reporting.shapes`):
+The settings (as YAML):
 
     experiment: embedded            # named in every note
     title: Results of the embedded experiment
@@ -8,20 +8,13 @@ The settings (as YAML); captions, headers and columns are the paper's (`reid_don
     synthetic: true                 # state that values are not comparable with the paper's
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     draws: [0, 1]                   # a cell is the mean over these
-    claims: true                    # draw the verdicts on the claims of Tables 1-4
+    claims: true                    # draw the verdicts on the tables' claims
     runs: [market-default-draw0]    # every planned run; other cells print "-", a benchmark without runs has no columns
     curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
     shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
     allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
-    baseline: default               # Tables 1-3 add each row's difference to this variant's row, paired by draw
-    table1:                         # rows: variant, printed label, row of the paper
-      - {variant: default, label: "- - ✓", paper: "- - ✓"}      # flip, crop, cut-out
-    table2:
-      - {variant: default, label: "64 pixels (paper: 416)", paper: 416 pixels}
-    table3:                         # group: printed once; differences are to the baseline's row of the same group
-      - {group: a) pooling strategy, variant: default, label: max, paper: max}
-    table4:                         # one row per re-ranking, below the paper's rows
-      - {variant: default, label: Default, paper: Ours}
+    baseline: default               # tables add each row's difference to this variant's row, paired by draw
+    tables: {table1: {...}}         # name -> `reid_done_right.params.report.Table`, complete
     readings: {other: "loss: sum"}  # what variants change, in words: a table of README.md and report.json, if any
 """
 
@@ -36,6 +29,8 @@ from typing import Any
 import pandas as pd
 
 from reid_done_right.artifacts import InputError, read_json, replacing, write_text
+from reid_done_right.params.messages import validated
+from reid_done_right.params.report import Table
 from reid_done_right.reporting.claims import Finding, findings
 from reid_done_right.reporting.comparisons import Queries, Scored, check_queries
 from reid_done_right.reporting.figures import house_style, image
@@ -45,7 +40,6 @@ from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, 
 from reid_done_right.reporting.paper import parse_paper
 from reid_done_right.reporting.readings import what_readings_change
 from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise
-from reid_done_right.reporting.shapes import TABLES
 from reid_done_right.reporting.tables import fill, lay_out, numbers, others
 
 
@@ -71,8 +65,12 @@ def tabulate(
     runs = {key: run for key, run in given.items() if run.name in settings["runs"]}
     printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
     by_query = _read_queries(runs, queries)
-    tables = {name: fill(name, runs, by_query, settings) for name in TABLES}
-    sheets = [lay_out(name, table, runs, printed, settings) for name, table in tables.items()]
+    designs = {
+        name: validated(Table, content, name, "run `reid plan` again") for name, content in settings["tables"].items()
+    }
+    settings = {**settings, "tables": designs}
+    tables = {name: fill(name, runs, by_query, settings) for name in designs}
+    sheets = [lay_out(table, runs, printed, settings) for table in tables.values()]
     found = findings(runs, by_query, printed, list(_read_decays(settings, curves, decays)), settings)
     claims = findings_sheet(found, settings)
     beside = others(runs, settings)
