@@ -54,6 +54,19 @@ def test_forest_ends_long_intervals_in_arrows(drawn):
     assert all(low <= x <= high for line in axes.lines if len(line.get_xdata()) == 2 for x in line.get_xdata()[:2])
 
 
+def test_forest_wraps_what_would_run_into_the_benchmarks():
+    long = "Growing cut-out beats constant cut-out"
+    with house_style():
+        figure = forest([finding(claim, "Market", "supported", 2.0, 0.5) for claim in (long, "Next")], "title", "")
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    places = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    benchmarks = min(text.get_window_extent().x0 for text in axes.texts if text.get_text() == "Market")
+    first, rest, following = places["Growing cut-out beats constant"], places["cut-out"], places["Next"]
+    assert first.x1 < benchmarks and first.y0 > rest.y1 > rest.y0 > following.y1
+    assert long not in places
+
+
 def test_forest_without_verdicts_says_so():
     with house_style():
         (axes,) = forest(FOUND[-1:], "title", "subtitle").axes

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
 
 from reid_done_right.reporting.claims import MEASURED, Finding
 from reid_done_right.reporting.figures import FAINT, INK, PALETTE, nothing, titled
@@ -23,6 +26,7 @@ LOOKS = {
 BAND = "#e6e6e6"
 LINE = 0.19  # inches from one line to the next
 CLAIM, BENCHMARK, PLOT, VERDICT, NUMBERS = 0.1, 2.68, 3.62, 6.55, 7.5  # inches from the left
+GAP = 0.08  # inches between a claim and its benchmark, at least
 
 
 def forest(found: Sequence[Finding], title: str, subtitle: str) -> Figure:
@@ -36,7 +40,9 @@ def forest(found: Sequence[Finding], title: str, subtitle: str) -> Figure:
             claims.setdefault(finding.claim, []).append(finding)
     if not claims:
         return nothing(title, subtitle)
-    lines = sum(map(len, claims.values())) + 0.5 * (len(claims) - 1)
+    words = {claim: _wrapped(claim, BENCHMARK - CLAIM - GAP) for claim in claims}
+    heights = {claim: max(len(members), len(words[claim])) for claim, members in claims.items()}
+    lines = sum(heights.values()) + 0.5 * (len(claims) - 1)
     tall = LINE * (lines + 0.5)
     figure, header = titled(9, tall + 0.85, title, subtitle)
     height = figure.get_figheight()
@@ -50,11 +56,11 @@ def forest(found: Sequence[Finding], title: str, subtitle: str) -> Figure:
     axes.axvline(0, color=INK, linewidth=0.8)
     y = 0.0
     for claim, members in claims.items():
-        _write(axes, CLAIM, y, claim, weight="bold")
-        for finding in members:
-            _row(axes, finding, y, reach)
-            y += 1
-        y += 0.5
+        for line, some in enumerate(words[claim]):
+            _write(axes, CLAIM, y + line, some, weight="bold")
+        for line, finding in enumerate(members):
+            _row(axes, finding, y + line, reach)
+        y += heights[claim] + 0.5
     figure.legend(
         handles=_key(any(finding.bound for finding in found)),
         loc="upper left",
@@ -66,6 +72,19 @@ def forest(found: Sequence[Finding], title: str, subtitle: str) -> Figure:
         columnspacing=1.6,
     )
     return figure
+
+
+def _wrapped(words: str, inches: float) -> list[str]:
+    """Return bold words as the lines that they need in such a width."""
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        drawn = TextPath((0, 0), longer, size=rcParams["font.size"], prop=FontProperties(weight="bold"))
+        if lines and drawn.get_extents().width / 72 <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _reach(shown: Sequence[Finding]) -> tuple[float, float]:
