@@ -1,5 +1,6 @@
 """Verdicts on the paper's claims, from differences of known size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pandas as pd
 import pytest
 
 from reid_done_right.evaluation.statistics import Comparison
-from reid_done_right.params.report import paper_table
-from reid_done_right.reporting.claims import COST, LITTLE, Finding, decay, findings, judged
+from reid_done_right.params.report import TableClaim, paper_table
+from reid_done_right.reporting.claims import COST, LITTLE, MEASURED, Finding, decay, findings, judged
 from reid_done_right.reporting.comparisons import Scored
 from reid_done_right.reporting.markdown import findings_sheet, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper
@@ -29,6 +30,7 @@ SETTINGS = {
     "draws": [0, 1],
     "runs": [f"market-{variant}-draw{draw}" for variant in ("default", "plain", "raw") for draw in (0, 1)],
     "baseline": "default",
+    "claims": "the paper's claims",
     "tables": {
         "table1": paper_table("table1", [row("plain", "- - -"), row("default", "- - ✓")]),
         "table3": paper_table("table3", [row("raw", "no"), row("default", "yes")]),
@@ -71,6 +73,23 @@ def test_verdict_of_a_claim_alone(difference, little, expected):
     (found,) = judged([of(difference, little=little)])
     assert found.verdict == expected and found.adjusted == found.p is not None
     assert ("can show" in found.why) == (expected == "undecided")
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(WORSE, "supported"), (BETTER, "contradicted"), (TIE, "undecided")]
+)
+def test_claim_that_something_costs_wants_less(difference, expected):
+    finding, _ = of(difference)
+    (found,) = judged([(replace(finding, effect="costs"), difference)])
+    assert found.verdict == expected
+
+
+def test_what_is_only_measured_has_no_verdict_and_is_in_no_family():
+    finding, difference = of(BETTER)
+    found, other = judged([(replace(finding, effect=MEASURED), difference), of(BETTER)])
+    assert (found.verdict, found.p, found.adjusted, found.why) == (MEASURED, None, None, "")
+    assert found.mean == pytest.approx(2.025) and found.low < found.mean < found.high
+    assert other.adjusted == other.p
 
 
 def test_verdicts_of_a_table_share_its_level():
@@ -139,6 +158,16 @@ def test_missing_run_is_named():
     assert cutout.verdict == "undecided" and cutout.mean == pytest.approx(2.0)
     assert cutout.why == "not run yet: `market-plain-draw0`; rests on one draw, which says nothing of others"
     assert (pretraining.mean, pretraining.why) == (None, "not run yet: `market-raw-draw0`, `market-raw-draw1`")
+
+
+@pytest.mark.parametrize("paper", [-2.5, ["max", "average"]])
+def test_claim_may_say_what_the_paper_prints(paper):
+    runs, queries = runs_of()
+    design = paper_table("table3", [row("raw", "no"), row("default", "yes")])
+    claims = [TableClaim(text="x", worse="raw", paper=paper, columns=["Market"])]
+    settings = SETTINGS | {"tables": {"table6": design.model_copy(update={"claims": claims})}}
+    (found,) = findings(runs, queries, PAPER, [], settings)
+    assert (found.here, found.source, found.paper) == ("default − raw", "Table 6", "−2.5" if paper == -2.5 else "+1.1")
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table3"])

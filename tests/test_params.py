@@ -2,6 +2,7 @@
 
 import io
 import json
+from copy import deepcopy
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,21 @@ def archives(*entries: Any) -> dict[str, Any]:
     return {"datasets/duke/source": {"folder": "data/duke", "archives": list(entries)}}
 
 
+OWN_TABLE: dict[str, Any] = {
+    "caption": "Flips",
+    "columns": [{"title": "Market", "dataset": "market", "protocol": "single-query"}],
+    "rows": [{"variant": "default", "label": "no"}, {"variant": "flip", "label": "yes"}],
+    "claims": [{"text": "Flips help", "better": "flip"}],
+}
+
+
+def own_table(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment with a table of its own, in which some keys differ."""
+    return {"report/tables": {"table6": deepcopy(OWN_TABLE)}} | {
+        f"report/tables/table6/{key}": at for key, at in changes.items()
+    }
+
+
 MISTAKES = [
     # unknown and missing keys
     ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
@@ -115,6 +131,22 @@ MISTAKES = [
     ({"distract/variants": ["flp"]}, "distract.variants: unknown name 'flp'; did you mean 'flip'?"),
     ({"report/table3/0/variant": "dep"}, "report.table3.variant: unknown name 'dep'; did you mean 'deep'?"),
     ({"report/baseline": "defalt"}, "report.baseline: unknown name 'defalt'; did you mean 'default'?"),
+    # tables
+    ({"report/table1/0/label": "✓ ✓"}, "report.table1: label '✓ ✓' has 2 words, write one for each of ('flip', 'crop', 'cut-out')"),
+    ({"report/tables": {"table1": OWN_TABLE}}, "report.tables.table1: the paper has a table of this name; give rows in report.table1, or another name"),
+    ({"report/tables": {"flips": OWN_TABLE}}, "report.tables.flips: String should match pattern '^table[0-9]+[a-z]?$', not 'flips'"),
+    (own_table({"columns": MISSING}), "report.tables.table6.columns: missing; add it"),
+    (own_table({"headers": ["flip", "crop"]}), "report.tables.table6: label 'no' has 1 words, write one for each of ('flip', 'crop')"),
+    (own_table({"rows/1/variant": "flp"}), "report.tables.table6.rows.variant: unknown name 'flp'; did you mean 'flip'?"),
+    (own_table({"rows/1/paper": "max"}), "report.tables.table6: rows or columns name the paper's, but not its table; add paper: NUMBER"),
+    (own_table({"columns/0/dataset": "mars"}), "report.tables.table6.columns.dataset: unknown name 'mars'; did you mean 'market'?"),
+    (own_table({"columns/0/dataset": "crowd"}), "report.tables.table6.columns: no variant of its rows is trained on crowd; leave 'Market' out"),
+    (own_table({"columns/0/protocol": "tracklet"}), "report.tables.table6.columns.protocol: unknown name 'tracklet'; known: single-query, multi-query"),
+    (own_table({"columns/0/metrics": ["rank-2"]}), "report.tables.table6.columns.0.metrics.0: Input should be 'mAP', 'rank-1', 'rank-5' or 'rank-10', not 'rank-2'"),
+    (own_table({"columns": OWN_TABLE["columns"] * 2}), "report.tables.table6: columns: two have the title 'Market'; rename one"),
+    (own_table({"claims/0/better": "flop"}), "report.tables.table6.claims: unknown name 'flop'; did you mean 'flip'?"),
+    (own_table({"claims/0/better": "default"}), "report.tables.table6.claims: 'Flips help' compares a row with itself; give better, worse or both"),
+    (own_table({"claims/0/columns": ["Duke"]}), "report.tables.table6: claims.columns: unknown name 'Duke'; known: Market"),
     # impossible combinations
     ({"backbones/deep": {"family": "densenet121", "width": 8}}, "backbones.deep: densenet121 has a shape of its own; remove width"),
     ({"backbones/deep/block": MISSING}, "backbones.deep: give block: and blocks: of a residual network, or family: of another"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -373,6 +374,51 @@ def test_rules_have_paths_and_resources_but_no_settings() -> None:
 def test_resources_of_unknown_stage_are_reported() -> None:
     with pytest.raises(InputError, match=r"resources: unknown name 'tran'; did you mean 'train'\?"):
         jobs_of({"resources/tran": {}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"report/table3/0/paper": "ResNet101"},
+            "report.table3.rows.paper, table 3 of reports/paper.csv: unknown name 'ResNet101'; did you mean 'ResNet-101'?",
+        ),
+        (
+            {"report/tables/table6/columns/0/paper": "markt"},
+            "report.tables.table6.columns.paper, table 3 of reports/paper.csv: unknown name 'markt'; did you mean 'market'?",
+        ),
+        (
+            {"report/tables/table6/paper": "7"},
+            "report.tables.table6.paper: reports/paper.csv has no table '7'; give the number of one",
+        ),
+    ],
+)
+def test_what_the_papers_tables_lack_is_reported(changes: dict[str, Any], message: str) -> None:
+    column = {"title": "Market", "dataset": "market", "protocol": "single-query", "paper": "market"}
+    table = {"caption": "x", "paper": "3", "columns": [column], "rows": [{"variant": "default", "label": "x"}]}
+    with pytest.raises(InputError, match=re.escape(message)):
+        jobs_of({"report/tables": {"table6": table}} | changes)
+
+
+def test_table_of_an_experiments_own_is_written_and_named_under_both_engines() -> None:
+    column = {"title": "Market", "dataset": "market", "protocol": "single-query"}
+    table = {"caption": "x", "columns": [column], "rows": [{"variant": "default", "label": "x"}]}
+    params = Params.model_validate(changed({"report/tables": {"table6": table}}))
+    jobs = plan(params)
+    asked = jobs["tabulate"]["tables"]
+    assert asked.parameters["claims"] == "the paper's claims" and list(asked.parameters["tables"])[-2:] == [
+        "table5",
+        "table6",
+    ]
+    assert asked.outputs["table6.tex"] == "reports/tiny/table6.tex"
+    assert rules(params, jobs)["rules"]["tabulate"]["outputs"]["table6.tex"] == "reports/tiny/table6.tex"
+    assert "reports/tiny/table6.tex" in pipeline(params, jobs, Path("params.yaml"))
+    claim = {
+        "report/tables/table6/claims": [{"text": "x", "better": "flip"}],
+        "report/tables/table6/rows/0/variant": "flip",
+    }
+    jobs = jobs_of({"report/tables": {"table6": table}} | claim)
+    assert jobs["tabulate"]["tables"].parameters["claims"] == jobs["publish"]["page"].parameters["claims"] == "claims"
 
 
 def test_dvc_yaml_equals_plan() -> None:

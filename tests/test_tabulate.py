@@ -28,7 +28,7 @@ SETTINGS = {
     "synthetic": True,
     "parameters_digest": "3f9c41d2",
     "draws": [0, 1],
-    "claims": True,
+    "claims": "the paper's claims",
     "runs": [f"{run}-draw{seed}" for run in ("market-default", "market-flip", "duke-default") for seed in (0, 1)],
     "curves": ["market-default-draw0", "market-default-draw1"],
     "shown": ["market-default-draw0"],
@@ -71,7 +71,7 @@ def write_scores(folder: Path, collapsed: tuple[str, ...] = (), native: tuple[st
     folder.mkdir(parents=True, exist_ok=True)
     for (dataset, variant), values in MAP.items():
         for seed, value in enumerate(values):
-            protocols = {"market": ("single-query", "multi-query"), "duke": ("single-query",)}[dataset]
+            protocols = ("single-query", "multi-query") if dataset == "market" else ("single-query",)
             reranks = {"none": 0.0, "qe-dba": 0.05, "k-reciprocal": 0.06}
             name = f"{dataset}-{variant}-draw{seed}"
             content = {
@@ -138,7 +138,7 @@ def test_own_data_scores_have_separate_table(scores, tmp_path):
     runs = [f"photos-default-draw{seed}" for seed in (0, 1)]
     none = {
         "runs": runs,
-        "claims": False,
+        "claims": "",
         "curves": [],
         "shown": [],
         **{f"table{number}": [] for number in (1, 2, 3, 4)},
@@ -163,6 +163,112 @@ def test_own_data_scores_have_separate_table(scores, tmp_path):
         assert absent not in page
     (sheet,) = json.loads((tmp_path / "out/report.json").read_text())["tables"]
     assert sheet["name"] == "others"
+
+
+def test_table_like_the_papers_prints_the_same(scores, tmp_path):
+    """The paper's tables are an instance of what an experiment may have: only the number differs."""
+    out = tmp_path / "out"
+    again = {
+        name.replace("table", "table1"): paper_table(name, SETTINGS[name]) for name in ("table1", "table3", "table4")
+    }
+    run(scores, out, tables={name: design.model_dump() for name, design in again.items()})
+    for name in again:
+        paper = name.replace("table1", "table", 1)
+        for kind in ("md", "html", "tex", "csv"):
+            text = (out / f"{name}.{kind}").read_text(encoding="utf-8")
+            text = text.replace(name, paper).replace(f"Table 1{paper[-1]}", f"Table {paper[-1]}")
+            text = re.sub(rf"^1{paper[-1]}(?=,)", paper[-1], text, flags=re.MULTILINE)
+            assert text == (out / f"{paper}.{kind}").read_text(encoding="utf-8")
+
+
+WILDLIFE = {
+    "caption": "Turtles and whales",
+    "headers": ["Network", "Side"],
+    "columns": [
+        {"title": "Turtles", "dataset": "turtles", "protocol": "single-query", "metrics": ["mAP", "rank-1"]},
+        {"title": "Whales", "dataset": "whales", "protocol": "single-query"},
+    ],
+    "rows": [{"variant": "default", "label": "small 64"}, {"variant": "wide", "label": "wide 64"}],
+    "claims": [{"text": "Wide costs", "better": "wide", "effect": "costs"}],
+}
+
+
+def test_table_of_other_datasets_needs_no_value_of_the_paper(tmp_path, monkeypatch):
+    # Every query scores its run's mean: wide less default is -1 and +2 points on turtles; nothing of whales was planned.
+    monkeypatch.setitem(MAP, ("turtles", "default"), (0.58, 0.60))
+    monkeypatch.setitem(MAP, ("turtles", "wide"), (0.57, 0.62))
+    runs = [f"turtles-{variant}-draw{seed}" for variant in ("default", "wide") for seed in (0, 1)]
+    own = {"tables": {"table6": WILDLIFE}, "runs": runs, "claims": "claims", "synthetic": False}
+    text = table(6, write_scores(tmp_path / "scores"), tmp_path / "out", **own)
+    assert text.startswith(
+        """\
+### Table 6. Turtles and whales
+
+| Network   | Side   |   Turtles mAP |   Turtles rank-1 |
+|:----------|:-------|--------------:|-----------------:|
+| small     | 64     |    59.0 ± 1.4 |       69.0 ± 1.4 |
+| wide      | 64     |    59.5 ± 3.5 |       69.5 ± 3.5 |
+
+Difference to the `default` row in points, ours paired by query and draw:
+
+| Network   | Side   |       Δ Turtles mAP |   Δ Turtles rank-1 |
+|:----------|:-------|--------------------:|-------------------:|
+| wide      | 64     | +0.5 [−18.6, +19.6] |   0.0 [+0.0, +0.0] |
+
+"""
+    )
+    assert "paper" not in text
+    findings = " ".join((tmp_path / "out/findings.md").read_text(encoding="utf-8").split())
+    assert "### Findings: claims on this experiment | Claim | Source |" in findings
+    assert "| Wide costs (wide − default) | Table 6 | Turtles | **undecided** | +0.5 [−18.6, +19.6] |" in findings
+    assert "that the paper does not have" not in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+
+
+def test_rows_one_by_one_differ_from_the_row_before_as_well(scores, tmp_path, monkeypatch):
+    # Of +cut-out, to +flip: 58 - 57 and 60 - 62 points, the opposite of the others' +0.5 ± 19.1.
+    column = {"title": "Market", "dataset": "market", "protocol": "single-query", "paper": "market"}
+    rows = [("b", "default", "plain"), ("b", "flip", "+ flip"), ("b", "default", "+ cut-out"), ("a", "flip", "flip")]
+    design = {
+        "caption": "One by one",
+        "headers": ["", ""],
+        "columns": [column],
+        "paper": "1",
+        "rows": [{"group": group, "variant": variant, "label": label} for group, variant, label in rows],
+        "groups": {"b": {"to": "previous"}},
+    }
+    design["rows"][1]["paper"] = "✓ - -"
+    text = table(6, scores, tmp_path / "out", tables={"table6": design})
+    assert (
+        """\
+|    |           |     Market |   paper |   less paper |
+|:---|:----------|-----------:|--------:|-------------:|
+| b  | plain     | 59.0 ± 1.4 |       - |            - |
+|    | + flip    | 59.5 ± 3.5 |    77.2 |        −17.7 |
+|    | + cut-out | 59.0 ± 1.4 |       - |            - |
+| a  | flip      | 59.5 ± 3.5 |       - |            - |
+
+Difference to the `default` row in points, ours paired by query and draw:
+
+|    |           |            Δ Market |   Δ paper |
+|:---|:----------|--------------------:|----------:|
+| b  | + flip    | +0.5 [−18.6, +19.6] |         - |
+|    | + cut-out |    0.0 [+0.0, +0.0] |         - |
+
+Difference to the row before in points, ours paired by query and draw:
+
+|    |           |            Δ Market |   Δ paper |
+|:---|:----------|--------------------:|----------:|
+| b  | + flip    | +0.5 [−18.6, +19.6] |         - |
+|    | + cut-out | −0.5 [−19.6, +18.6] |         - |
+
+"""
+        in text
+    )
+    rows = pd.read_csv(tmp_path / "out/table6.csv").set_index("row")
+    assert rows.loc["+ cut-out", ["step", "step_low"]].tolist() == pytest.approx([-0.005, -0.1956], abs=1e-4)
+    assert rows["step"].count() == 2 and "step" not in pd.read_csv(tmp_path / "out/table1.csv")
+    latex = (tmp_path / "out/table6.tex").read_text()
+    assert [f"tab:table6{part}}}" in latex for part in ("", "-changes", "-steps")] == [True] * 3
 
 
 def test_readings_have_a_table_of_what_each_changes(scores, tmp_path):

@@ -28,7 +28,7 @@ from reid_done_right.params.evaluation import Distract
 from reid_done_right.params.messages import check_known
 from reid_done_right.params.networks import Backbone
 from reid_done_right.params.report import Report, Shown, Table
-from reid_done_right.reporting.paper import parse_paper
+from reid_done_right.reporting.paper import OF_THE_PAPER, parse_paper
 from reid_done_right.store.keys import code_key, digest
 
 
@@ -242,7 +242,8 @@ def _add_report(planned: _Plan) -> None:
     followed = {"followed": list(jobs["follow"])} if jobs["follow"] else {}
     tables = params.report.all_tables
     _check_paper(params.report, tables)
-    claims = any(table.rows and table.claims for table in tables.values())
+    own = [name for name in params.report.tables if tables[name].claims]
+    claims = "claims" if own else OF_THE_PAPER if any(params.report.of_the_paper.values()) else ""
     report = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
@@ -277,17 +278,17 @@ def _check_paper(report: Report, tables: Mapping[str, Table]) -> None:
         return
     paper = parse_paper(file, read_text(file))
     for name, table in tables.items():
-        known = {
-            "rows.paper": [row for number, row in paper.types if number == table.paper],
-            "columns.paper": [dataset for number, _, dataset, _ in paper.values if number == table.paper],
-        }
-        named = {"rows.paper": table.rows, "columns.paper": table.columns}
         key = f"report.{name}" if name in report.of_the_paper else f"report.tables.{name}"
-        for part, entries in named.items():
+        rows = dict.fromkeys(row for number, row in paper.types if number == table.paper)
+        columns = dict.fromkeys(dataset for number, _, dataset, _ in paper.values if number == table.paper)
+        for part, entries, known in (("rows", table.rows, rows), ("columns", table.columns, columns)):
+            named = [each.paper for each in entries if each.paper]
+            if named and not known:
+                raise InputError(f"{key}.paper: {file} has no table {table.paper!r}; give the number of one")
             try:
-                check_known(f"{key}.{part}", [each.paper for each in entries if each.paper], dict.fromkeys(known[part]))
+                check_known(f"{key}.{part}.paper, table {table.paper} of {file}", named, known)
             except ValueError as error:
-                raise InputError(f"{error} in table {table.paper!r} of {file}") from None
+                raise InputError(str(error)) from None
 
 
 def _add_shown(planned: _Plan, shown: Shown) -> dict[str, Any]:

@@ -20,6 +20,7 @@ SHOWN = {  # in Snakemake's own report: file -> caption, category, labels
     "table2.html": ("tables", "Tables", {"table": "2. Image size"}),
     "table3.html": ("tables", "Tables", {"table": "3. Pooling, backbone, pretraining"}),
     "table4.html": ("tables", "Tables", {"table": "4. State of the art"}),
+    "table5.html": ("tables", "Tables", {"table": "5. What is argued in words"}),
     "figure1.svg": ("pictures", "Figures", {"figure": "1. Dimensions and regions"}),
     "figure4.svg": ("pictures", "Figures", {"figure": "4. Ranked lists"}),
     "figure5.svg": ("pictures", "Figures", {"figure": "5. Matching regions"}),
@@ -35,6 +36,12 @@ SHOWN = {  # in Snakemake's own report: file -> caption, category, labels
     ),
 }
 
+OTHERS = {  # tables of the experiment's own
+    file: ("tables", "Tables", {"table": file.removesuffix(".html")})
+    for file in RULES["tabulate"]["outputs"]
+    if file.startswith("table") and file.endswith(".html")
+}
+
 # Snakemake evaluates `shell` again when a job runs; there, `rule` is its own variable, the name of the job's rule.
 for rule in RULES:
 
@@ -45,7 +52,7 @@ for rule in RULES:
             unpack(inputs(rule)),
         output:
             **{
-                name: shown(path, SHOWN)
+                name: shown(path, OTHERS | SHOWN)
                 for name, path in RULES[rule]["outputs"].items()
             },
         log:

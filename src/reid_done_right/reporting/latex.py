@@ -61,7 +61,7 @@ def sheet_latex(sheet: Sheet) -> str:
     """
     floats = []
     for number, grid in enumerate(map(_upright, sheet.grids)):
-        name = re.sub(r"^Table [\w-]+\. ", "", sheet.caption)
+        name = re.sub(r"^Table \w+\. ", "", sheet.caption)
         told = [grid.title, *([sheet.warning, *sheet.notes] if number == 0 else [])]
         label = f"tab:{sheet.name}{('', '-changes', '-steps')[number]}"
         kind = "table*" if _letters(grid) > WIDE else "table"

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from reid_done_right.reporting.claims import LITTLE, Finding
+from reid_done_right.reporting.paper import OF_THE_PAPER, whose
 from reid_done_right.reporting.tables import Grid, Sheet, Text, interval_text, signed
 from reid_done_right.reporting.templates import render
 
 FIGURES = {
-    "forest.svg": "The paper's claims here: differences with 95 % intervals, verdicts, and the paper's values",
+    "forest.svg": "{claims} here: differences with 95 % intervals, verdicts, and the paper's values",
     "figure1.svg": "Figure 1. Dimensions that respond to regions",
     "figure4.svg": "Figure 4. Ranked lists",
     "figure5.svg": "Figure 5. Matching regions",
@@ -35,7 +36,13 @@ def captions(settings: Mapping[str, Any], contact_sheet: bool) -> dict[str, str]
     left_out += [] if settings["curves"] else ["figure7.svg"]
     left_out += [] if settings["shown"] else [*WITH_PEOPLE, "similarities.svg"]
     sheet = {"contact_sheet.png": "The rendered benchmark"} if contact_sheet else {}
-    return sheet | {file: caption for file, caption in FIGURES.items() if file not in left_out}
+    claims = begun(whose(settings))
+    return sheet | {file: caption.format(claims=claims) for file, caption in FIGURES.items() if file not in left_out}
+
+
+def begun(words: str) -> str:
+    """Return words as they begin a sentence."""
+    return words[:1].upper() + words[1:]
 
 
 def sheet_markdown(sheet: Sheet) -> str:
@@ -77,8 +84,8 @@ METHOD = (
     "show the opposite. **Undecided**: everything else; beside it stands the smallest difference that as many draws "
     "of this spread would have shown in four of five cases. A claim that something adds little is supported if p is "
     f"below 0.05 that the difference is within ±{100 * LITTLE:.1f} points and that of every single draw is; "
-    "contradicted if p is below 0.05 that it is outside. **Measured**: the paper claims nothing here; its value "
-    "follows from the one point of its Figure 7 that it prints (69.1 with 500,000 distractors).",
+    "contradicted if p is below 0.05 that it is outside. **Measured**: nothing is claimed here; the paper's value "
+    "beside Figure 7 follows from the one point of it that it prints (69.1 with 500,000 distractors).",
     "A draw is everything that chance decides, decided once more: the training seed and, in a rendered experiment, "
     "the worlds and the first weights. Differences are paired by query, and the draw is the unit: interval (95 %) and "
     "p are those of Student's t over draws. Where draws share their test set, the variance of its persons is added, "
@@ -89,11 +96,11 @@ METHOD = (
 
 def findings_sheet(found: Sequence[Finding], settings: Mapping[str, Any]) -> Sheet:
     """Lay out a line for every claim and benchmark: verdict, difference with its interval and p, the paper's beside."""
-    caption = "Findings: the paper's claims on this experiment"
+    caption = f"Findings: {whose(settings)} on this experiment"
     if not found:
         return Sheet("findings", caption, "", (), ("No run of this experiment belongs here.",))
     header = [
-        "Claim of the paper",
+        "Claim of the paper" if whose(settings) == OF_THE_PAPER else "Claim",
         "Source",
         "Benchmark",
         "Verdict here",

@@ -16,7 +16,8 @@ from PIL import Image as pillow
 
 from reid_done_right.reporting.claims import Finding
 from reid_done_right.reporting.encoding import data_uri, webp
-from reid_done_right.reporting.markdown import METHOD, finding_texts, lost_runs
+from reid_done_right.reporting.markdown import METHOD, begun, finding_texts, lost_runs
+from reid_done_right.reporting.paper import OF_THE_PAPER, whose
 from reid_done_right.reporting.pipeline import picture
 from reid_done_right.reporting.tables import signed
 from reid_done_right.reporting.templates import render
@@ -83,6 +84,8 @@ def page(
         **{**report, "findings": found, "tables": tables},
         heading=heading(report),
         summary=summary(report),
+        claims=whose(report["about"]),
+        of_the_paper=OF_THE_PAPER,
         counts=_counts(report),
         takeaways=TAKEAWAYS,
         method=METHOD,
@@ -121,11 +124,11 @@ def summary(report: Mapping[str, Any]) -> str:
     datasets = len({run["dataset"] for run in runs})
     on = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} on {datasets} {'dataset' if datasets == 1 else 'datasets'}"
     if not counts:
-        return f"{on[0].upper()}{on[1:]}; the claims of the paper are not judged here."
+        return f"{begun(on)}; the claims of the paper are not judged here."
     told = {"supported": "come out here too", "contradicted": "come out the other way", "undecided": "remain undecided"}
     parts = [f"{count} {told.get(verdict, f'are {verdict}')}" for verdict, count in counts.items()]
     listed = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
-    return f"Of {sum(counts.values())} comparisons behind the paper's claims, {listed}, by {on}."
+    return f"Of {sum(counts.values())} comparisons behind {whose(report['about'])}, {listed}, by {on}."
 
 
 def _counts(report: Mapping[str, Any]) -> dict[str, int]:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from reid_done_right.artifacts import InputError
 
 DATASETS = {"market": "Market", "duke": "Duke", "mars": "MARS", "person-search": "Person Search"}
 """Benchmarks as the paper calls them, by their names in the settings."""
+
+OF_THE_PAPER = "the paper's claims"
 
 COLUMNS = ["table", "row", "type", "dataset", "metric", "value"]
 
@@ -43,6 +46,12 @@ class Paper:
                 f"{self.file}: no {metric} on {dataset} in row {row!r} of table {table}; "
                 "correct the row's `paper` in the settings of the tables"
             ) from None
+
+
+def whose(settings: Mapping[str, Any]) -> str:
+    """Return whose claims are judged, in words: the paper's, unless the settings say that others are among them."""
+    claims: str = settings["claims"]
+    return claims or OF_THE_PAPER
 
 
 def parse_paper(file: Path, text: str) -> Paper:

@@ -8,7 +8,7 @@ The settings (as YAML):
     synthetic: true                 # state that values are not comparable with the paper's
     parameters_digest: 3f9c41d2     # of the parameters behind the scores
     draws: [0, 1]                   # a cell is the mean over these
-    claims: true                    # draw the verdicts on the tables' claims
+    claims: the paper's claims      # whose verdicts are drawn; "" for none
     runs: [market-default-draw0]    # every planned run; other cells print "-", a benchmark without runs has no columns
     curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
     shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
@@ -36,8 +36,8 @@ from reid_done_right.reporting.comparisons import Queries, Scored, check_queries
 from reid_done_right.reporting.figures import house_style, image
 from reid_done_right.reporting.forest import forest
 from reid_done_right.reporting.latex import sheet_latex
-from reid_done_right.reporting.markdown import findings_sheet, readme_markdown, sheet_html, sheet_markdown
-from reid_done_right.reporting.paper import parse_paper
+from reid_done_right.reporting.markdown import begun, findings_sheet, readme_markdown, sheet_html, sheet_markdown
+from reid_done_right.reporting.paper import parse_paper, whose
 from reid_done_right.reporting.readings import what_readings_change
 from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid_done_right.reporting.tables import fill, lay_out, numbers, others
@@ -76,7 +76,7 @@ def tabulate(
     beside = others(runs, settings)
     readings = what_readings_change(runs, by_query, settings)
     shown = [sheet for sheet in [*sheets, readings, beside] if sheet.grids]
-    kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "draws", "runs")
+    kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "claims", "draws", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
         "collapsed": [run.name for run in runs.values() if run.collapsed],
@@ -121,7 +121,7 @@ def _picture(found: Sequence[Finding], settings: Mapping[str, Any]) -> dict[str,
         "adjusted for the number of claims, intervals are not."
     )
     with house_style():
-        figure = forest(found, "The paper's claims on this experiment", about)
+        figure = forest(found, f"{begun(whose(settings))} on this experiment", about)
         return {f"forest.{kind}": image(figure, kind) for kind in ("svg", "png")}
 
 
