@@ -62,11 +62,12 @@ def test_every_path_in_a_rules_command_is_quoted() -> None:
 
 
 @pytest.mark.parametrize("odd_name", ["a b", "$(x)", "a;b", "../a", "a/b", "é", "a\n", "-a", "A", "", "{x}", "a'"])
-@pytest.mark.parametrize("section", ["experiment", "datasets", "backbones", "variants"])
+@pytest.mark.parametrize("section", ["experiment", "datasets", "backbones", "variants", "tables"])
 def test_name_among_the_parameters_is_plain_letters_and_digits(section: str, odd_name: str) -> None:
     """Names become parts of paths, which DVC puts into commands as they are."""
     content = json.loads(json.dumps(PARAMS))
-    content[section] = odd_name if section == "experiment" else {**content[section], odd_name: {}}
+    place = content["report"] if section == "tables" else content
+    place[section] = odd_name if section == "experiment" else {**place.get(section, {}), odd_name: {}}
     with pytest.raises(ValidationError, match="should match pattern"):
         Params.model_validate(content)
 
