@@ -244,7 +244,7 @@ def _add_report(planned: _Plan) -> None:
     _check_paper(params.report, tables)
     own = [name for name in params.report.tables if tables[name].claims]
     claims = "claims" if own else OF_THE_PAPER if any(params.report.of_the_paper.values()) else ""
-    report = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
+    report: dict[str, Any] = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]

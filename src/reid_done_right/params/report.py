@@ -117,7 +117,8 @@ class Table(Section):
                 raise ValueError(
                     f"label {row.label!r} has {len(found)} words, write one for each of {tuple(self.headers)}"
                 )
-        if not self.paper and any(each.paper for each in (*self.rows, *self.columns)):
+        named = [*(row.paper for row in self.rows), *(column.paper for column in self.columns)]
+        if not self.paper and any(named):
             raise ValueError("rows or columns name the paper's, but not its table; add paper: NUMBER")
         titles = [column.title for column in self.columns]
         if twice := [title for title in titles if titles.count(title) > 1]:

@@ -115,7 +115,7 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Filled:
         return planned_draws(settings, column.dataset, row.variant)
 
     columns = [column for column in design.columns if any(draws(column, row) for row in rows)]
-    cells = {
+    cells: dict[CellKey, Cell] = {
         (r, c, metric): gather(
             runs,
             dataset=column.dataset,
