@@ -24,9 +24,10 @@ WRITES = {
     "index": ("market.parquet", "crowd.parquet"),
     "initialise": ("first.*",),
     "pretrain": ("classifier.*", "pretrain.csv"),
-    "train": ("embedder.*", "train.csv"),
+    "train": ("embedder.*", "train.csv", "snapshots.*"),
     "embed": ("embedded.*", "shard*"),
     "evaluate": ("scores.json", "queries.parquet"),
+    "follow": ("follow.json",),
     "distract": ("curve.*",),
     "retrieve": ("ranked.parquet", "similarities.json"),
 }

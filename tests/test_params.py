@@ -174,7 +174,7 @@ MISTAKES = [
     ({"backbones/deep": {"family": "densenet121"}, "pretrain/crop_width": 32}, "initialise.objects.crop: 24 pixels are too few for densenet121; give 29 or more"),
     ({"distract/distractors": "duke"}, "distract.distractors: duke is not of the format distractors"),
     ({"distract/sizes": [3, 0]}, "distract.sizes: [3, 0] must be ascending, each size once"),
-    ({"distract/variants": ["flip"], "datasets/market/variants": ["raw"]}, "distract.variants: unknown name 'flip'; known: raw"),
+    ({"distract/variants": ["flip"], "datasets/market/variants": ["raw"], "follow": MISSING}, "distract.variants: unknown name 'flip'; known: raw"),
     ({"datasets/market/source": {"folder": "x"}}, "report.contact_sheet: shows rendered people only; remove it, as these images are real"),
 ]  # fmt: skip
 
