@@ -37,7 +37,7 @@ from faults import (
 pytestmark = pytest.mark.slow
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
-LATE = ("retrieve", "tabulate", "illustrate", "draw", "publish")
+LATE = ("retrieve", "inspect", "tabulate", "illustrate", "draw", "publish")
 KINDS = [
     r"dataset/[\w-]+\.json",
     r"index/.*",
@@ -48,7 +48,7 @@ KINDS = [
     r"embed/.*",
 ]
 KINDS += [r"distractors/.*", r"evaluate/.*json", r"evaluate/.*parquet", r"distract/.*json", r"distract/.*parquet"]
-KINDS += [r"retrieve/.*parquet", r"retrieve/.*json"]
+KINDS += [r"retrieve/.*parquet", r"retrieve/.*json", r"inspect/.*json"]
 
 
 @pytest.fixture(scope="module")

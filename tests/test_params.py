@@ -129,6 +129,8 @@ MISTAKES = [
     ({"distract/dataset": "markt"}, "distract.dataset: unknown name 'markt'; did you mean 'market'?"),
     ({"distract/distractors": "crwd"}, "distract.distractors: unknown name 'crwd'; did you mean 'crowd'?"),
     ({"distract/variants": ["flp"]}, "distract.variants: unknown name 'flp'; did you mean 'flip'?"),
+    ({"inspect": {"dataset": "markt", "variants": ["raw"]}}, "inspect.dataset: unknown name 'markt'; did you mean 'market'?"),
+    ({"inspect": {"dataset": "duke", "variants": ["flip"]}}, "inspect.variants: unknown name 'flip'; known: default, raw"),
     ({"report/table3/0/variant": "dep"}, "report.table3.variant: unknown name 'dep'; did you mean 'deep'?"),
     ({"report/baseline": "defalt"}, "report.baseline: unknown name 'defalt'; did you mean 'default'?"),
     # tables
@@ -173,6 +175,8 @@ MISTAKES = [
     ({"backbones/deep": {"family": "densenet121"}}, "pretrain.crop_width: 16 pixels are too few for densenet121; give 29 or more"),
     ({"backbones/deep": {"family": "densenet121"}, "pretrain/crop_width": 32}, "initialise.objects.crop: 24 pixels are too few for densenet121; give 29 or more"),
     ({"distract/distractors": "duke"}, "distract.distractors: duke is not of the format distractors"),
+    ({"inspect": {"dataset": "crowd", "variants": ["raw"]}}, "inspect.dataset: crowd is not rendered in the format market1501 or dukemtmc, so nobody knows where its people are; give one that is, or remove the section"),
+    ({"inspect": {"dataset": "market", "variants": ["raw"], "tiles": [8, 33]}}, "inspect.tiles.1: Input should be less than or equal to 32, not 33"),
     ({"distract/sizes": [3, 0]}, "distract.sizes: [3, 0] must be ascending, each size once"),
     ({"distract/variants": ["flip"], "datasets/market/variants": ["raw"], "follow": MISSING}, "distract.variants: unknown name 'flip'; known: raw"),
     ({"datasets/market/source": {"folder": "x"}}, "report.contact_sheet: shows rendered people only; remove it, as these images are real"),
@@ -197,6 +201,7 @@ def test_mistake_is_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -
         ({"datasets/duke/format": "duke"}, "datasets.duke.format: Input should be 'market1501', 'dukemtmc', "),
         ({"datasets/duke/variants": "every"}, "datasets.duke.variants: Input should be 'all', not 'every'"),
         ({"datasets/duke/counts": {"train_images": "9"}}, "datasets.duke.counts.train_images: Input should be a valid integer"),
+        ({"datasets/duke/source": {"folder": "x"}, "datasets/duke/counts": MISSING, "inspect": {"dataset": "duke", "variants": ["raw"]}}, "inspect.dataset: duke is not rendered"),
         ({"distract/dataset": "duke", "distract/variants": ["raw"]}, "distract.dataset: duke is not of the format market1501"),
     ],
 )  # fmt: skip

@@ -54,6 +54,7 @@ def test_jobs_of_the_tiny_experiment() -> None:
         "follow": 2,
         "distract": 2 * 2,
         "retrieve": 2,
+        "inspect": 0,
         "tabulate": 1,
         "illustrate": 1,
         "draw": 1,
@@ -282,6 +283,35 @@ def test_only_runs_that_there_are_can_be_shown() -> None:
         with pytest.raises(ValueError, match=message):
             Params.model_validate(changed(changes))
     assert list(jobs_of({"report/shown/variant": "flip"})["retrieve"]) == ["market-flip-draw0"]  # not trained on duke
+
+
+def test_variants_of_one_rendered_dataset_are_inspected_in_every_draw() -> None:
+    section = {"dataset": "duke", "variants": ["default", "raw"], "blanked": 0.5}
+    jobs = jobs_of({"inspect": section, "report/shown/activations": "absolute"})
+    assert {f"inspect/{job}" for job in jobs["inspect"]} == drawn("inspect/duke-default", "inspect/duke-raw")
+    job = jobs["inspect"]["duke-raw-draw1"]
+    assert job.inputs == {
+        "index": "results/tiny/index/duke-draw1.parquet",
+        "embedder": "results/tiny/train/duke-raw-draw1.safetensors",
+        "embeddings": "results/tiny/embed/duke-raw-draw1.safetensors",
+        "queries": "results/tiny/evaluate/duke-raw-draw1.parquet",
+    }
+    rendered = jobs["dataset"]["duke-draw1"].parameters["source"]["render"]
+    assert job.parameters["render"] == rendered and rendered["world"] == 2 + planning.DRAWS_APART
+    assert (job.parameters["blanked"], job.parameters["activations"]) == (0.5, "absolute")
+    assert jobs["tabulate"]["tables"].parameters["inspected"] == list(jobs["inspect"])
+    assert (
+        jobs_of({"inspect": section, "report/shown": MISSING})["inspect"]["duke-raw-draw1"].parameters["activations"]
+        == "value"
+    )
+
+
+def test_inspecting_touches_only_itself_and_the_report(tmp_path: Path) -> None:
+    section = {"dataset": "market", "variants": ["default"]}
+    assert touched({"inspect": section}, tmp_path) == drawn("inspect/market-default") | {
+        "tabulate/tables",
+        "publish/page",
+    }
 
 
 def test_further_draw_touches_only_itself_and_the_report(tmp_path: Path) -> None:

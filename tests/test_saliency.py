@@ -12,10 +12,19 @@ from reid_done_right.images.transforms import render, whole
 from reid_done_right.models.build import build
 from reid_done_right.models.device import set_up
 from reid_done_right.models.embedder import Embedder
-from reid_done_right.models.saliency import cells, embed_maps, grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.models.saliency import (
+    Heat,
+    cells,
+    embed_maps,
+    enlarge,
+    grad_cam,
+    maps_and_embeddings,
+    share_inside,
+    shared,
+    strongest,
+)
 from reid_done_right.params.training import Pretrain
 from reid_done_right.reporting.figures import house_style, image
-from reid_done_right.reporting.heat import enlarge
 from reid_done_right.reporting.pictures import RIGHT, WRONG, List_, figure4, gallery, overlay
 from reid_done_right.stages.illustrate import DPI
 from reid_done_right.training.classification import train_classifier
@@ -63,6 +72,25 @@ def test_accumulated_strengths_share_one_gradient(network, images):
     (together,) = grad_cam(network, images, dimensions, accumulate=True).unbind(1)
     apart = grad_cam(network, images, dimensions).sum(1)
     assert (together <= apart + 1e-12).all()  # what is negative of one dimension is cut off only where it stands alone
+
+
+def test_share_of_heat_inside_a_mask_by_hand():
+    heat = np.array([[1, 2, 0], [0, 4, 1]], np.float32)
+    mask = np.array([[0, 0.5, 1], [1, 1, 0]], np.float32)
+    assert share_inside(heat, mask) == 5 / 8
+    assert share_inside(np.ones((2, 3), np.float32), mask) == pytest.approx(mask.mean())  # even heat finds nobody
+    assert np.isnan(share_inside(np.zeros((2, 3), np.float32), mask))
+
+
+@pytest.mark.parametrize("activations", ["value", "absolute"])
+def test_attention_is_the_joint_map_of_the_strongest_dimensions(network, images, activations):
+    heat, image = Heat(network, activations), images[:1]
+    with torch.no_grad():
+        which = strongest(network(image), 1, activations)
+    where = cells(network, image)
+    joint = grad_cam(network, image, which, accumulate=True)[0, 0].float().numpy()
+    expected = enlarge(joint, (where.rows, where.columns), where.reach, (64, 32), (128, 64))
+    assert heat.many == 1 and np.array_equal(heat.attention(image, (128, 64)), expected)
 
 
 def test_embeddings_are_the_networks_own(network, images):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reid_done_right.reporting.heat import enlarge
+from reid_done_right.models.saliency import enlarge
 from reid_done_right.reporting.showing import extremes, most_seen, spread
 
 

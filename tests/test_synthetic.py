@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,24 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from pedestrians.camera import sample_camera
+from pedestrians.camera import Exposure, sample_camera
 from pedestrians.contact_sheet import market_contact_sheet
 from pedestrians.drawing import cloth, pick
 from pedestrians.identity import GROUPS, look_alike, population, sample_identity
 from pedestrians.objects import object_images
 from pedestrians.pedestrian import Pose, draw_pedestrian
 from pedestrians.releases import (
+    _duke_queries,
+    _market_queries,
+    query_silhouettes,
     write_distractors,
     write_dukemtmc,
     write_market1501,
     write_mars,
     write_person_search,
 )
-from pedestrians.shots import Framing, Odds, sample_shot, sample_tracklet
+from pedestrians.shots import Framing, Odds, Pole, Shot, render, sample_shot, sample_tracklet, silhouette
+from pedestrians.takes import Release, write_take
 
 MARKET = {"world": 3, "train_ids": 5, "test_ids": 4, "cameras": 6, "distractors": 7, "junk": 6, "hardness": 0.45}
 DUKE = {"world": 3, "train_ids": 4, "test_ids": 4, "cameras": 8, "distractor_ids": 5, "hardness": 0.45}
@@ -437,6 +442,76 @@ def test_tracklet_frames_share_the_exposure() -> None:
     assert len({id(shot.exposure) for shot in shots}) == 1
     assert len({shot.subject.pose for shot in shots}) == 5
     assert np.ptp([shot.crop_left for shot in shots]) < 0.3
+
+
+# silhouettes
+
+STILL = Exposure(gain=np.ones(3), resolution=1.0, blur=0.0, light_x=0.0, light_y=0.0)
+"""Of a sensor that keeps pixels apart."""
+
+
+def shots(count: int, occluded: float) -> list[tuple[Shot, Shot]]:
+    """Return shots by an ideal sensor, and the same without their subjects, who stand far outside."""
+    camera, rng = sample_camera((0, 1), 0.0), np.random.default_rng(1)
+    found = []
+    for _ in range(count):
+        shot = replace(sample_shot(sample_identity(rng), camera, Odds(occluded, 0.1), rng), exposure=STILL)
+        subject = replace(shot.subject, framing=Framing(9.0, 0.05, 0.9))
+        found.append((shot, replace(shot, subject=subject)))
+    return found
+
+
+@pytest.mark.parametrize("occluded", [0.0, 1.0])
+def test_silhouette_is_what_changes_without_the_person(occluded: float) -> None:
+    camera, height, width = sample_camera((0, 1), 0.0), 128, 64
+    for shot, without in shots(12, occluded):
+        drawn, empty = (render(each, camera, height, width, np.random.default_rng(0)) for each in (shot, without))
+        feet = int((shot.subject.framing.top + 0.96 * shot.subject.framing.height) * height)  # the shadow begins here
+        changed = (drawn != empty).any(2)[:feet]
+        inside = silhouette(shot, height, width).visible[:feet] > 0
+        assert not changed[~inside].any()
+        assert changed[inside].mean() > 0.97  # some are dressed in the colour of what is behind
+
+
+def test_occluded_share_is_that_of_the_body_behind_the_obstacle() -> None:
+    for shot, without in shots(4, occluded=0.0):
+        alone = silhouette(shot, 128, 64)
+        assert alone.occluded == 0
+        half = silhouette(replace(shot, obstacle=Pole(0.0, 0.5, (9, 9, 9))), 128, 64)
+        assert (half.visible[:, :32] == 0).all() and (half.visible[:, 34:] == alone.visible[:, 34:]).all()
+        assert half.occluded == pytest.approx(1 - half.visible.sum() / alone.visible.sum())
+        whole = silhouette(replace(shot, obstacle=Pole(0.5, 1.0, (9, 9, 9))), 128, 64)
+        assert whole.occluded == 1 and not whole.visible.any()
+        nobody = silhouette(without, 128, 64)
+        assert nobody.occluded == 1 and not nobody.visible.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "queries", "parameters"),
+    [("market", Release.MARKET1501, _market_queries, MARKET), ("duke", Release.DUKEMTMC, _duke_queries, DUKE)],
+)
+def test_silhouettes_are_of_the_shots_that_were_written(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    name: str,
+    release: Release,
+    queries: Callable[..., Any],
+    parameters: dict[str, Any],
+) -> None:
+    written = request.getfixturevalue(name) / "query"
+    (tmp_path / "query").mkdir()
+    takes = list(queries(**{key: value for key, value in parameters.items() if key != "hardness"}))
+    for take in takes:
+        write_take(tmp_path, 3, release, 0.45, take)
+    renamed = {path.replace(".jpg.jpg", ".jpg"): content for path, content in contents(written).items()}
+    assert contents(tmp_path / "query") == renamed
+
+    paths = [f"query/{file}" for file in sorted(contents(written))]
+    found = list(query_silhouettes(release, paths, **parameters))
+    assert [each.visible.shape for each in found] == [read_jpeg(written.parent / path).shape[:2] for path in paths]
+    assert all(0.02 < each.visible.mean() < 0.6 for each in found) and len(found) == len(takes)
+    with pytest.raises(ValueError, match=r"query/0000_c1\.jpg: not a query of world 3"):
+        next(query_silhouettes(release, ["query/0000_c1.jpg"], **parameters))
 
 
 def test_contact_sheet() -> None:

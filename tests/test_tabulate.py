@@ -271,6 +271,71 @@ Difference to the row before in points, ours paired by query and draw:
     assert [f"tab:table6{part}}}" in latex for part in ("", "-changes", "-steps")] == [True] * 3
 
 
+def write_inspections(folder: Path) -> list[Path]:
+    """Draw 0 of flip loses 20 points to the hottest tiles and 5 to random ones, draw 1 loses 30 and collapsed."""
+    files = []
+    for variant, draw, hottest in (("default", 0, 0.3), ("default", 1, 0.1), ("flip", 0, 0.3), ("flip", 1, 0.2)):
+        content = {
+            "run": {"dataset": "market", "variant": variant, "draw": draw, "backbone": "resnet10"},
+            **{"collapsed": (variant, draw) == ("flip", 1), "numerics": "portable", "above": 0.1},
+            **{
+                "clean": {"queries": 50 + draw, "mAP": 0.6},
+                "occluded": {"queries": 10 - draw, "mAP": 0.4 + 0.1 * draw},
+            },
+            "heat": {"queries": 20, "without": draw, "inside": 0.5, "person": 0.3},
+            "mAP": {"whole": 0.5, "hottest": hottest, "random": 0.45},
+            "tiles": {"blanked": 8, "of": 32},
+        }
+        if (variant, draw) == ("flip", 1):
+            content["occluded"] = {"queries": 9, "mAP": None}
+        files.append(folder / f"market-{variant}-draw{draw}.json")
+        files[-1].write_text(json.dumps(content))
+    return files
+
+
+def test_inspected_variants_have_a_table_of_what_they_look_at(scores, tmp_path):
+    files = write_inspections(tmp_path)
+    inspected = [path.stem for path in files]
+    run(scores, tmp_path / "out", files, inspected=inspected)
+    page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
+    assert (
+        """\
+### What the networks look at
+
+| Benchmark   | Variant   |    clean mAP |   occluded mAP |   heat on the person |   the person's share |   mAP of these |   loss, hottest blanked |   loss, random blanked |
+|:------------|:----------|-------------:|---------------:|---------------------:|---------------------:|---------------:|------------------------:|-----------------------:|
+| Market      | default   |   60.0 ± 0.0 |     45.0 ± 7.1 |           50.0 ± 0.0 |           30.0 ± 0.0 |     50.0 ± 0.0 |             30.0 ± 14.1 |              5.0 ± 0.0 |
+| Market      | flip      | 60.0 ± 0.0 † |     40.0 (n=1) |         50.0 ± 0.0 † |         30.0 ± 0.0 † |   50.0 ± 0.0 † |            25.0 ± 7.1 † |            5.0 ± 0.0 † |
+
+- mAP, shares and losses of mAP in percent; mean ± sample standard deviation over draws. Occluded: an obstacle covers \
+more than 10 % of the person in the image (9 to 10 queries; clean: 50 to 51), as the renderer drew it.
+"""
+        in page
+    )
+    assert "Mean over 20 queries, evenly spaced." in page and "if the hottest 8 of 32 tiles of each" in page
+    assert (
+        "Queries without any heat are left out: 2.\n- † Some of these runs collapsed in training; they count." in page
+    )
+    assert "inspection" in [sheet["name"] for sheet in json.loads((tmp_path / "out/report.json").read_text())["tables"]]
+    run(scores, tmp_path / "none", files)  # not planned
+    assert "What the networks look at" not in (tmp_path / "none/README.md").read_text(encoding="utf-8")
+
+
+def test_missing_inspection_is_an_error_unless_allowed(scores, tmp_path):
+    files = write_inspections(tmp_path)
+    inspected = [path.stem for path in files]
+    with pytest.raises(InputError, match=r"market-flip-draw1\.json: nothing measured .*; run `reid inspect` for it"):
+        run(scores, tmp_path / "out", files[:3], inspected=inspected)
+    run(scores, tmp_path / "out", files[:3], inspected=inspected, allow_missing=True)
+    page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
+    assert re.search(r"\| Market +\| flip +\| +60\.0 \(n=1\) \|", page)
+    files[0].write_text("{}")
+    with pytest.raises(
+        InputError, match=r"market-default-draw0\.json: not what `reid inspect` writes \(KeyError\('clean'\)\); run it"
+    ):
+        run(scores, tmp_path / "out", files, inspected=inspected)
+
+
 def test_readings_have_a_table_of_what_each_changes(scores, tmp_path):
     # Every query scores its run's mean: flip less default is -1 and +2 points, so +0.5 ± 12.7 x 1.5; not planned on Duke.
     run(scores, tmp_path / "out", readings={"flip": "images are mirrored"})
@@ -302,9 +367,9 @@ def planned(**changed: object) -> dict[str, object]:
     return settings | {"tables": tables | settings.get("tables", {})}
 
 
-def run(scores: list[Path], out: Path, **changed: object) -> list[Path]:
+def run(scores: list[Path], out: Path, inspections: list[Path] | None = None, **changed: object) -> list[Path]:
     inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores]}
-    inputs |= write_curves(out.parent / "curves")
+    inputs |= write_curves(out.parent / "curves") | {"inspections": inspections or []}
     return tabulate(**inputs, paper=PAPER, settings=planned(**changed), out=out)
 
 
@@ -472,7 +537,7 @@ def test_report_of_collapsed_runs_says_so(tmp_path):
     scores = write_scores(tmp_path / "scores", tuple(SETTINGS["runs"]))
     curves = write_curves(tmp_path / "curves", tuple(SETTINGS["curves"]))
     inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores], **curves}
-    tabulate(**inputs, paper=PAPER, settings=planned(), out=tmp_path / "out")
+    tabulate(**inputs, inspections=[], paper=PAPER, settings=planned(), out=tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["about"]["collapsed"] == sorted(SETTINGS["runs"]) and report["about"]["missing"] == []
     *judged, decay = report["findings"]
@@ -482,7 +547,7 @@ def test_report_of_collapsed_runs_says_so(tmp_path):
 
 
 def test_report_without_runs_is_allowed_on_request(tmp_path):
-    nothing = {"scores": [], "queries": [], "curves": [], "decays": []}
+    nothing = {"scores": [], "queries": [], "curves": [], "decays": [], "inspections": []}
     tabulate(**nothing, paper=PAPER, settings=planned(allow_missing=True), out=tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["about"]["missing"] == SETTINGS["runs"]

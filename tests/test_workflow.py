@@ -204,7 +204,7 @@ def test_a_killed_run_starts_again_and_computes_what_changed_once(
         tree.run(f"{engine} --unlock")
     tree.change(SMOKE, "evaluate/k_reciprocal/k1", 6)
     dependants = ["draw", f"embed {SIDE_48}", "evaluate market-default-draw0", f"evaluate {SIDE_48}"]
-    dependants += ["illustrate", "publish report", "tabulate", f"train {SIDE_48}"]
+    dependants += ["illustrate", "inspect market-default-draw0", "publish report", "tabulate", f"train {SIDE_48}"]
     assert tree.computed(lambda: tree.run(engine)) == dependants
     assert not list((tree.folder / ".store/partial").iterdir())
     assert tree.computed(lambda: tree.run(other)) == []
@@ -278,7 +278,7 @@ def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(tree: Checko
     counts = dict(re.findall(r"^(\w+) +(\d+)$", tree.run(f"{SNAKEMAKE} --dry-run"), re.MULTILINE))
     assert {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")} == {
         **dict.fromkeys(("train", "embed", "embed_distractors", "evaluate"), 2),
-        **dict.fromkeys(("distract", "retrieve", "tabulate", "illustrate", "draw", "publish"), 1),
+        **dict.fromkeys(("distract", "retrieve", "inspect", "tabulate", "illustrate", "draw", "publish"), 1),
     }
     scores = f"results/smoke/evaluate/{SIDE_48}.json"
     expected = [f"{stage} {SIDE_48}" for stage in ("embed", "evaluate", "train")]

@@ -6,7 +6,7 @@ has a match. Train and test identities are different people whose labels interle
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from pedestrians.identity import Identity, population, sample_identity
 from pedestrians.matlab import save_mat
 from pedestrians.person_search import write_person_search
-from pedestrians.shots import Odds
+from pedestrians.shots import Odds, Silhouette
 from pedestrians.takes import (
     Progress,
     Release,
@@ -25,11 +25,19 @@ from pedestrians.takes import (
     person_labels,
     run_jobs,
     silent,
+    take_silhouette,
     write_take,
     write_takes,
 )
 
-__all__ = ["write_distractors", "write_dukemtmc", "write_market1501", "write_mars", "write_person_search"]
+__all__ = [
+    "query_silhouettes",
+    "write_distractors",
+    "write_dukemtmc",
+    "write_market1501",
+    "write_mars",
+    "write_person_search",
+]
 
 MARKET_ODDS = Odds(occluded=0.20, cut_badly=0.18)
 DUKE_ODDS = Odds(occluded=0.32, cut_badly=0.12)
@@ -175,6 +183,25 @@ def write_distractors(
     run_jobs(job, range(first, first + images), workers=workers, progress=progress, desc="distractors")
 
 
+def query_silhouettes(
+    release: Release, paths: Iterable[str], *, world: int, hardness: float, **people: int
+) -> Iterator[Silhouette]:
+    """Yield where rendered queries show their person, one by one: their shots are drawn from the same seeds again.
+
+    release   Market-1501 or DukeMTMC
+    paths     of the queries, below the root
+    people    the other arguments of the release's writer that are numbers
+    Raises ValueError naming a path that this release does not have.
+    """
+    queries = {Release.MARKET1501: _market_queries, Release.DUKEMTMC: _duke_queries}[release]
+    takes = {take.paths[0]: take for take in queries(world, **people)}
+    for path in paths:
+        name = path.partition(".")[0] + ".jpg"  # some of Market-1501 end in .jpg.jpg
+        if name not in takes:
+            raise ValueError(f"{path}: not a query of world {world} with {people}")
+        yield take_silhouette(world, release, hardness, takes[name])
+
+
 def _make_folders(root: Path, *names: str) -> None:
     empty_folder(root)
     for name in names:
@@ -215,6 +242,14 @@ def _market_person(world: int, i: int, person: Identity, label: int, cameras: in
             yield Take((path,), person, camera, odds, (world, Release.MARKET1501, Stream.SHOT, i, camera, k))
 
 
+def _market_queries(world: int, *, train_ids: int, test_ids: int, cameras: int = 6, **_others: int) -> Iterator[Take]:
+    people = population((world, Release.MARKET1501, Stream.PEOPLE), train_ids + test_ids)
+    labels = person_labels(world, Release.MARKET1501, len(people))
+    for i in range(train_ids, len(people)):
+        takes = _market_person(world, i, people[i], labels[i], cameras, test=True)
+        yield from (take for take in takes if take.paths[0].startswith("query/"))
+
+
 def _market_distractor(world: int, release: Release, i: int, cameras: int, folder: str) -> Take:
     seed = (world, release, Stream.STRANGER, i)
     rng = np.random.default_rng(seed)
@@ -248,6 +283,17 @@ def _duke_person(
             path = f"{folder}/{label:04d}_c{camera}_f{next(frames):07d}.jpg"
             seed = (world, Release.DUKEMTMC, Stream.SHOT, i, camera, k)
             yield Take((path,), person, camera, DUKE_ODDS, seed, height, width)
+
+
+def _duke_queries(
+    world: int, *, train_ids: int, test_ids: int, cameras: int = 8, distractor_ids: int
+) -> Iterator[Take]:
+    people = population((world, Release.DUKEMTMC, Stream.PEOPLE), train_ids + test_ids + distractor_ids)
+    labels = person_labels(world, Release.DUKEMTMC, len(people))
+    for i in range(train_ids, train_ids + test_ids):
+        seen = _visited(np.random.default_rng((world, Release.DUKEMTMC, Stream.LAYOUT, i)), cameras)
+        takes = _duke_person(world, i, people[i], labels[i], seen, ["query", "bounding_box_test"])
+        yield from (take for take in takes if take.paths[0].startswith("query/"))
 
 
 def _mars_person(world: int, i: int, person: Identity, folder: str, cameras: int, frames: int) -> Iterator[Take]:

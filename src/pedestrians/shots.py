@@ -4,6 +4,7 @@ Sampling and drawing are apart, so that a tracklet is one sampled shot whose val
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -81,6 +82,18 @@ class Shot:
     exposure: Exposure
 
 
+@dataclass(frozen=True, eq=False)
+class Silhouette:
+    """Where an image shows its subject: the body, clothes and bags.
+
+    visible   (H, W) float32, the share of each pixel
+    occluded  the share of what lies inside the image that an obstacle covers; 1 if nothing does lie there
+    """
+
+    visible: NDArray[np.float32]
+    occluded: float
+
+
 def sample_shot(person: Identity, camera: Camera, odds: Odds, rng: np.random.Generator) -> Shot:
     """Draw how this person is caught by this camera."""
     return Shot(
@@ -113,6 +126,28 @@ def render(shot: Shot, camera: Camera, height: int, width: int, rng: np.random.G
     if shot.obstacle:
         _draw_obstacle(canvas, shot.obstacle)
     return develop(canvas, camera, shot.exposure, height, width, rng)
+
+
+def silhouette(shot: Shot, height: int, width: int) -> Silhouette:
+    """Return where `render` draws the subject in an image (height, width), before the sensor blurs it."""
+    rows, columns = _SUPERSAMPLING * height, _SUPERSAMPLING * width
+    body = _painted(lambda canvas: _draw_figure(canvas, shot.subject), rows, columns)
+    visible = body
+    if (obstacle := shot.obstacle) is not None:
+        visible = body & ~_painted(lambda canvas: _draw_obstacle(canvas, obstacle), rows, columns)
+    pixels = visible.reshape(height, _SUPERSAMPLING, width, _SUPERSAMPLING).mean((1, 3), dtype=np.float32)
+    return Silhouette(pixels, float(1 - visible.sum() / max(1, body.sum())))
+
+
+def _painted(draw: Callable[[Canvas], None], rows: int, columns: int) -> NDArray[np.bool_]:
+    """Return the pixels (rows, columns) that a drawing covers.
+
+    They look the same on black and on white. Shadows only darken, so they do not count.
+    """
+    black, white = (np.full((rows, columns, 3), level, np.uint8) for level in (0, 255))
+    draw(black)
+    draw(white)
+    return np.asarray((black == white).all(2))
 
 
 def crop_scene(scene: NDArray[np.uint8], rows: int, columns: int, *, zoom: float, left: float, top: float) -> Canvas:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pedestrians.camera import Camera, sample_camera
 from pedestrians.identity import Identity
-from pedestrians.shots import Odds, render, sample_tracklet
+from pedestrians.shots import Odds, Silhouette, render, sample_tracklet, silhouette
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -108,6 +108,13 @@ def write_take(root: Path, world: int, release: Release, hardness: float, take: 
     shots = sample_tracklet(take.person, camera, take.odds, len(take.paths), rng)
     for path, shot in zip(take.paths, shots, strict=True):
         write_jpeg(root / path, render(shot, camera, take.height, take.width, rng), camera.jpeg_quality)
+
+
+def take_silhouette(world: int, release: Release, hardness: float, take: Take) -> Silhouette:
+    """Return where the first image that `write_take` renders shows its person."""
+    camera = release_camera(world, release, take.camera, hardness)
+    shots = sample_tracklet(take.person, camera, take.odds, len(take.paths), np.random.default_rng(take.seed))
+    return silhouette(shots[0], take.height, take.width)
 
 
 def write_jpeg(path: Path, image: NDArray[np.uint8], quality: int) -> None:

@@ -175,6 +175,7 @@ def _figures(parameters: Parameters) -> Iterable[str]:
 
 INDEX = Read(_result("index", "parquet", "{index}"), "The dataset's index, written by `reid index` (.parquet).")
 EMBEDDINGS = Read(_result("embed", "safetensors"), "The test images' embeddings, written by `reid embed`.")
+QUERIES = Read(_result("evaluate", "parquet"), "AP of its queries, written by `reid evaluate` (.parquet).")
 PAPER = Read("reports/paper.csv", "The paper's printed values (reports/paper.csv).")
 SCORES = Read(
     _result("evaluate", "json", "{each}"),
@@ -377,19 +378,43 @@ STAGES = {
         },
         device="scores",
     ),
+    "inspect": Stage(
+        help="""Measure what a network looks at in rendered queries, whose outlines the renderer knows.
+
+        Scores of occluded and of clean queries, the share of the heat of Figure 6 that lies on the person, and what
+        blanking the hottest parts of a query costs.""",
+        brief="heat, blanking",
+        box=(4, 1),
+        environment="torch",
+        reads={
+            **EMBED.reads,
+            "embeddings": EMBEDDINGS,
+            "queries": QUERIES,
+        },
+        writes={
+            "out": _written("inspect", "json", "the means"),
+            "measured": _written("inspect", "parquet", "what was measured of every query"),
+        },
+        device="network",
+    ),
     "tabulate": Stage(
         help="""Write the tables with our values and the paper's, and judge the paper's claims.
 
         Each table is written as Markdown, HTML, LaTeX and CSV, the verdicts also as a picture. README.md combines them;
         report.json holds everything they print, metrics.json the baseline's headline numbers.""",
         brief="tables, findings",
-        box=(4, 1),
+        box=(5, 1),
         environment="report",
         reads={
             "scores": SCORES,
             "queries": replace(SCORES, path=_result("evaluate", "parquet", "{each}"), option="scores"),
             "curves": CURVES,
             "decays": replace(CURVES, path=_result("distract", "parquet", "{each}"), option="curves"),
+            "inspections": Read(
+                _result("inspect", "json", "{each}"),
+                "Folder of what was measured of the networks, written by `reid inspect`.",
+                _named("inspected"),
+            ),
             "paper": PAPER,
         },
         writes=_report("{each}.md", "{each}.html", "{each}.tex", "{each}.csv", each=_named("tables"))
@@ -409,9 +434,7 @@ STAGES = {
             "index": INDEX,
             "embedder": replace(EMBED.reads["embedder"], help="The embedder to visualise, written by `reid train`."),
             "places": Read(_result("retrieve", "parquet"), "Its ranked lists, written by `reid retrieve` (.parquet)."),
-            "queries": Read(
-                _result("evaluate", "parquet"), "AP of its queries, written by `reid evaluate` (.parquet)."
-            ),
+            "queries": QUERIES,
         },
         writes=_drawn("figure1", "figure4", "figure5", "figure6"),
         folder=REPORT,
@@ -459,7 +482,7 @@ STAGES = {
 
         The page works offline and needs no server.""",
         brief="one page",
-        box=(5, 0),
+        box=(6, 1),
         environment="report",
         reads={
             "report": Read(

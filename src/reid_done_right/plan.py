@@ -24,7 +24,7 @@ from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import advice, name_of, released_archives
 from reid_done_right.params import Params
 from reid_done_right.params.datasets import OWN, Dataset
-from reid_done_right.params.evaluation import Distract
+from reid_done_right.params.evaluation import Distract, Inspect
 from reid_done_right.params.messages import check_known
 from reid_done_right.params.networks import Backbone
 from reid_done_right.params.report import Report, Shown, Table
@@ -107,6 +107,8 @@ def plan(params: Params) -> dict[str, Jobs]:
                 _add_run(planned, name, variant, draw)
     if params.curves is not None:
         _add_curves(planned, params.curves)
+    if params.inspect is not None:
+        _add_inspections(planned, params.inspect)
     _add_report(planned)
     return planned.jobs
 
@@ -233,6 +235,20 @@ def _add_curves(planned: _Plan, distract: Distract) -> None:
             )
 
 
+def _add_inspections(planned: _Plan, inspect: Inspect) -> None:
+    """Add what the networks of some variants look at in the queries of one rendered dataset."""
+    params, name = planned.params, inspect.dataset
+    shown = params.report.shown
+    how = inspect.model_dump(exclude={"dataset", "variants"}) | planned.threads("inspect")
+    how |= {"activations": shown.activations if shown else Shown.model_fields["activations"].default}
+    for variant in params.inspected:
+        for draw in params.draws:
+            about = _about(name, variant, params.variant(variant).backbone, draw)
+            settings = {"run": about, **_rule(params, name), **how}
+            settings["render"] = _source(name, params.datasets[name], draw)["render"]
+            planned.add("inspect", dag.run_name(name, variant, draw), settings, index=dataset_of(params, name, draw))
+
+
 def _add_report(planned: _Plan) -> None:
     """Add the jobs of the report: ranked lists, tables, figures, the page."""
     params, jobs = planned.params, planned.jobs
@@ -248,7 +264,8 @@ def _add_report(planned: _Plan) -> None:
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
-    planned.add("tabulate", STAGES["tabulate"].job, report | runs)
+    inspected = {"inspected": list(jobs["inspect"])} if jobs["inspect"] else {}
+    planned.add("tabulate", STAGES["tabulate"].job, report | runs | inspected)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {**runs, **followed, "allow_missing": params.report.allow_missing}
     sheet = params.report.contact_sheet

@@ -77,6 +77,12 @@ def _retrieve() -> Function:
     return retrieve
 
 
+def _inspect() -> Function:
+    from reid_done_right.stages.inspect import inspect
+
+    return inspect
+
+
 def _tabulate() -> Function:
     from reid_done_right.stages.tabulate import tabulate
 
@@ -112,6 +118,7 @@ LOADERS: Mapping[str, Callable[[], Function]] = {
     "follow": _follow,
     "distract": _distract,
     "retrieve": _retrieve,
+    "inspect": _inspect,
     "tabulate": _tabulate,
     "illustrate": _illustrate,
     "draw": _draw,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn import functional as F
 
 from reid_done_right.models.embedder import Embedder
+
+ATTENTION = 50 / 2048
+"""Share of the dimensions whose heat Figure 6 shows together."""
 
 
 def maps_and_embeddings(network: Embedder, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,3 +97,74 @@ def strongest(embeddings: Tensor, count: int, by: str = "absolute") -> Tensor:
 def shared(left: Tensor, right: Tensor, count: int) -> Tensor:
     """Return the (B, count) dimensions that contribute most to the similarities of pairs of embeddings (B, D)."""
     return (left * right).argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def share_inside(heat: NDArray[np.floating], mask: NDArray[np.floating]) -> float:
+    """Return the share of a map (H, W), at least 0, that lies on a mask (H, W) of shares of pixels; NaN of no heat."""
+    weights = heat.astype(np.float64)
+    return float((weights * mask).sum() / weights.sum()) if weights.any() else np.nan
+
+
+def enlarge(
+    heat: NDArray[np.floating],
+    looks: Sequence[NDArray[np.float64]],
+    reach: tuple[float, float],
+    seen: tuple[int, int],
+    shown: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Interpolate a map (h, w) of an image that the network saw at height and width `seen` to the size `shown`.
+
+    looks  (h,) and (w,): where the cells of each row and column look, in pixels of `seen`, ascending
+    reach  standard deviations, down and across, of what a cell looks at
+    Bilinear between these places; beyond the outermost cells it fades, to nothing at twice the reach.
+    """
+    lines = []
+    for centres, deviation, side, pixels in zip(looks, reach, seen, shown, strict=True):
+        ends = (centres[0] - 2 * deviation, *centres, centres[-1] + 2 * deviation)
+        places = (np.arange(pixels) + 0.5) * side / pixels - 0.5
+        lines.append(np.interp(places, ends, np.arange(len(ends))))
+    grid = np.stack(np.meshgrid(*lines, indexing="ij"))
+    return np.asarray(map_coordinates(np.pad(heat.astype(np.float64), 1), grid, order=1), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Heat maps of a network, drawn over normalised images (1, 3, H, W).
+
+    activations  which dimensions are the strongest: those of greatest value, or absolute value
+    measured     size of images -> where their cells look
+    """
+
+    network: Embedder
+    activations: str
+    measured: dict[tuple[int, int], Cells] = field(default_factory=dict)
+
+    @property
+    def many(self) -> int:
+        """The number of dimensions whose heat is shown together."""
+        return max(1, round(ATTENTION * self.network.dimension))
+
+    def cells(self, image: Tensor) -> Cells:
+        """Return where the cells of an image look: as measured on the first of its size, as others hardly differ."""
+        size = (image.shape[2], image.shape[3])
+        if size not in self.measured:
+            self.measured[size] = cells(self.network, image)
+        return self.measured[size]
+
+    def over(
+        self, image: Tensor, dimensions: Tensor, shown: tuple[int, int], accumulate: bool = False
+    ) -> list[NDArray[np.float32]]:
+        """Return the maps of `grad_cam` at the size `shown` of the stored image."""
+        heat = grad_cam(self.network, image, dimensions, accumulate)[0].float().cpu().numpy()
+        of = self.cells(image)
+        size = (image.shape[2], image.shape[3])
+        return [enlarge(each, (of.rows, of.columns), of.reach, size, shown) for each in heat]
+
+    def strongest(self, image: Tensor, count: int) -> Tensor:
+        """Return the (1, count) strongest dimensions of an image's embedding."""
+        with torch.no_grad():
+            return strongest(maps_and_embeddings(self.network, image)[1], count, self.activations)
+
+    def attention(self, image: Tensor, shown: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the joint map, at the size `shown`, of the strongest dimensions: that of Figure 6."""
+        return self.over(image, self.strongest(image, self.many), shown, accumulate=True)[0]

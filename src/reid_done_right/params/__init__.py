@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from reid_done_right.artifacts import InputError
 from reid_done_right.numerics import Numerics
 from reid_done_right.params.datasets import OWN, Dataset
-from reid_done_right.params.evaluation import Distract, Evaluate, Follow
+from reid_done_right.params.evaluation import Distract, Evaluate, Follow, Inspect
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
 from reid_done_right.params.reading import parse_json, read_yaml
@@ -65,6 +65,10 @@ class Params(Section):
     )
     follow: Follow | None = Field(
         default=None, description="Convergence. If omitted, no models are kept from along the trainings."
+    )
+    inspect: Inspect | None = Field(
+        default=None,
+        description="What networks look at in rendered queries: a table of the report. If omitted, there is none.",
     )
     report: Report = Field(description="Contents of the report.")
     resources: dict[str, Resources] = Field(
@@ -119,6 +123,11 @@ class Params(Section):
         return list(self.follow.variants) if self.follow and self.variants_of(self.follow.dataset) else []
 
     @property
+    def inspected(self) -> list[str]:
+        """The variants that are inspected; none if nothing is trained on their dataset."""
+        return list(self.inspect.variants) if self.inspect and self.variants_of(self.inspect.dataset) else []
+
+    @property
     def used(self) -> list[str]:
         """The datasets that the experiment reads: those with variants, and those of the curves."""
         curves = {self.curves.dataset, self.curves.distractors} if self.curves else set()
@@ -161,6 +170,8 @@ class Params(Section):
             check_known("follow.dataset", [self.follow.dataset], self.datasets)
             if trained := self.variants_of(self.follow.dataset):
                 check_known("follow.variants", self.follow.variants, trained)
+        if self.inspect is not None:
+            self._check_inspect(self.inspect)
         rendered = None
         if self.distract is not None:
             self._check_distract(self.distract)
@@ -227,6 +238,17 @@ class Params(Section):
             raise ValueError(
                 f"report.shown.datasets: variant {shown.variant} is trained on none of them; give one it is"
             )
+
+    def _check_inspect(self, inspect: Inspect) -> None:
+        check_known("inspect.dataset", [inspect.dataset], self.datasets)
+        dataset = self.datasets[inspect.dataset]
+        if dataset.source.render is None or dataset.format not in ("market1501", "dukemtmc"):
+            raise ValueError(
+                f"inspect.dataset: {inspect.dataset} is not rendered in the format market1501 or dukemtmc, so nobody "
+                "knows where its people are; give one that is, or remove the section"
+            )
+        if trained := self.variants_of(inspect.dataset):
+            check_known("inspect.variants", inspect.variants, trained)
 
     def _check_distract(self, distract: Distract) -> None:
         check_known("distract.dataset", [distract.dataset], self.datasets)

@@ -76,6 +76,29 @@ class Follow(Section):
     )
 
 
+class Inspect(Section):
+    """What networks look at: which runs are inspected, and how."""
+
+    dataset: Name = Field(
+        description="Dataset whose queries are inspected: a rendered one, of the format market1501 or dukemtmc."
+    )
+    variants: Annotated[list[Name], Field(min_length=1)] = Field(description="Variants to inspect.")
+    occluded: Fraction = Field(
+        default=0.1,
+        description="A query is occluded if obstacles cover more than this share of its person; otherwise it is clean.",
+    )
+    queries: Positive = Field(
+        default=200, description="Queries whose heat is measured, evenly spaced. More than there are means all."
+    )
+    tiles: Annotated[list[Annotated[Positive, Field(le=32)]], Field(min_length=2, max_length=2)] = Field(
+        default=[8, 4], description="Rows and columns of tiles into which a query is divided for blanking."
+    )
+    blanked: Fraction = Field(
+        default=0.25, description="Share of the tiles that are filled with the image's mean colour; at least one is."
+    )
+    seed: Natural = Field(default=0, description="Seed of the tiles that are blanked at random.")
+
+
 class Distract(Section):
     """Figure 7: which runs face how many distractors."""
 

@@ -12,7 +12,7 @@ The settings (as YAML):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,14 @@ from reid_done_right.images.decode import load
 from reid_done_right.images.pixels import ahead
 from reid_done_right.images.transforms import render, whole
 from reid_done_right.models.device import set_up
-from reid_done_right.models.embedder import Embedder, embedder_of
-from reid_done_right.models.saliency import Cells, cells, grad_cam, maps_and_embeddings, shared, strongest
+from reid_done_right.models.embedder import embedder_of
+from reid_done_right.models.saliency import Heat, maps_and_embeddings, shared
 from reid_done_right.reporting.figures import house_style, image
-from reid_done_right.reporting.heat import enlarge
 from reid_done_right.reporting.pictures import List_, Row, figure4, gallery
 from reid_done_right.reporting.showing import extremes, most_seen, spread
 
-LISTS, PAIRS, PEOPLE, SHOTS, DIMENSIONS, ATTENTION = 4, 6, 3, 6, 5, 50 / 2048
-"""Ranked lists of each kind, pairs, people, images of each; dimensions of Figures 1 and 5, their share in Figure 6."""
+LISTS, PAIRS, PEOPLE, SHOTS, DIMENSIONS = 4, 6, 3, 6, 5
+"""Ranked lists of each kind, pairs, people, images of each; dimensions of Figures 1 and 5."""
 DPI = 100  # of the PNG: the pictures in it have fewer pixels
 
 
@@ -52,7 +51,7 @@ def illustrate(
     rows = read_index(index)
     weights = read_weights(embedder)
     network = embedder_of(weights, str(embedder)).to(device).eval()
-    seen = Seen(rows, network, weights.about["largest_side"], device, settings["activations"])
+    seen = Seen(rows, Heat(network, settings["activations"]), weights.about["largest_side"], device)
     scored = pd.read_parquet(queries)
     headline = scored["protocol"].iloc[0]
     scored = scored[(scored["protocol"] == headline) & (scored["rerank"] == "none")].sort_values("query")
@@ -114,7 +113,7 @@ def illustrate(
                 seen.attention(people),
                 1,
                 "Figure 6. Implicit attention",
-                f"{where}; Grad-CAM of the {seen.many} of {network.dimension} dimensions of {strength} together; "
+                f"{where}; Grad-CAM of the {seen.heat.many} of {network.dimension} dimensions of {strength} together; "
                 f"people whom most cameras saw. {maps}",
             ),
         }
@@ -132,28 +131,14 @@ class Seen:
     """The images of an index, as seen by a network."""
 
     index: Index
-    network: Embedder
+    heat: Heat
     largest_side: int
     device: torch.device
-    activations: str
-    measured: dict[tuple[int, int], Cells] = field(default_factory=dict)
-
-    @property
-    def many(self) -> int:
-        """The number of dimensions whose attention is shown together."""
-        return max(1, round(ATTENTION * self.network.dimension))
-
-    def _cells(self, image: Tensor) -> Cells:
-        """Give where the cells of an image look: as measured on the first of its size, which others hardly change."""
-        size = (image.shape[2], image.shape[3])
-        if size not in self.measured:
-            self.measured[size] = cells(self.network, image)
-        return self.measured[size]
 
     def about_maps(self, row: int) -> str:
         """Say what maps of an image can show: how many cells there are, and how far each looks."""
         _, image = self._prepared(row)
-        of, (height, width) = self._cells(image), image.shape[2:]
+        of, (height, width) = self.heat.cells(image), image.shape[2:]
         down, across = (round(2 * reach) for reach in of.reach)
         return (
             f"Each of the {len(of.rows)} × {len(of.columns)} cells of a map is drawn at the centre of what it sees, "
@@ -166,25 +151,16 @@ class Seen:
         image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side, self.network.square))
         return load(self.index, [row])[0], image
 
-    def _heat(
-        self, picture: NDArray[np.uint8], image: Tensor, dimensions: Tensor, accumulate: bool = False
-    ) -> list[NDArray[np.float32]]:
-        heat = grad_cam(self.network, image, dimensions, accumulate)[0].float().cpu().numpy()
-        of = self._cells(image)
-        size = (image.shape[2], image.shape[3])
-        return [enlarge(each, (of.rows, of.columns), of.reach, size, picture.shape[:2]) for each in heat]
-
     def _embedding(self, image: Tensor) -> Tensor:
         with torch.no_grad():
-            return maps_and_embeddings(self.network, image)[1]
+            return maps_and_embeddings(self.heat.network, image)[1]
 
     def dimensions(self, rows: Sequence[int]) -> list[Row]:
         """Return each image with the heat maps of its strongest dimensions, one by one."""
         found: list[Row] = []
         for row in rows:
             picture, image = self._prepared(row)
-            which = strongest(self._embedding(image), DIMENSIONS, self.activations)
-            found.append(("", self._beside(picture, image, which)))
+            found.append(("", self._beside(picture, image, self.heat.strongest(image, DIMENSIONS))))
         return found
 
     def matches(self, pairs: Sequence[tuple[int, int]]) -> list[Row]:
@@ -209,15 +185,14 @@ class Seen:
             pictures: list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]] = []
             for row in rows:
                 picture, image = self._prepared(row)
-                which = strongest(self._embedding(image), self.many, self.activations)
                 pictures.append((picture, None, f"camera {self.index.camera_id[row]}"))
-                pictures.append((picture, self._heat(picture, image, which, accumulate=True)[0], ""))
+                pictures.append((picture, self.heat.attention(image, picture.shape[:2]), ""))
             found.append((f"person {self.index.person_id[rows[0]]}", pictures))
         return found
 
     def _beside(
         self, picture: NDArray[np.uint8], image: Tensor, which: Tensor
     ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]]:
-        heat = self._heat(picture, image, which)
+        heat = self.heat.over(image, which, picture.shape[:2])
         numbers = [str(number) for number in which[0].tolist()]
         return [(picture, None, ""), *((picture, each, n) for each, n in zip(heat, numbers, strict=True))]

@@ -12,6 +12,7 @@ The settings (as YAML):
     runs: [market-default-draw0]    # every planned run; other cells print "-", a benchmark without runs has no columns
     curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
     shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
+    inspected: [market-default-draw0]  # the runs of which it is known what they look at; optional
     allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
     baseline: default               # tables add each row's difference to this variant's row, paired by draw
     tables: {table1: {...}}         # name -> `reid_done_right.params.report.Table`, complete
@@ -35,6 +36,7 @@ from reid_done_right.reporting.claims import Finding, findings
 from reid_done_right.reporting.comparisons import Queries, Scored, check_queries
 from reid_done_right.reporting.figures import house_style, image
 from reid_done_right.reporting.forest import forest
+from reid_done_right.reporting.inspection import what_networks_look_at
 from reid_done_right.reporting.latex import sheet_latex
 from reid_done_right.reporting.markdown import begun, findings_sheet, readme_markdown, sheet_html, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper, whose
@@ -49,6 +51,7 @@ def tabulate(
     queries: list[Path],
     curves: list[Path],
     decays: list[Path],
+    inspections: list[Path],
     paper: Path,
     settings: Mapping[str, Any],
     out: Path,
@@ -57,8 +60,9 @@ def tabulate(
 
     Tables are .md, .html, .tex and .csv, findings .md and .html.
     scores and queries: JSON and Parquet of `evaluate`, one per run and named after it; unplanned runs are ignored.
-    curves and decays: JSON and Parquet of `distract`, likewise. paper: reports/paper.csv. settings: see the module
-    docstring. metrics.json holds the baseline's headline numbers, report.json everything the other files print.
+    curves and decays: JSON and Parquet of `distract`, likewise. inspections: JSON of `inspect`, by run.
+    paper: reports/paper.csv. settings: see the module docstring.
+    metrics.json holds the baseline's headline numbers, report.json everything the other files print.
     Raises InputError naming the planned run and its file if its scores are missing, unless `allow_missing`.
     """
     given = index_runs((path, read_json(path)) for path in scores)
@@ -75,7 +79,8 @@ def tabulate(
     claims = findings_sheet(found, settings)
     beside = others(runs, settings)
     readings = what_readings_change(runs, by_query, settings)
-    shown = [sheet for sheet in [*sheets, readings, beside] if sheet.grids]
+    looks = what_networks_look_at({path.stem: read_json(path) for path in inspections}, settings)
+    shown = [sheet for sheet in [*sheets, looks, readings, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "claims", "draws", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
