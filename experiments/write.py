@@ -92,7 +92,8 @@ def around(experiment: str, source: Path) -> str:
         name: layers for name, layers in content["backbones"].items() if name == content["train"]["backbone"]
     }
     del content["distract"]
-    content.pop("follow", None)
+    for section in ("follow", "inspect"):
+        content.pop(section, None)
     told = {key: content["report"][key] for key in ("synthetic", "baseline", "allow_missing")}
     command = f"snakemake --cores all --configfile experiments/{experiment}/params.yaml"
     content["report"] = {
