@@ -8,6 +8,7 @@ from reid_done_right.params.messages import check_known
 from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section
 
 Format = Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
+Column = Literal["path", "person_id", "camera_id", "tracklet_id", "split", "date"]
 OWN = ("folder", "csv")
 """Formats of own photos."""
 
@@ -114,13 +115,25 @@ class Read(Section):
         default=None, description="Format folder: pattern of the photos' paths. If omitted, `{person}/{camera}/{name}`."
     )
     table: str | None = Field(default=None, description="Format csv: file name of the table in the folder.")
+    columns: dict[Column, str] | None = Field(
+        default=None,
+        description="Format csv: what the table calls its columns, if it differs, such as `{person_id: identity}`.",
+    )
+    splits: Literal["disjoint", "closed", "time-aware"] | None = Field(
+        default=None,
+        description="Format csv: `disjoint` checks that the table trains on no identity that it tests on; `closed` and "
+        "`time-aware` test on identities that are trained on: some photos of each, or its first days (column `date`), "
+        "are trained on and form the gallery, and the others are queries.",
+    )
     unknown: list[str] = Field(
         default=[],
         description="Person labels that identify nobody. Their photos are in the gallery, but never trained on or "
         "queried.",
     )
     train: Fraction = Field(
-        default=0.5, description="Fraction of the persons to train on, if the photos come without splits."
+        default=0.5,
+        description="Fraction of the persons to train on, if the photos come without splits; with `closed` and "
+        "`time-aware`, of the photos and days of each.",
     )
     seed: Natural = Field(default=0, description="Seed of the random splits.")
 
@@ -180,9 +193,17 @@ class Dataset(Section):
             )
         if self.format == "csv" and (self.read is None or self.read.table is None):
             raise ValueError("format csv needs read: {table: FILE}, a CSV file in source.folder")
-        if self.read is not None and (self.read.pattern if self.format == "csv" else self.read.table) is not None:
-            raise ValueError("read.pattern is for the format folder, read.table for the format csv")
+        if self.read is not None:
+            self._check_read(self.read)
         return self
+
+    def _check_read(self, read: Read) -> None:
+        if (read.pattern if self.format == "csv" else read.table) is not None:
+            raise ValueError("read.pattern is for the format folder, read.table for the format csv")
+        if self.format != "csv" and (read.columns is not None or read.splits is not None):
+            raise ValueError("read.columns and read.splits are for the format csv")
+        if read.splits in ("closed", "time-aware") and self.rule.items == "tracklet":
+            raise ValueError(f"read.splits: {read.splits} splits single images; set protocol.items to image")
 
     def _check_render(self, render: Render) -> None:
         known, given = RENDERED[self.format], render.model_extra or {}
