@@ -18,8 +18,8 @@ from reid_done_right import plan as planning
 from reid_done_right.artifacts import InputError, read_json, read_weights
 from reid_done_right.data.download import Patience
 from reid_done_right.data.fetch import obtain_file
-from reid_done_right.data.readers import READERS
-from reid_done_right.data.sources import TABLE, File, advice
+from reid_done_right.data.readers import READERS, RELEASES, advice
+from reid_done_right.data.sources import TABLE, File
 from reid_done_right.params import Params
 from reid_done_right.params.datasets import OWN
 from reid_done_right.params.networks import SMALLEST
@@ -59,8 +59,8 @@ def duke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_format_has_a_source() -> None:
-    assert set(TABLE["releases"]) == set(READERS) - set(OWN)
-    for release in TABLE["releases"].values():
+    assert set(RELEASES) == set(READERS) - set(OWN)
+    for release in RELEASES.values():
         assert {"title", "page", "licence", "obtain", "folder", "holds"} <= set(release)
 
 

@@ -19,9 +19,9 @@ from reid_done_right import dag
 from reid_done_right.artifacts import DIGITS, InputError, read_text, write_text
 from reid_done_right.dag import STAGES
 from reid_done_right.data.fetch import was_unpacked
-from reid_done_right.data.readers import COUNTS
+from reid_done_right.data.readers import COUNTS, advice, released_archives
 from reid_done_right.data.readers.folder import compile_pattern
-from reid_done_right.data.sources import advice, name_of, released_archives
+from reid_done_right.data.sources import name_of
 from reid_done_right.params import Params
 from reid_done_right.params.datasets import OWN, Dataset
 from reid_done_right.params.evaluation import Distract, Inspect

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from reid_done_right.artifacts import InputError, file_digest, read_json, write_text
 from reid_done_right.data.download import PATIENCE, Patience, download
 from reid_done_right.data.manifest import file_sizes
-from reid_done_right.data.sources import File, advice, file_of, weights_file
+from reid_done_right.data.readers import advice
+from reid_done_right.data.sources import File, file_of, weights_file
 from reid_done_right.data.unpack import RECEIPT, unpack
 
 UNKNOWN = 1 << 38

@@ -34,16 +34,6 @@ def file_of(settings: Mapping[str, Any]) -> File:
     return File(**fields)
 
 
-def released_archives(layout: str, folder: Path) -> list[dict[str, Any]]:
-    """Return the archives of a format's release as settings for `file_of`; they are beside its folder."""
-    archives = []
-    for archive in TABLE["releases"].get(layout, {}).get("archives", []):
-        known = {key: archive[key] for key in ("sha256", "bytes") if key in archive}
-        urls = [archive["url"]] if "url" in archive else []
-        archives.append({"path": (folder.parent / archive["name"]).as_posix(), "urls": urls, **known})
-    return archives
-
-
 def weights_file(weights: str, architecture: str, folder: Path) -> File:
     """Return torchvision's file of some weights (IMAGENET1K_V1) for an architecture (resnet50), kept in `folder`."""
     known = TABLE["weights"][weights][architecture]
@@ -60,4 +50,9 @@ def advice(layout: str) -> str:
     release = TABLE["releases"].get(layout)
     if release is None:
         return "these are photos of your own"
+    return f"{release['obtain']} ({release['licence']})"
+
+
+def how_to_obtain(release: Mapping[str, Any]) -> str:
+    """Return how to obtain a release: what, where and on what terms."""
     return f"{release['obtain']} ({release['licence']})"

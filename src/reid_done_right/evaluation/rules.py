@@ -51,6 +51,10 @@ MARS = Rule(queries_in_gallery=True)
 """On tracklets; the gallery holds the queries."""
 PERSON_SEARCH = Rule(same_camera_is_junk=False, junk_id=None, distractor_id=-1, ap_rule="step")
 """No cameras; boxes of unlabelled pedestrians (-1) are negatives; each query has its own gallery list."""
+VERI776 = Rule(queries_in_gallery=True)
+"""The gallery holds the images of the queries, too."""
+VEHICLEID = Rule(same_camera_is_junk=False, ap_rule="step")
+"""No cameras; each query has one match, at rank r, and an AP of 1 / r."""
 
 RULES: dict[str, Rule] = {
     "market1501": MARKET1501,
@@ -59,6 +63,13 @@ RULES: dict[str, Rule] = {
     "dukemtmc-official": DUKEMTMC_OFFICIAL,
     "mars": MARS,
     "person-search": PERSON_SEARCH,
+    "msmt17": MARKET1501,
+    "cuhk03-labelled": MARKET1501,
+    "cuhk03-detected": MARKET1501,
+    "veri776": VERI776,
+    "vehicleid-800": VEHICLEID,
+    "vehicleid-1600": VEHICLEID,
+    "vehicleid-2400": VEHICLEID,
 }
 
 

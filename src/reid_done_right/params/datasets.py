@@ -7,10 +7,27 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from reid_done_right.params.messages import check_known
 from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section
 
-Format = Literal["market1501", "dukemtmc", "mars", "person-search", "distractors", "folder", "csv"]
+Format = Literal[
+    "market1501",
+    "dukemtmc",
+    "mars",
+    "person-search",
+    "distractors",
+    "msmt17",
+    "cuhk03-labelled",
+    "cuhk03-detected",
+    "veri776",
+    "vehicleid-800",
+    "vehicleid-1600",
+    "vehicleid-2400",
+    "folder",
+    "csv",
+]
 Column = Literal["path", "person_id", "camera_id", "tracklet_id", "split", "date"]
 OWN = ("folder", "csv")
 """Formats of own photos."""
+SEEDED = ("vehicleid-800", "vehicleid-1600", "vehicleid-2400")
+"""Formats of releases whose protocol draws the gallery, by `read.seed`."""
 
 
 RENDERED: dict[str, dict[str, bool]] = {
@@ -135,7 +152,7 @@ class Read(Section):
         description="Fraction of the persons to train on, if the photos come without splits; with `closed` and "
         "`time-aware`, of the photos and days of each.",
     )
-    seed: Natural = Field(default=0, description="Seed of the random splits.")
+    seed: Natural = Field(default=0, description="Seed of the random splits; of VehicleID, of the gallery.")
 
 
 class Protocol(Section):
@@ -161,7 +178,9 @@ class Dataset(Section):
         "(`docs/own_data.md`).",
     )
     source: Source = Field(description="Where the dataset comes from.")
-    read: Read | None = Field(default=None, description="Photos of your own: how to read them.")
+    read: Read | None = Field(
+        default=None, description="Photos of your own: how to read them. VehicleID: `{seed: NUMBER}`."
+    )
     protocol: Protocol | None = Field(
         default=None, description="Photos of your own: the evaluation protocol. If omitted, that of Market-1501."
     )
@@ -182,9 +201,11 @@ class Dataset(Section):
         if self.format not in OWN:
             if self.source.render is not None:
                 self._check_render(self.source.render)
-            if self.read is not None or self.protocol is not None:
+            seeded = self.format in SEEDED and self.read is not None and self.read.model_fields_set == {"seed"}
+            if (self.read is not None and not seeded) or self.protocol is not None:
                 raise ValueError(
                     f"read and protocol are for the formats {' and '.join(OWN)}; {self.format} has its own"
+                    + (", and takes read: {seed: NUMBER} only" if self.format in SEEDED else "")
                 )
             return self
         if self.source.render is not None or self.counts == "published":
@@ -206,6 +227,8 @@ class Dataset(Section):
             raise ValueError(f"read.splits: {read.splits} splits single images; set protocol.items to image")
 
     def _check_render(self, render: Render) -> None:
+        if self.format not in RENDERED:
+            raise ValueError(f"source.render: no release of the format {self.format} is rendered; give source.folder")
         known, given = RENDERED[self.format], render.model_extra or {}
         check_known("source.render", given, known)
         for key, value in given.items():
@@ -218,7 +241,7 @@ class Dataset(Section):
     def reading(self) -> dict[str, Any]:
         """Return the arguments of the format's reader beside the folder."""
         if self.format not in OWN:
-            return {}
+            return {"seed": self.read.seed} if self.read is not None else {}
         read = (self.read or Read()).model_dump(exclude_none=True)
         return read | self.rule.model_dump(include={"items", "same_camera_is_junk"})
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, read_parquet, replacing
 from reid_done_right.dag import drawn, run_name
-from reid_done_right.data.sources import TABLE
+from reid_done_right.data.readers import RELEASES
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models.export import OPSET, Form, Size, largest_difference
@@ -195,7 +195,7 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str
         [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); draw {run['draw']}"],
         [],
     )
-    release = TABLE["releases"].get(held["format"])
+    release = RELEASES.get(held["format"])
     if "render" in source:
         data.append("**Rendered people**, drawn from random numbers: of no use on photos of real ones")
         licence.append("MIT, as the rendered images")

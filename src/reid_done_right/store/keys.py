@@ -27,8 +27,8 @@ SOURCE = Path(__file__).parents[2]
 PACKAGES = ("reid_done_right", "pedestrians")
 
 CHOSEN_BY = {"READERS": "format", "WRITERS": "format", "RULES": "format", "FOREIGN": "library"}
-"""Tables of which a job uses only the entry for a parameter of its. Without a `format` it may use all, without a
-`library` none."""
+"""Tables of which a job uses only the entry for a parameter of its, or nothing if there is none for it. Without a
+`format` it may use all, without a `library` none."""
 
 PRINTING = {"print", "warnings.warn", "bar.set_postfix"}
 TELLING = {"InputError", "ValueError", "TypeError", "LookupError", "KeyError", "IndexError", "RuntimeError"}
@@ -120,7 +120,7 @@ def _reached(start: Place, choices: Mapping[str, str]) -> dict[Place, Node]:
 def _chosen(place: Place, choices: Mapping[str, str]) -> Place | str:
     parameter = CHOSEN_BY.get(place.name, "")
     chosen = choices.get(parameter, "")
-    if not place.entry and chosen in _module(place.module).entries(place.name):
+    if chosen and not place.entry and _module(place.module).entries(place.name):
         return place._replace(entry=chosen)
     return "" if parameter == "library" and not chosen else place
 
@@ -236,7 +236,7 @@ def _node(place: Place) -> Node:
     module = _module(place.module)
     definitions: list[Any] = []
     if place.entry:
-        definitions = [module.entries(place.name)[place.entry]]
+        definitions = [entry] if (entry := module.entries(place.name).get(place.entry)) else []
     elif place.name != WHOLE:
         definitions = module.effects if place.name == EFFECTS else module.defined[place.name]
     reading = Reading(module, definitions)

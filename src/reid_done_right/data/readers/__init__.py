@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_done_right.artifacts import Index, InputError
-from reid_done_right.data.readers import distractors, dukemtmc, folder, market1501, mars, person_search, table
+from reid_done_right.data.readers import (
+    cuhk03,
+    distractors,
+    dukemtmc,
+    folder,
+    market1501,
+    mars,
+    msmt17,
+    person_search,
+    table,
+    vehicleid,
+    veri776,
+)
+from reid_done_right.data.sources import TABLE, how_to_obtain
 
 READERS: dict[str, Callable[..., Index]] = {
     "market1501": market1501.read,
@@ -16,6 +32,13 @@ READERS: dict[str, Callable[..., Index]] = {
     "mars": mars.read,
     "person-search": person_search.read,
     "distractors": distractors.read,
+    "msmt17": msmt17.read,
+    "cuhk03-labelled": partial(cuhk03.read, boxes="labeled"),
+    "cuhk03-detected": partial(cuhk03.read, boxes="detected"),
+    "veri776": veri776.read,
+    "vehicleid-800": partial(vehicleid.read, test=800),
+    "vehicleid-1600": partial(vehicleid.read, test=1600),
+    "vehicleid-2400": partial(vehicleid.read, test=2400),
     "folder": folder.read,
     "csv": table.read,
 }
@@ -27,8 +50,42 @@ COUNTS: dict[str, Mapping[str, int]] = {
     "mars": mars.COUNTS,
     "person-search": person_search.COUNTS,
     "distractors": distractors.COUNTS,
+    "msmt17": msmt17.COUNTS,
+    "cuhk03-labelled": cuhk03.LABELLED,
+    "cuhk03-detected": cuhk03.DETECTED,
+    "veri776": veri776.COUNTS,
+    "vehicleid-800": vehicleid.SMALL,
+    "vehicleid-1600": vehicleid.MEDIUM,
+    "vehicleid-2400": vehicleid.LARGE,
 }
 """What the real releases hold, in the terms of `count`."""
+
+RELEASES: dict[str, Mapping[str, Any]] = {
+    **TABLE["releases"],
+    "msmt17": msmt17.RELEASE,
+    "cuhk03-labelled": cuhk03.RELEASE,
+    "cuhk03-detected": cuhk03.RELEASE,
+    "veri776": veri776.RELEASE,
+    "vehicleid-800": vehicleid.RELEASE,
+    "vehicleid-1600": vehicleid.RELEASE,
+    "vehicleid-2400": vehicleid.RELEASE,
+}
+"""What the real releases are called, where they come from and on what terms."""
+
+
+def advice(layout: str) -> str:
+    """Return how to obtain the release of a format; own photos have no source."""
+    return how_to_obtain(RELEASES[layout]) if layout in RELEASES else "these are photos of your own"
+
+
+def released_archives(layout: str, folder: Path) -> list[dict[str, Any]]:
+    """Return the archives of a format's release as settings for `file_of`; they are beside its folder."""
+    archives = []
+    for archive in RELEASES.get(layout, {}).get("archives", []):
+        known = {key: archive[key] for key in ("sha256", "bytes") if key in archive}
+        urls = [archive["url"]] if "url" in archive else []
+        archives.append({"path": (folder.parent / archive["name"]).as_posix(), "urls": urls, **known})
+    return archives
 
 
 def count(index: Index) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import Index, InputError, read_text
 from reid_done_right.data.manifest import readable
 from reid_done_right.data.matlab import load_variable
 
@@ -76,6 +76,60 @@ def labelled_images(root: Path, folder: str, split: str, pattern: re.Pattern[str
         raise InputError(f"{stray}: name is not of the form {grammar}; move the file out of the folder")
     persons, cameras = np.array([(int(m[1]), int(m[2])) for m in fields if m], np.int64).T
     return rows(root, [f"{folder}/{name}" for name in names], persons, cameras, split)
+
+
+def labelled_folders(
+    root: Path,
+    folders: Mapping[str, str],
+    pattern: re.Pattern[str],
+    grammar: str,
+    advice: str,
+    suffixes: tuple[str, ...] = (".jpg",),
+) -> Index:
+    """Index the images of a folder for each split, as `labelled_images` does, with files of any kinds.
+
+    folders: split -> folder. Raises InputError on a wrong folder or name, and if a person is in training and test.
+    """
+    expect_folders(root, list(folders.values()), advice)
+    parts = []
+    for split, folder in folders.items():
+        names = image_names(root / folder, suffixes)
+        fields = [pattern.match(name) for name in names]
+        if None in fields:
+            stray = root / folder / names[fields.index(None)]
+            raise InputError(f"{stray}: name is not of the form {grammar}; move the file out of the folder")
+        persons, cameras = np.array([(int(m[1]), int(m[2])) for m in fields if m], np.int64).T
+        parts.append(rows(root, [f"{folder}/{name}" for name in names], persons, cameras, split))
+    return check_disjoint(join(parts), advice)
+
+
+def check_disjoint(index: Index, advice: str) -> Index:
+    """Return the index. Raises InputError naming an image to test on whose person is trained on."""
+    tested = np.setdiff1d(np.arange(len(index)), index.train)
+    shared = tested[np.isin(index.person_id[tested], index.person_id[index.train]) & (index.person_id[tested] > 0)]
+    if len(shared) == 0:
+        return index
+    path, person = index.path[shared[0]], index.person_id[shared[0]]
+    known = index.path[index.train[index.person_id[index.train] == person][0]]
+    raise InputError(
+        f"{index.root / path}: {person} is to be tested on, but trained on too, as in {known}, with {len(shared)} such "
+        f"images in all; {advice}"
+    )
+
+
+def matched_lines(path: Path, pattern: re.Pattern[str], grammar: str, advice: str) -> list[re.Match[str]]:
+    """Match each line of a list, empty ones left out. Raises InputError naming file and line."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {advice}")
+    with as_released(path):
+        lines = [line.strip() for line in read_text(path, "ascii").splitlines()]
+    matches = [(number, line, pattern.fullmatch(line)) for number, line in enumerate(lines, 1) if line]
+    for number, line, match in matches:
+        if match is None:
+            raise InputError(f"{path}: line {number}, {line!r}, is not of the form {grammar}; {advice}")
+    if not matches:
+        raise InputError(f"{path}: empty; {advice}")
+    return [match for *_, match in matches if match]
 
 
 def rows(
