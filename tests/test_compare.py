@@ -129,3 +129,14 @@ def test_draws_with_test_sets_of_their_own_are_paired_each_on_its_own(results, t
     compare("worlds/market-a", "worlds/market-b", results=results, csv=tmp_path / "out.csv", metrics=["mAP"])
     (row,) = pd.read_csv(tmp_path / "out.csv").to_dict("records")
     assert (row["queries"], row["difference"]) == (9, pytest.approx(0.02))
+
+
+def test_minp_is_compared_where_it_was_written(tmp_path):
+    files = [write(tmp_path, name, [0.2, 0.4]) for name in ("a", "b")]
+    for file, penalty in zip(files, (0.3, 0.1), strict=True):
+        pd.read_parquet(file).assign(inp=[penalty, 0.5]).to_parquet(file)
+    compare(*map(str, files), metrics=["mINP"], results=tmp_path, csv=tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv").loc[0, ["ours", "theirs"]].tolist() == pytest.approx([0.4, 0.3])
+    write(tmp_path, "b", [0.2, 0.4])
+    with pytest.raises(InputError, match=r"b\.parquet: has no mINP; compare files of `reid score --per-query`"):
+        compare(*map(str, files), metrics=["mINP"], results=tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reid_done_right.evaluation import likeness
-from reid_done_right.evaluation.likeness import bands
+from reid_done_right.evaluation.likeness import bands, nobody
 
 
 def at(degrees: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -50,3 +50,19 @@ def test_bands_leave_out_photos_of_unknown_people() -> None:
 def test_bands_of_few_or_of_one_person_are_none() -> None:
     assert bands(CIRCLE[:18], PERSON[:18]) is None
     assert bands(CIRCLE, np.zeros(36, np.int64)) is None
+
+
+def test_stranger_is_as_similar_as_another_person() -> None:
+    """Every photo's nearest other person is 16 or 20 degrees away: half of the strangers exceed the one at 20."""
+    one, all_but_none = (nobody(CIRCLE, PERSON, None, rate) for rate in (0.2, 0.9))
+    assert one == pytest.approx(np.cos(np.deg2rad(16)), abs=1e-6)
+    assert all_but_none is not None and all_but_none <= one
+    alike = at(np.arange(36) * 10.0)
+    others = np.sort((alike @ alike.T - 4 * (np.arange(36)[:, None] % 18 == np.arange(36) % 18)).max(axis=1))[::-1]
+    found = nobody(alike, np.arange(36) % 18, None, 0.25)
+    assert found == pytest.approx(others[9], abs=1e-6) and (others > found + 1e-6).mean() <= 0.25
+
+
+def test_stranger_needs_a_photo_for_each_fraction() -> None:
+    assert nobody(CIRCLE, PERSON, None, 1 / 36) is not None
+    assert nobody(CIRCLE, PERSON, None, 0.02) is None and nobody(CIRCLE[:18], PERSON[:18], None, 0.5) is None

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from reid_done_right.evaluation.metrics import average_precision, cmc
+from reid_done_right.evaluation.metrics import average_precision, cmc, inverse_negative_penalty
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,17 @@ def test_equals_the_walk_of_the_list_and_step_is_never_below_trapezoid(hits):
         both[rule] = average_precision(ranks, rule=rule)[0]
         assert both[rule] == pytest.approx(oracles.average_precision_of_list(hits, sum(hits), rule))
     assert both["step"] >= both["trapezoid"] - 1e-12
+
+
+def test_inverse_negative_penalty_by_hand():
+    """Two of two by rank 5, one at rank 1, none to find, and one of two found."""
+    ranks, pointers = np.array([2, 5, 1, 3]), np.array([0, 2, 3, 3, 4])
+    assert inverse_negative_penalty(ranks, pointers, np.array([2, 1, 0, 2])).tolist() == [2 / 5, 1, 0, 0]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30).filter(any))
+def test_inverse_negative_penalty_is_precision_at_the_last_match(hits):
+    last = max(rank for rank, hit in enumerate(hits, 1) if hit)
+    ranks = np.flatnonzero(hits) + 1
+    found = inverse_negative_penalty(ranks, np.array([0, len(ranks)]), np.array([len(ranks)]))
+    assert found == pytest.approx([sum(hits[:last]) / last])

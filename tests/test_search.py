@@ -73,6 +73,29 @@ def test_re_ranked_places_have_both_numbers(rerank: str) -> None:
     assert "re-ranked" in printed and printed.count("photos/") == 4
 
 
+def test_query_of_a_stranger_is_of_nobody(tmp_path: Path) -> None:
+    """The picture of noise is as similar to photos as most are to those of others; a photo itself is in the gallery."""
+    gallery = read_gallery(Path("g.safetensors"))
+    printed = run("photos/a/c0/0.png", "--top", "1", "--false-alarms", "0.04")
+    assert "nobody" not in printed, "it finds itself, which is more similar than any other photo"
+    person = np.array(gallery.labels["person"])
+    scores = gallery.embeddings @ gallery.embeddings.T
+    others = np.sort(np.where(person[:, None] == person, -np.inf, scores).max(axis=1))[::-1]
+    Image.fromarray(255 - picture(3, 64, 64)).save("negative.png")
+    try:
+        best = (gallery.embeddings @ reid_done_right.load_embedder("m.safetensors").embed(["negative.png"])[0]).max()
+        verdicts = set()
+        for rate in (0.04, 0.5, 0.96):
+            limit = others[int(rate * 30)]
+            out = run("negative.png", "--top", "1", "--false-alarms", str(rate), "--html", str(tmp_path / "p.html"))
+            told = f"negative.png  nobody: no photo more similar than {limit:.3f}"
+            assert (told in out) == (best <= limit) == ("<b>Nobody</b>" in (tmp_path / "p.html").read_text())
+            verdicts.add(told in out)
+        assert verdicts == {True, False}
+    finally:
+        Path("negative.png").unlink()
+
+
 @pytest.fixture(scope="module")
 def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page") / "found.html"
@@ -129,6 +152,10 @@ def test_page_works_in_a_browser_without_network(page: Path) -> None:
         (["empty"], "empty: no image (.jpg, "),
         (["photos/a/c0/0.png", "--gallery", "moved.safetensors"], "moved.safetensors: made by gone/m.safetensors, which is not there any more; give where it is now by --model FILE"),
         (["photos/a/c0/0.png", "--top", "0"], "--top 0: expected a number of results"),
+        (["photos/a/c0/0.png", "--false-alarms", "1"], "--false-alarms 1.0: expected a share between 0 and 1, as in 0.05"),
+        (["photos/a/c0/0.png", "--false-alarms", "0.1", "--rerank", "qe-dba"], "--false-alarms is a threshold of similarities, which qe-dba"),
+        (["photos/a/c0/0.png", "--false-alarms", "0.001"], "g.safetensors: too few of its people are there again for --false-alarms 0.001: at least 1000 photos of up to 1,000; raise it"),
+        (["photos/a/c0/0.png", "--gallery", "few.safetensors", "--false-alarms", "0.1"], "few.safetensors: does not say whom its photos show, so --false-alarms has no threshold"),
         (["photos/a/c0/0.png", "--html", "page.txt"], "page.txt: expected a file name ending in .html"),
         (["photos/a/c0/0.png", "--model", "other.safetensors"], "g.safetensors: made by another model, m.safetensors (SHA-256 "),
         (["photos/a/c0/0.png", "--gallery", "m.safetensors"], "m.safetensors: not a gallery; give one that `reid embed"),

@@ -55,6 +55,13 @@ def search(
     ] = None,
     top: Annotated[int, typer.Option(help="Number of results to show.")] = 10,
     rerank: Rerank = "none",
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(
+            help="Say nobody if no photo is as similar as for this share of strangers, such as 0.05; the gallery must "
+            "know the people in its photos."
+        ),
+    ] = None,
     html: Annotated[Path | None, written("Also write a page with pictures (.html).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads.  [default: all cores]")] = None,
     device: AnyDevice = None,
@@ -69,7 +76,7 @@ def search(
     """
     from reid_done_right.stages.search import search as search_gallery
 
-    how: dict[str, Any] = {"top": top, "rerank": rerank, "device": device}
+    how: dict[str, Any] = {"top": top, "rerank": rerank, "false_alarms": false_alarms, "device": device}
     found = search_gallery(queries, gallery, model, html=html, threads=threads, **how)
     _print_places(found, rerank != "none")
     if html is not None:
@@ -110,7 +117,8 @@ def _print_places(found: Any, reranked: bool) -> None:
                 hit.path,
             ]
             table.add_row(*(Text(printable(cell)) for cell in cells))
-        console.print(Text(printable(each.query), style="bold"))
+        nobody = "" if each.nobody is None else f"  nobody: no photo more similar than {each.nobody:.3f}"
+        console.print(Text(printable(each.query), style="bold").append(nobody))
         console.print(table)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from reid_done_right.cli.options import Numerics, Rerank, file, folder, written
+
+N = TypeVar("N", int, float)
 
 
 def compare(
@@ -17,7 +19,7 @@ def compare(
     ],
     theirs: Annotated[str, typer.Argument(help="What to compare it with, in the same form.")],
     metrics: Annotated[
-        str, typer.Option(help="Metrics to compare: mAP and rank-k, separated by commas.")
+        str, typer.Option(help="Metrics to compare: mAP, mINP and rank-k, separated by commas.")
     ] = "mAP,rank-1",
     results: Annotated[Path, folder("Folder in which names are looked up.")] = Path("results"),
     csv: Annotated[Path | None, written("Also write the numbers, as fractions (.csv).")] = None,
@@ -35,8 +37,12 @@ def compare(
     from reid_done_right.artifacts import InputError
     from reid_done_right.stages.compare import compare as compare_sides
 
-    if wrong := [name for name in metrics.split(",") if name != "mAP" and not name.removeprefix("rank-").isdecimal()]:
-        raise InputError(f"--metrics {wrong[0]!r}: expected mAP or rank-k, as in mAP,rank-1,rank-5")
+    if wrong := [
+        name
+        for name in metrics.split(",")
+        if name not in ("mAP", "mINP") and not name.removeprefix("rank-").isdecimal()
+    ]:
+        raise InputError(f"--metrics {wrong[0]!r}: expected mAP, mINP or rank-k, as in mAP,rank-1,rank-5")
     typer.echo(compare_sides(ours, theirs, metrics=metrics.split(","), results=results, csv=csv))
 
 
@@ -45,12 +51,26 @@ def score(
     gallery: Annotated[Path, file("Embeddings of the gallery, junk and distractors included.")],
     out: Annotated[Path, written("Where to write the scores (.json), fractions in [0, 1].")],
     protocol: Annotated[
-        str, typer.Option(help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars or person-search.")
+        str,
+        typer.Option(
+            help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars, person-search, msmt17, "
+            "cuhk03-labelled, cuhk03-detected, veri776 or vehicleid-800, -1600, -2400."
+        ),
     ] = "market1501",
     per_query: Annotated[
         Path | None, written("Where to write AP by both rules and the rank of the first hit of every query (.parquet).")
     ] = None,
-    ranks: Annotated[str, typer.Option(help="More CMC ranks besides 1, 5 and 10, such as 20,50.")] = "",
+    ranks: Annotated[str, typer.Option(help="More CMC ranks besides 1, 5 and 10, such as 20,50 or 1-50.")] = "",
+    open_set: Annotated[
+        bool,
+        typer.Option(
+            "--open-set",
+            help="Queries whose person the gallery lacks are for strangers: report error rates and thresholds.",
+        ),
+    ] = False,
+    false_alarms: Annotated[
+        str, typer.Option(help="--open-set: shares of strangers for whom something may be returned.")
+    ] = "0.01,0.1",
     multi_query: Annotated[
         Path | None, file("More images of the query persons; each query is pooled from those of its person and camera.")
     ] = None,
@@ -169,9 +189,10 @@ def score(
         rerank=rerank,
         options=_chosen(options, rerank),
         distractors=distractors,
-        sizes=_whole_numbers("--sizes", sizes),
+        sizes=_numbers("--sizes", sizes, int, "0,100000"),
         orders=orders,
-        ranks=_whole_numbers("--ranks", ranks),
+        ranks=_ranks(ranks),
+        false_alarms=_numbers("--false-alarms", false_alarms, float, "0.01,0.1") if open_set else None,
         seed=seed,
         per_query=per_query,
         threads=threads,
@@ -204,23 +225,47 @@ def _chosen(options: Mapping[str, Mapping[str, Any]], rerank: str) -> dict[str, 
 
 def _print_scores(found: Mapping[str, Any]) -> None:
     ranks = [name for name in found if name.removeprefix("rank").isdigit()]
-    typer.echo("  ".join(f"{name} {100 * found[name]:.2f}" for name in ("mAP", "mAP_step", *ranks)))
+    typer.echo("  ".join(f"{name} {100 * found[name]:.2f}" for name in ("mAP", "mAP_step", "mINP", *ranks)))
     low, high = found["mAP_interval"]["low"], found["mAP_interval"]["high"]
     sure = "" if low is None else f", 95 % interval over queries {100 * low:.2f} to {100 * high:.2f}"
     typer.echo(f"score: {found['queries']} queries, mAP by the {found['ap_rule']} rule{sure}", err=True)
     if found["queries_without_match"]:
         missing = f"{found['queries_without_match']} of them have no match in the gallery and score 0"
         typer.echo(f"score: {missing} (in the mean, as the official code does)", err=True)
+    _print_open_set(found.get("open_set"))
     swept = found.get("distractors", {"sizes": []})
     for i, size in enumerate(swept["sizes"]):
         means = (f"{name} {100 * sum(swept[name][i]) / swept['orders']:.2f}" for name in ("mAP", "mAP_step", "rank1"))
         typer.echo(f"{size:,} distractors: {'  '.join(means)}")
 
 
-def _whole_numbers(option: str, text: str) -> list[int]:
+def _print_open_set(found: Mapping[str, Any] | None) -> None:
+    """Print the threshold and the error rates at each rate of false alarms."""
+    for one in found["at"] if found else []:
+        low, high = (f"{one[end]:.3f}" if one[end] is not None else "unknown" for end in ("low", "high"))
+        typer.echo(
+            f"{one['false_alarms']:.2%} false alarms: similarity above {one['threshold']:.3f} (95 % interval {low} to "
+            f"{high}), FPIR {one['fpir']:.2%}, FNIR {one['fnir']:.2%}, at rank 1 {one['fnir_rank1']:.2%}"
+        )
+    if found:
+        typer.echo(
+            f"score: {found['unknown_queries']} queries of {found['unknown_persons']} persons are for strangers; they "
+            "count as queries without a match in mAP, mINP and ranks",
+            err=True,
+        )
+
+
+def _ranks(text: str) -> list[int]:
+    """Read ranks, and ranges of them such as 1-50."""
+    parts = [part.split("-") if "-" in part.strip("-") else [part] for part in text.split(",")]
+    bounds = [_numbers("--ranks", ",".join(part), int, "20,50 or 1-50") for part in parts]
+    return list(dict.fromkeys(rank for ends in bounds if ends for rank in range(ends[0], ends[-1] + 1)))
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], N], example: str) -> list[N]:
     from reid_done_right.artifacts import InputError
 
     try:
-        return [int(number) for number in text.split(",") if number]
+        return [kind(number) for number in text.split(",") if number]
     except ValueError:
-        raise InputError(f"{option} {text!r}: expected numbers separated by commas, as in 0,100000") from None
+        raise InputError(f"{option} {text!r}: expected numbers separated by commas, as in {example}") from None

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_done_right.evaluation.open_set import threshold_at
+
 SAMPLE = 1000
 """Photos compared with the whole gallery."""
 FEWEST = 20
@@ -15,6 +17,7 @@ FEWEST = 20
 SURE = 0.95
 ROWS = 8192
 
+Nearest = tuple[NDArray[np.floating], NDArray[np.floating]]
 Likeness = Literal["the same", "perhaps", "another"]
 
 
@@ -45,6 +48,35 @@ def bands(
     camera  (N,) numbers; if given, only a photo of another camera counts as one's own, as for a query
     Memory holds a block of the gallery's rows. The bands hold for queries that resemble the gallery's photos.
     """
+    nearest = _nearest(embeddings, person, camera)
+    if nearest is None:
+        return None
+    own, other = nearest
+    another = float(np.quantile(own, 1 - SURE))
+    return Bands(another, max(another, float(np.quantile(other, SURE))), len(own))
+
+
+def nobody(
+    embeddings: NDArray[np.floating],
+    person: NDArray[np.int64],
+    camera: NDArray[np.int64] | None,
+    false_alarms: float,
+) -> float | None:
+    """Return the similarity that only this share of strangers to a gallery exceeds; None if it is too small to say.
+
+    A photo of the gallery is a stranger's once its person's own photos are left out, as `evaluation.open_set` has it.
+    Arguments are as for `bands`; `false_alarms` is in (0, 1), and needs one photo for each of its fraction at least.
+    """
+    nearest = _nearest(embeddings, person, camera)
+    if nearest is None or len(nearest[1]) * false_alarms < 1:
+        return None
+    return threshold_at(np.sort(nearest[1])[::-1], false_alarms)
+
+
+def _nearest(
+    embeddings: NDArray[np.floating], person: NDArray[np.int64], camera: NDArray[np.int64] | None
+) -> Nearest | None:
+    """Return for a sample of the photos the similarity of the best photo of their person and of the best of another."""
     told = np.flatnonzero(person >= 0)
     if len(told) < FEWEST:
         return None
@@ -62,5 +94,4 @@ def bands(
     known = np.isfinite(nearest["same"]) & np.isfinite(nearest["other"])
     if known.sum() < FEWEST:
         return None
-    another = float(np.quantile(nearest["same"][known], 1 - SURE))
-    return Bands(another, max(another, float(np.quantile(nearest["other"][known], SURE))), int(known.sum()))
+    return nearest["same"][known], nearest["other"][known]

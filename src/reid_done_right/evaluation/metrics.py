@@ -57,3 +57,18 @@ def cmc(first_hit_rank: NDArray[np.int64], at: Sequence[int] | int) -> NDArray[A
     """
     first = np.asarray(first_hit_rank)
     return np.array([np.mean((first > 0) & (first <= m)) for m in np.atleast_1d(at)])
+
+
+def inverse_negative_penalty(
+    ranks: NDArray[np.int64], pointers: NDArray[np.int64], relevant: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Inverse negative penalty of each query, (Q,) in [0, 1]: n / r_n, how soon the last relevant item is found.
+
+    Its mean is mINP (Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2021).
+    Arguments are as for `average_precision`. 0 for a query without a relevant item, and if one was never retrieved.
+    """
+    found = np.diff(pointers)
+    whole = (found == relevant) & (found > 0)
+    penalty = np.zeros(len(found))
+    penalty[whole] = found[whole] / ranks[pointers[1:][whole] - 1]
+    return penalty

@@ -38,10 +38,14 @@ class Hit:
 
 @dataclass(frozen=True)
 class Searched:
-    """A query by its path, and the photos found for it, best first."""
+    """A query by its path, and the photos found for it, best first.
+
+    nobody  the similarity that no photo exceeds, if therefore nobody in the gallery is the query's person
+    """
 
     query: str
     hits: Sequence[Hit]
+    nobody: float | None = None
 
 
 def search_page(found: Sequence[Searched], pictures: Mapping[str, bytes | None], about: Mapping[str, Any]) -> str:

@@ -116,7 +116,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     if not draws:
         return
-    frames = [[_read(side[draw]) for draw in draws] for side in (left, right)]
+    frames = [[_read(side[draw], metrics) for draw in draws] for side in (left, right)]
     rules = [_ap_rule(side[draws[0]]) for side in (left, right)]
     kinds = frames[0][0][["protocol", "rerank"]].drop_duplicates()
     for protocol, rerank in kinds.itertuples(index=False):
@@ -149,11 +149,13 @@ def _rows(
             }
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
     """Read per-query scores. Files of `reid score` have one protocol and re-ranking, and do not name them."""
     rows = read_parquet(path).to_pandas()
     if "protocol" not in rows:
         rows = rows.assign(protocol="", rerank="")
+    if "mINP" in metrics and "inp" not in rows:
+        raise InputError(f"{path}: has no mINP; compare files of `reid score --per-query`, or other metrics")
     return check_queries(path, rows)
 
 

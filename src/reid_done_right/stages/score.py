@@ -20,6 +20,8 @@ from reid_done_right.data.tasks import array_task, gallery_lists
 from reid_done_right.evaluation.detections import evaluate_detections
 from reid_done_right.evaluation.distractors import count_beating, order_positions, sweep
 from reid_done_right.evaluation.embedded import Embedded, Labels, UnnormalisedError, check_dimensions, unit
+from reid_done_right.evaluation.metrics import inverse_negative_penalty
+from reid_done_right.evaluation.open_set import open_set
 from reid_done_right.evaluation.plausibility import suspicions
 from reid_done_right.evaluation.pooling import Pooling
 from reid_done_right.evaluation.ragged import Ragged
@@ -52,6 +54,7 @@ def score(
     orders: int = 10,
     ranks: Sequence[int] = (),
     seed: int = 0,
+    false_alarms: Sequence[float] | None = None,
     per_query: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -88,8 +91,10 @@ def score(
         orders: number of random orders of the distractors.
         ranks: CMC ranks besides 1, 5 and 10.
         seed: for these orders and for the resamples of mAP's interval.
-        per_query: Parquet file for person, AP by the protocol's rule and by both, and rank of the first hit (0 = none),
-            one row per query in the order of the queries (MARS: by ascending tracklet_id).
+        false_alarms: an open set: rates of false alarms in [0, 1) to give thresholds for. Queries whose person the
+            gallery does not hold are then searches for strangers (`evaluation.open_set`).
+        per_query: Parquet file for person, AP by the protocol's rule and by both, inverse negative penalty and rank of
+            the first hit (0 = none), one row per query in the order of the queries (MARS: by ascending tracklet_id).
         threads: number of threads, not counting matrix products.
         device: PyTorch device to use instead of compiled loops, such as ``cuda``.
 
@@ -98,6 +103,7 @@ def score(
     """
     rule = _rule(protocol, changes or {})
     _check_request(protocol, rule, multi_query, rerank, distractors, sizes, orders, ranks)
+    _check_false_alarms(false_alarms, rerank)
     _check_output(out, ".json")
     _check_output(per_query, ".parquet")
     if per_query is not None:
@@ -112,6 +118,10 @@ def score(
     }
     extra: Embedded | None = None
     if protocol == "person-search" and "truth_box" in q.arrays:
+        if false_alarms is not None:
+            raise InputError(
+                f"{query}: holds true boxes; an open set is of labelled boxes, so drop these or --open-set"
+            )
         ranking, queries = _rank_detections(q, g), np.arange(len(q.column("embeddings")))
         columns["person_id"] = q.integers("person_id", len(queries)) if "person_id" in q.arrays else queries
     else:
@@ -124,6 +134,9 @@ def score(
             extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
         with naming("" if rerank == "none" else f"{query} against {gallery}: "):
             ranking = rank_gallery(task, rerank=rerank, options=options, **how)
+        if false_alarms is not None:
+            with naming():
+                opened = open_set(replace(task, gallery=replace(task.gallery, late=False)), ranking)
         for seen in suspicions(task):
             print(printable(f"reid: warning: {seen}"), file=sys.stderr)
 
@@ -132,14 +145,19 @@ def score(
     if multi_query is not None or protocol == "mars":
         scores |= {"pool": pool, "normalise_frames": normalise_frames}
     scores |= ranking.scores(rule.ap_rule)
+    penalties = inverse_negative_penalty(ranking.ranks, ranking.pointers, ranking.relevant)
+    scores["mINP"] = float(penalties.mean())
     scores |= {f"rank{m}": float(ranking.cmc([m])[0]) for m in ranks}
     scores["mAP_interval"] = _interval(ranking.average_precision(rule.ap_rule), seed)
     if extra is not None:
         scores["distractors"] = _sweep(extra, task, ranking, sizes, orders, seed, how)
+    if false_alarms is not None:
+        scores["open_set"] = opened.report(list(false_alarms), LEVEL)
     columns |= {
         "ap": ranking.average_precision(rule.ap_rule),
         "ap_trapezoid": ranking.average_precision("trapezoid"),
         "ap_step": ranking.average_precision("step"),
+        "inp": penalties,
         "first_hit_rank": ranking.first_hit_rank,
         "relevant": ranking.relevant,
     }
@@ -150,7 +168,7 @@ def _rule(protocol: str, changes: Mapping[str, Any]) -> Rule:
     if protocol not in RULES:
         raise InputError(
             f"protocol {protocol!r} is unknown: use one of {', '.join(RULES)}; most other benchmarks of single images, "
-            "such as MSMT17, follow the rule of market1501"
+            "such as Occluded-Duke, follow the rule of market1501"
         )
     try:
         with naming():
@@ -189,6 +207,17 @@ def _check_request(
         raise InputError(f"{rerank} would mix the galleries of different queries; rank person-search plainly")
     if min(ranks, default=1) < 1:
         raise InputError(f"ranks are {', '.join(map(str, ranks))}: expected integers from 1")
+
+
+def _check_false_alarms(rates: Sequence[float] | None, rerank: Rerank) -> None:
+    if rates is None:
+        return
+    if not rates or min(rates) < 0 or max(rates) >= 1:
+        raise InputError(
+            f"false alarms are {', '.join(map(str, rates)) or 'none'}: expected rates from 0 to below 1, as in 0.01"
+        )
+    if rerank != "none":
+        raise InputError(f"{rerank} changes similarities by what else is searched for; rank an open set plainly")
 
 
 def _check_output(path: Path | None, suffix: str) -> None:

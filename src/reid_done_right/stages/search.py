@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from reid_done_right.artifacts import DIGITS, InputError, write_text
 from reid_done_right.data.arrays import naming
 from reid_done_right.data.gallery import Gallery, read_gallery
 from reid_done_right.data.readers.folder import images_below
-from reid_done_right.evaluation.likeness import Bands, bands
+from reid_done_right.evaluation.likeness import FEWEST, SAMPLE, Bands, bands, nobody
 from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.topk import TopK, top_k
 from reid_done_right.images.photos import decode_photo
@@ -32,6 +34,7 @@ def search(
     *,
     top: int = 10,
     rerank: Rerank = "none",
+    false_alarms: float | None = None,
     html: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -43,6 +46,8 @@ def search(
     model    the model that made the gallery; None for where it was then
     top      number of results per query, at most the whole gallery
     rerank   none, qe-dba or k-reciprocal
+    false_alarms  share of strangers, in (0, 1), for whom a photo may be found; a query without a photo that similar is
+                  of nobody in the gallery
     html     also write a self-contained page with pictures
     device   PyTorch device to embed and search on; None: a GPU if there is one, to embed on
     Raises InputError, and writes nothing, if a query is not an image, if another model made the gallery, or if there
@@ -52,6 +57,10 @@ def search(
         raise InputError(f"{html}: expected a file name ending in .html")
     if top < 1:
         raise InputError(f"--top {top}: expected a number of results, at least 1")
+    if false_alarms is not None and not 0 < false_alarms < 1:
+        raise InputError(f"--false-alarms {false_alarms}: expected a share between 0 and 1, as in 0.05")
+    if false_alarms is not None and rerank != "none":
+        raise InputError(f"--false-alarms is a threshold of similarities, which {rerank} does not order by; drop one")
     there = read_gallery(gallery)
     queries = list(chain.from_iterable(map(_photos, queries)))
     model = model or _maker(there)
@@ -64,10 +73,12 @@ def search(
         how: dict[str, Any] = {"rerank": rerank, "threads": threads, "device": device}
         ranked = top_k(embeddings, there.embeddings, top, **how, progress=bar)
     known = _bands(there)
-    found = [
-        Searched(query.as_posix(), [_hit(there, ranked, row, rank, known) for rank in range(ranked.items.shape[1])])
-        for row, query in enumerate(queries)
-    ]
+    limit = None if false_alarms is None else _nobody(there, false_alarms)
+    found = []
+    for row, query in enumerate(queries):
+        hits = [_hit(there, ranked, row, rank, known) for rank in range(ranked.items.shape[1])]
+        best = max(hit.similarity for hit in hits)
+        found.append(Searched(query.as_posix(), hits, limit if limit is not None and best <= limit else None))
     if html is not None:
         about = {
             "gallery": gallery.name,
@@ -115,11 +126,32 @@ def check_model(gallery: Gallery, digest: str, model: Path) -> None:
 
 def _bands(gallery: Gallery) -> Bands | None:
     """Return what similarities mean among the gallery's own photos; None if it does not say who they show."""
+    labels = _labels(gallery)
+    return None if labels is None else bands(gallery.embeddings, *labels)
+
+
+def _nobody(gallery: Gallery, false_alarms: float) -> float:
+    """Return the similarity that a share of strangers exceeds. Raises InputError if the gallery does not say."""
+    if (labels := _labels(gallery)) is None:
+        raise InputError(
+            f"{gallery.file}: does not say whom its photos show, so --false-alarms has no threshold; embed them with "
+            "--pattern, or with a table that has person_id"
+        )
+    limit = nobody(gallery.embeddings, *labels, false_alarms)
+    if limit is None:
+        raise InputError(
+            f"{gallery.file}: too few of its people are there again for --false-alarms {false_alarms}: at least "
+            f"{max(FEWEST, math.ceil(1 / false_alarms))} photos of up to {SAMPLE:,}; raise it"
+        )
+    return limit
+
+
+def _labels(gallery: Gallery) -> tuple[NDArray[np.int64], NDArray[np.int64] | None] | None:
+    """Return the numbers of persons, -1 for unknown ones, and of cameras, if known; None if no persons are."""
     numbers = {name: np.unique(texts, return_inverse=True)[1] for name, texts in gallery.labels.items()}
     if "person" not in numbers:
         return None
-    person = np.where(np.array(gallery.labels["person"]) == "", -1, numbers["person"])
-    return bands(gallery.embeddings, person, numbers.get("camera"))
+    return np.where(np.array(gallery.labels["person"]) == "", -1, numbers["person"]), numbers.get("camera")
 
 
 def _hit(gallery: Gallery, ranked: TopK, row: int, rank: int, known: Bands | None) -> Hit:
