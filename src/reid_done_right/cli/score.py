@@ -225,7 +225,7 @@ def _chosen(options: Mapping[str, Mapping[str, Any]], rerank: str) -> dict[str, 
 
 def _print_scores(found: Mapping[str, Any]) -> None:
     ranks = [name for name in found if name.removeprefix("rank").isdigit()]
-    typer.echo("  ".join(f"{name} {100 * found[name]:.2f}" for name in ("mAP", "mAP_step", "mINP", *ranks)))
+    typer.echo("  ".join(f"{name} {100 * found[name]:.2f}" for name in ("mAP", "mAP_step", *ranks, "mINP")))
     low, high = found["mAP_interval"]["low"], found["mAP_interval"]["high"]
     sure = "" if low is None else f", 95 % interval over queries {100 * low:.2f} to {100 * high:.2f}"
     typer.echo(f"score: {found['queries']} queries, mAP by the {found['ap_rule']} rule{sure}", err=True)
