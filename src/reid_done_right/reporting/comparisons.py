@@ -61,8 +61,7 @@ def check_queries(file: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def scored(rows: pd.DataFrame, protocol: str, rerank: str, metric: str, ap_rule: str) -> Scored | None:
-    """Return one metric of every query, in order: mAP is its AP by the benchmark's rule, rank-k a hit (1) or not,
-    mINP its inverse negative penalty, which only `reid score` writes.
+    """Return one metric of every query, in order: mAP is its AP by the benchmark's rule, rank-k a hit (1) or not.
 
     None if nothing of that protocol and re-ranking was scored.
     """
@@ -72,8 +71,6 @@ def scored(rows: pd.DataFrame, protocol: str, rerank: str, metric: str, ap_rule:
     if metric.startswith("rank"):
         first = some["first_hit_rank"].to_numpy()
         values = (first > 0) & (first <= int(metric.lstrip("rank-")))
-    elif metric == "mINP":
-        values = some["inp"].to_numpy()
     else:
         values = some["ap" if ap_rule == "trapezoid" else "ap_step"].to_numpy()
     return Scored(values.astype(np.float64), some["person_id"].to_numpy(), some["relevant"].to_numpy())

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from reid_done_right.artifacts import InputError, read_json, read_parquet, write_text
 from reid_done_right.dag import stem_of
-from reid_done_right.reporting.comparisons import check_queries, over_draws, paired, scored
+from reid_done_right.reporting.comparisons import Scored, check_queries, over_draws, paired, scored
 from reid_done_right.reporting.tables import interval_text, signed
 
 Files = Mapping[str, Mapping[str, Path]]
@@ -122,7 +122,7 @@ def _rows(
     for protocol, rerank in kinds.itertuples(index=False):
         for metric in metrics:
             ours, theirs = (
-                [scored(frame, protocol, rerank, metric, rules[i].get(protocol, "trapezoid")) for frame in frames[i]]
+                [_scored(frame, protocol, rerank, metric, rules[i].get(protocol, "trapezoid")) for frame in frames[i]]
                 for i in (0, 1)
             )
             pairs = [
@@ -147,6 +147,13 @@ def _rows(
                 "by_draw": found.by_draw,
                 "queries": sum(len(draw.person) for _, draw in pairs),
             }
+
+
+def _scored(rows: pd.DataFrame, protocol: str, rerank: str, metric: str, ap_rule: str) -> Scored | None:
+    """Return one metric of every query; mINP, which only `reid score` writes, is a mean as mAP is."""
+    if metric == "mINP":
+        rows = rows.assign(ap=rows["inp"], ap_step=rows["inp"])
+    return scored(rows, protocol, rerank, metric, ap_rule)
 
 
 def _read(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
