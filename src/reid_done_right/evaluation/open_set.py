@@ -68,8 +68,12 @@ class OpenSet:
     def curve(self) -> dict[str, list[float]]:
         """Return error rates at every threshold where FPIR changes, FPIR ascending; FNIR is the least at each."""
         thresholds = np.unique(self.alarm)[::-1]
-        columns = {"threshold": thresholds, "fpir": self.fpir(thresholds), "fnir": self.fnir(thresholds)}
-        return {name: values.tolist() for name, values in {**columns, "fnir_rank1": self.fnir(thresholds, 1)}.items()}
+        return {
+            "threshold": thresholds.tolist(),
+            "fpir": self.fpir(thresholds).tolist(),
+            "fnir": self.fnir(thresholds).tolist(),
+            "fnir_rank1": self.fnir(thresholds, 1).tolist(),
+        }
 
     def at(self, rate: float, level: float = 0.95) -> dict[str, float | None]:
         """Return the lowest threshold at which FPIR is at most `rate`, in [0, 1), and the error rates there.
@@ -155,7 +159,7 @@ def wilson(share: float, persons: int, level: float = 0.95) -> tuple[float, floa
 def _binomial(n: int, p: float) -> NDArray[np.float64]:
     """Return the probabilities (n + 1,) of 0 to n successes."""
     if p == 0:
-        return np.eye(1, n + 1)[0]
+        return np.asarray(np.eye(1, n + 1)[0])
     steps = np.log(np.arange(n, 0, -1)) - np.log(np.arange(1, n + 1)) + np.log(p) - np.log1p(-p)
     logs = np.concatenate([[0.0], np.cumsum(steps)]) + n * np.log1p(-p)
     return np.asarray(np.exp(logs))
