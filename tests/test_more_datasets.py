@@ -75,8 +75,9 @@ def test_entry_runs_from_images_to_scores(people: Index, tmp_path: Path, layout:
     """With random embeddings, which the rule of the format scores."""
     root = LAY_OUT[layout](people, tmp_path / layout)
     settings = {"name": "d", "format": layout, "source": {"folder": str(root)}}
+    settings |= {"read": {"seed": 1}} if layout in SEEDED else {}
     dataset(settings=settings, images=tmp_path / "unused", out=tmp_path / "d.json")
-    index_stage(settings={"format": layout, "counts": {"query_persons": 3}}, manifest=tmp_path / "d.json", out=tmp_path / "i.parquet")  # fmt: skip
+    index_stage(settings=settings | {"counts": {"query_persons": 3}}, manifest=tmp_path / "d.json", out=tmp_path / "i.parquet")  # fmt: skip
     rows = read_index(tmp_path / "i.parquet")
     random = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
     random /= np.linalg.norm(random, axis=1, keepdims=True)
@@ -186,6 +187,37 @@ def test_broken_release_is_reported_in_one_line(
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         READERS[layout](root)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n\n",
+        b"\xff 1\n",
+        b"0000/0000_000_01_../../../x.jpg 0\n",
+        b"0000001 " + b"9" * 5000,
+        b"\0\x1b[2J 1",
+        b"1 -1",
+    ],
+)
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("msmt17", "list_gallery.txt"),
+        ("msmt17", "list_train.txt"),
+        ("vehicleid-800", "train_test_split/train_list.txt"),
+    ],
+)
+def test_hostile_list_is_reported_in_one_printable_line(
+    people: Index, tmp_path: Path, layout: str, name: str, content: bytes
+) -> None:
+    root = LAY_OUT[layout](people, tmp_path / layout)
+    (root / name).write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        READERS[layout](root)
+    assert str(raised.value).startswith(str(root / name)) and str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def matched_lines(path: Path, pattern: re.Pattern[str], grammar: str, advice: st
     matches = [(number, line, pattern.fullmatch(line)) for number, line in enumerate(lines, 1) if line]
     for number, line, match in matches:
         if match is None:
-            raise InputError(f"{path}: line {number}, {line!r}, is not of the form {grammar}; {advice}")
+            raise InputError(f"{path}: line {number}, {line[:200]!r}, is not of the form {grammar}; {advice}")
     if not matches:
         raise InputError(f"{path}: empty; {advice}")
     return [match for *_, match in matches if match]

@@ -15,7 +15,7 @@ from reid_done_right.data.sources import how_to_obtain
 VERSIONS = (("train", "test"), ("mask_train_v2", "mask_test_v2"))
 """Folders of the images in V1 and V2."""
 GRAMMAR = "PATH ID (PATH with the camera, 01-15, as third field), such as 0000/0000_000_01_0303morning_0008_0.jpg 0"
-PATTERN = re.compile(r"(\d{4}/\d+_\d+_(0[1-9]|1[0-5])_[^ ]+\.jpg) (\d+)", re.ASCII)
+PATTERN = re.compile(r"(\d{4}/\d+_\d+_(0[1-9]|1[0-5])_\w+\.jpg) (\d{1,9})", re.ASCII)
 
 RELEASE = {
     "title": "MSMT17",

@@ -13,7 +13,7 @@ from reid_done_right.data.readers.layout import check_disjoint, expect_files, ex
 from reid_done_right.data.sources import how_to_obtain
 
 GRAMMAR = "IMAGE VEHICLE, two numbers, such as 0000001 123"
-PATTERN = re.compile(r"(\d+) (\d+)", re.ASCII)
+PATTERN = re.compile(r"(\d{1,9}) (\d{1,9})", re.ASCII)
 
 RELEASE = {
     "title": "PKU VehicleID",
