@@ -55,8 +55,9 @@ def with_splits(
     searched_only = np.isin(person, list(unknown)) | (given == "gallery")
     generator = np.random.default_rng(seed)
     database = ~searched_only & (given == "train")
-    for name in sorted(set(person[~searched_only])) if photos.split is None else []:
-        own = np.flatnonzero(person == name)
+    drawn = np.flatnonzero(~searched_only & (given == ""))
+    _, number = np.unique(person[drawn].astype(np.str_), return_inverse=True)
+    for own in np.split(drawn[np.argsort(number, kind="stable")], np.cumsum(np.bincount(number))[:-1]):
         units = np.unique(order[own])  # photos or days
         first = min(max(int(train * len(units) + 0.5), 1), max(len(units) - 1, 1))
         chosen = units if splits == "time-aware" else generator.permutation(units)
