@@ -114,8 +114,7 @@ def _features(network: Any, images: Tensor) -> Tensor:
     features: Tensor = network.forward_features(images)
     if features.ndim == 3:  # tokens, some of which are no patches
         height, width = network.patch_embed.dynamic_feat_size(images.shape[2:])
-        patches = features[:, network.num_prefix_tokens :].transpose(1, 2)
-        return patches.reshape(len(patches), -1, height, width)
+        return features[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[no-any-return, no-untyped-call]
     return features.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else features
 
 
