@@ -21,6 +21,9 @@ from reid_done_right.models.backbone import Backbone, adopt
 AFTER = ("avgpool", "classifier", "fc", "head", "heads")
 """What torchvision calls the layers after the feature maps."""
 
+AUTHORS = ("storage_tokens", "downsample_layers.0.0.weight")
+"""Tensors of files as the authors of DINOv3 and of ConvNeXt publish them, under other names than timm's."""
+
 RANDOM = ("Dropout", "DropPath", "StochasticDepth")
 """Layers that change maps at random in training mode."""
 
@@ -85,7 +88,10 @@ class Foreign(Backbone):
         return self.features(self.network, images), mask
 
     def adopt(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Load as `Backbone.adopt`, from the library's own names of tensors."""
+        """Load as `Backbone.adopt`, from the library's names of tensors, or those of authors, which timm translates."""
+        if not state.keys().isdisjoint(AUTHORS):
+            translate: Any = sys.modules[type(self.network).__module__].checkpoint_filter_fn
+            state = translate(dict(state), self.network)
         adopt(self.network, state, what)
 
 
@@ -110,6 +116,9 @@ def of_timm(name: str) -> Foreign:
         network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
     except TypeError:  # it is convolutional
         network = timm.create_model(name, num_classes=0)
+    classifiers = network.pretrained_cfg["classifier"]
+    for each in [classifiers] if isinstance(classifiers, str) else classifiers:
+        setattr(network, each.split(".")[0], nn.Identity())  # with it goes ConvNeXt's norm after pooling
     about, reduction = network.pretrained_cfg, network.feature_info[-1]["reduction"]
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))[0]
     return Foreign(f"timm:{name}", network, _features, reduction, patch, about["mean"], about["std"])
