@@ -57,10 +57,12 @@ def plan(
     from reid_done_right import params as parameters
     from reid_done_right import plan as planning
     from reid_done_right.artifacts import InputError, write_text
+    from reid_done_right.readiness.networks import check_networks
 
     for file in of or ():
         parameters.read(file)
     chosen = parameters.load(params)
+    check_networks(chosen)
     jobs = planning.plan(chosen)
     planning.write_settings(jobs, Path("results") / chosen.experiment / "settings")
     if quiet or dvc:
@@ -108,8 +110,10 @@ def check(
     from reid_done_right import params as parameters
     from reid_done_right.artifacts import write_json
     from reid_done_right.readiness import survey as surveying
+    from reid_done_right.readiness.networks import check_networks
 
     chosen = parameters.load(params)
+    check_networks(chosen)
     if quick:
         found = surveying.quick_survey(chosen, only.split(",") if only else None)
     else:

@@ -169,13 +169,15 @@ def _free_sizes() -> Iterator[None]:
     """Make sizes fully dynamic in the exported program.
 
     PyTorch assumes that a side that happens to be even, or not 1, always is: where it checks whether a tensor of one
-    pixel is contiguous, and where it rounds the sides of a pooled map (`div_rtn`, which for integers is Python's //).
+    pixel is contiguous, and where it rounds the sides of a pooled map (`div_rtn`, which for integers is Python's //);
+    and that a batch of maps whose channels are last always has several.
     """
     from torch import _meta_registrations
     from torch.fx.experimental import _config
 
     rounding = mock.patch.object(_meta_registrations, "div_rtn", operator.floordiv)
-    with rounding, _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+    order = mock.patch.object(torch._C, "_conv_determine_backend_memory_format", lambda *_: torch.contiguous_format)
+    with rounding, order, _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         yield
 
 

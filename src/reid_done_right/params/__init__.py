@@ -92,19 +92,20 @@ class Params(Section):
             del default["updates"], default["passes"]
         return Pretrain.model_validate(default | differing)
 
-    def _large_enough(self, key: str, variant: Train) -> None:
-        """Refuse sides that the variant's backbone cannot take; an image's shorter side is known when it is read."""
+    def check_sides(self, key: str, variant: Train, smallest: int) -> None:
+        """Raise ValueError for sides that the variant's backbone cannot take.
+
+        An image's shorter side is known when it is read.
+        """
         family = self.backbones[variant.backbone].family
-        if family not in SMALLEST:
-            return
         sides = {f"{key}.largest_side": variant.largest_side}
         if (pretrain := self.classification(variant)) is not None:
             sides |= {f"pretrain.{side}": getattr(pretrain, side) for side in ("crop_height", "crop_width")}
         if self.initialise.objects is not None:
             sides["initialise.objects.crop"] = self.initialise.objects.crop
         for side, pixels in sides.items():
-            if pixels < SMALLEST[family]:
-                raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {SMALLEST[family]} or more")
+            if pixels < smallest:
+                raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {smallest} or more")
 
     def variants_of(self, dataset: str) -> list[str]:
         """Return the names of the variants that are trained on a dataset."""
@@ -159,7 +160,9 @@ class Params(Section):
             check_known(f"variants.{name}.backbone", [variant.backbone], self.backbones)
             if variant.refresh > variant.updates:
                 raise ValueError(f"variants.{name}.refresh: {variant.refresh} exceeds updates {variant.updates}")
-            self._large_enough(f"variants.{name}", variant)
+            self.check_sides(
+                f"variants.{name}", variant, SMALLEST.get(self.backbones[variant.backbone].family or "", 1)
+            )
         check_known("initialise.checkpoints", self.initialise.checkpoints or {}, self.backbones)
         for name, dataset in self.datasets.items():
             if dataset.variants != "all":

@@ -27,7 +27,7 @@ from reid_done_right.models.build import build
 from reid_done_right.models.device import precise, set_up
 from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.pooling import Pool
-from reid_done_right.params.networks import SMALLEST, Backbone
+from reid_done_right.params.networks import Backbone
 from reid_done_right.params.training import Pretrain, Train
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
@@ -103,12 +103,18 @@ def classification_memory(layers: Backbone, settings: Pretrain) -> int:
     return _kept(backbone.train(), crops, lambda network, batch: pool(network(batch)[0]).sum())
 
 
+def smallest(layers: Backbone) -> int:
+    """Return the side in pixels of the smallest image that a backbone takes."""
+    with torch.device("meta"):
+        return build(layers.described()).smallest
+
+
 def sides(layers: Backbone, largest: int) -> tuple[int, int]:
     """Return (height, width) of a person's image with a given largest side: half as wide as high, as in Market-1501.
 
     If that is too small for the backbone, returns the smallest size it accepts.
     """
-    return largest, max(SMALLEST.get(layers.family or "", 1), largest // 2)
+    return largest, max(smallest(layers), largest // 2)
 
 
 def probe(layers: Backbone, pretrain: Pretrain, train: Train, threads: int, gpu: bool = True) -> Speed:
@@ -156,8 +162,8 @@ def affordable(layers: Backbone, wanted: int, least: int, size: tuple[int, int])
     if count >= min(wanted, least):
         return count, size
     scale = (BUDGET / (least * arithmetic(layers, *size))) ** 0.5
-    smallest = SMALLEST.get(layers.family or "", 16)
-    height, width = (max(min(side, smallest), int(side * scale)) for side in size)
+    least_side = max(smallest(layers), 16)
+    height, width = (max(min(side, least_side), int(side * scale)) for side in size)
     return least, (height, width)
 
 

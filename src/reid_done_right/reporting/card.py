@@ -29,6 +29,7 @@ class Card:
     scores      one row per protocol and re-ranking: protocol, rerank, ap_rule, queries; mAP and rank1, each with its
                 interval (value, low, high)
     scored      origin of the scores
+    multiple    pixels to whose multiples the network rounds sides
     """
 
     file: str
@@ -43,6 +44,7 @@ class Card:
     licence: Sequence[str] = ()
     scores: Sequence[Mapping[str, Any]] = ()
     scored: str = ""
+    multiple: int = 1
     size: tuple[int, int] | None = None
 
 

@@ -17,6 +17,7 @@ from reid_done_right.evaluation.ranking import Rerank
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.models.export import OPSET, Form, Size, largest_difference
 from reid_done_right.models.export import export as to_bytes
+from reid_done_right.models.libraries import Foreign
 from reid_done_right.params.messages import validated
 from reid_done_right.params.section import Name, Natural, Positive
 from reid_done_right.photos import load_embedder
@@ -94,6 +95,7 @@ def export(
         data=[data] if data else told_data,
         licence=[licence] if licence else told_licence,
         scores=results,
+        multiple=backbone.patch if isinstance(backbone := embedder.module.backbone, Foreign) else 1,
         scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:DIGITS]}`" if found else "",
     )
     with replacing(out) as temporary, replacing(out.with_name(f"{out.name}.md")) as beside:
