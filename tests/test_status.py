@@ -203,7 +203,10 @@ def assert_noted(folder: Path) -> None:
     assert (folder / NOTE).is_file()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 1}'])
+NO_TIME = '{"settings": "a", "host": "b", "pid": 1, "since": NaN}'
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 1}', NO_TIME])
 def test_damaged_note_is_as_good_as_none(jobs: dict[str, Jobs], content: str) -> None:
     Path(".store/partial/0").mkdir(parents=True)
     Path(".store/partial/0", NOTE).write_text(content)

@@ -19,9 +19,9 @@ from contextlib import suppress
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from reid_done_right import numerics
 from reid_done_right.artifacts import (
@@ -98,7 +98,7 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     inputs: dict[str, list[Content]]
     outputs: dict[PathText, Sha256]
     images: Images | None = None
-    seconds: float | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     made_with: MadeWith
 
     @property

@@ -11,8 +11,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from reid_done_right.artifacts import HOST, read_regular, write_text
 
@@ -35,7 +36,7 @@ class Note(BaseModel, frozen=True):
     host: str
     pid: int
     scheduled: str = ""
-    since: float
+    since: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     held: bool = False
 
     @property
