@@ -2,7 +2,7 @@
 
     taskset --cpu-list 0 python benchmarks/scale.py --json benchmarks/results/scale.json
 
-Queries and gallery have Market-1501's true counts; embeddings, of 512 dimensions, are generated from the number of their
+Queries and gallery have Market-1501's true counts; embeddings, of 128 dimensions, are generated from the number of their
 shard (`evaluation.embed`), and at no time are those of two shards in memory. One process, one thread. What making them
 costs is measured apart and not counted: it stands for a network, which costs far more.
 
@@ -12,6 +12,7 @@ costs is measured apart and not counted: it stands for a network, which costs fa
 | seconds_per_million | CPU seconds of one core so far, by a million: every gallery size, in ten random orders |
 | extra_gib | most memory so far above what was there before, sampled every five milliseconds |
 | mAP | mean over the orders, without distractors and with so many |
+| seconds_per_million_2048 | after 100,000 with embeddings of 2048 dimensions, the paper's |
 | embedding_seconds_per_million | of generating the embeddings, not counted above |
 | search | the same of a search for the first 100 of each query |
 | nodes | processes that share the shards of a smaller gallery, each with a file of its counts so far |
@@ -28,7 +29,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ from reid_done_right.evaluation.shards import Orders, Shard, count_shards, searc
 from reid_done_right.evaluation.task import Task
 from reid_done_right.store.ledger import made_with
 
-DIMENSIONS, SHARD, ORDERS, TOP = 512, 20_000, 10, 100
+DIMENSIONS, SHARD, ORDERS, TOP = 128, 20_000, 10, 100
 NODES, KILLS = 4, 24
 
 
@@ -223,19 +224,28 @@ def main() -> None:
     parser.add_argument("--search", default="0.2,1", help="millions to search")
     parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
     parser.add_argument("--rounds", type=int, default=4, help="runs of nodes of which some are killed")
+    parser.add_argument(
+        "--parts", default="nodes,count,wide,search", help="what to measure; the rest stays in the file"
+    )
     asked = parser.parse_args()
     threadpool_limits(1)
     marks, searched = (
         [round(1e6 * float(each)) for each in listed.split(",")] for listed in (asked.millions, asked.search)
     )
-    found: dict[str, Any] = {"command": "python benchmarks/scale.py", "processor": made_with().processor, "cores": 1}
-    found |= survive(asked.rounds)
-    found |= count(marks, asked.dimensions)
-    found["search"] = search(searched, asked.dimensions)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if asked.json:
-        asked.json.write_text(text)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "nodes": lambda: survive(asked.rounds),
+        "count": lambda: count(marks, asked.dimensions),
+        "wide": lambda: {"seconds_per_million_2048": count([100_000], 2048)["seconds_per_million"][0]},
+        "search": lambda: {"search": search(searched, asked.dimensions)},
+    }
+    found: dict[str, Any] = {"command": "python benchmarks/scale.py"}
+    if asked.json and asked.json.is_file():
+        found = json.loads(asked.json.read_text())
+    for part in asked.parts.split(","):
+        found |= parts[part]() | {"processor": made_with().processor}
+        if asked.json:
+            asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

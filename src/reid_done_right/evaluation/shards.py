@@ -136,5 +136,5 @@ def merged(one: Neighbours, other: Neighbours, k: int) -> Neighbours:
     items = np.concatenate([one.items, other.items], axis=1)
     similarity = np.concatenate([one.similarity, other.similarity], axis=1)
     order = np.lexsort((items, -similarity))[:, :k]
-    parts = (np.take_along_axis(each, order, 1) for each in (items, similarity))
-    return Neighbours(*parts, np.minimum(one.lowest, other.lowest))
+    best, scores = (np.take_along_axis(each, order, 1) for each in (items, similarity))
+    return Neighbours(best, scores, np.minimum(one.lowest, other.lowest))

@@ -139,8 +139,7 @@ def score(
     scores |= {f"rank{m}": float(ranking.cmc([m])[0]) for m in ranks}
     scores["mAP_interval"] = _interval(ranking.average_precision(rule.ap_rule), seed)
     if extra is not None:
-        count = _count if isinstance(extra, Embedded) else _count_shards
-        curves = sweep(ranking, count(extra, task, ranking, sizes, orders, seed, how), "trapezoid")
+        curves = sweep(ranking, _counted(extra, task, ranking, sizes, orders, seed, how), "trapezoid")
         swept = {"mAP_trapezoid": curves.average_precision.tolist(), "mAP_step": curves.average_precision_step.tolist()}
         swept = {"mAP": swept[f"mAP_{rule.ap_rule}"], **swept, "rank1": curves.rank1.tolist()}
         scores["distractors"] = {"sizes": list(sizes), "orders": orders, "seed": seed, **swept}
@@ -284,42 +283,34 @@ def _check_enough(path: Path, there: int, sizes: Sequence[int]) -> None:
         raise InputError(f"{path}: {there} distractors, but sizes ask for {max(sizes)}")
 
 
-def _count(
-    extra: Embedded, task: Task, ranking: Ranking, sizes: Sequence[int], orders: int, seed: int, how: Mapping[str, Any]
-) -> NDArray[np.int32]:
-    """Count which relevant items the distractors of a file beat."""
-    positions = order_positions(len(extra), orders, np.random.default_rng(seed))
-
-    def count(shard: Embedded) -> NDArray[np.int32]:
-        return count_beating(task.query.embeddings, ranking, shard, positions, sizes, **how)
-
-    try:
-        return count(extra)
-    except UnnormalisedError:
-        with naming():
-            return count(replace(extra, late=False))
-
-
-def _count_shards(
-    files: Sequence[Path],
+def _counted(
+    extra: Embedded | list[Path],
     task: Task,
     ranking: Ranking,
     sizes: Sequence[int],
     orders: int,
     seed: int,
     how: Mapping[str, Any],
-) -> NDArray[np.int64]:
-    """Count which relevant items the distractors of all files beat, a file at a time."""
-    starts = np.cumsum([0, *(len(_extra(path, task, [])) for path in files)]).tolist()
+) -> NDArray[np.integer]:
+    """Count which relevant items the distractors beat: those of one file, or of many, a file at a time."""
+    query = task.query.embeddings
+    if isinstance(extra, Embedded):
+        positions = order_positions(len(extra), orders, np.random.default_rng(seed))
+        try:
+            return count_beating(query, ranking, extra, positions, sizes, **how)
+        except UnnormalisedError:
+            with naming():
+                return count_beating(query, ranking, replace(extra, late=False), positions, sizes, **how)
+    starts = np.cumsum([0, *(len(_extra(path, task, [])) for path in extra)]).tolist()
 
     def shards() -> Iterator[Shard]:
-        for first, path in how["progress"](list(zip(starts, files, strict=False)), desc="distractors", unit="shard"):
+        for first, path in how["progress"](list(zip(starts, extra, strict=False)), desc="distractors", unit="shard"):
             with naming():
                 yield first, replace(_extra(path, task, []), late=False)
 
-    order = Orders(starts[-1], orders, seed)
+    threads, device = how["threads"], how["device"]
     return count_shards(
-        task.query.embeddings, ranking, shards(), order, sizes, threads=how["threads"], device=how["device"]
+        query, ranking, shards(), Orders(starts[-1], orders, seed), sizes, threads=threads, device=device
     )
 
 
