@@ -69,12 +69,12 @@ def market() -> tuple[Labels, Labels]:
     return listed(Path(__file__).parent / "market1501.csv", 6)
 
 
-def embed(labels: Labels, seed: int) -> NDArray[np.float32]:
+def embed(labels: Labels, seed: int, dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
     """Embeddings (N, D) of unit norm: a person (a new one for -1 and 0), a camera and noise in a random subspace."""
     rng = np.random.default_rng([seed, 1])
     world = np.random.default_rng(0)
     people, cameras = (world.standard_normal((size, LATENT), dtype=np.float32) for size in (1502, 7))
-    basis = world.standard_normal((LATENT, DIMENSIONS), dtype=np.float32)
+    basis = world.standard_normal((LATENT, dimensions), dtype=np.float32)
     person = people[np.maximum(labels.person_id, 0)]
     nobody = labels.person_id <= 0
     person[nobody] = rng.standard_normal((nobody.sum(), LATENT), dtype=np.float32)

@@ -1,8 +1,11 @@
 """What contributors meet: public checks run our make targets, hooks run the locked tools, links lead somewhere."""
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -60,11 +63,36 @@ def test_links_of_pages_outside_the_site_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-def test_container_copies_what_is_there() -> None:
+def copied() -> set[str]:
+    """Return what the container file copies."""
     lines = re.findall(r"^COPY (.+)$", (ROOT / "workflow/Dockerfile").read_text(), re.MULTILINE)
-    names = {name for line in lines for name in line.split()[:-1]}
-    assert {"src", "workflow", "requirements.lock"} <= names
-    assert [name for name in names if not (ROOT / name).exists()] == []
+    return {name for line in lines for name in line.split()[:-1]}
+
+
+def test_container_copies_what_is_there() -> None:
+    assert {"src", "workflow", "requirements.lock"} <= copied()
+    assert [name for name in copied() if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.slow
+def test_container_installs_from_what_it_copies(tmp_path: Path) -> None:
+    """The last command of its file, on its files alone, with every profile."""
+    for name in copied():
+        place = tmp_path / "context" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, place)
+    options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", tmp_path / "wheel"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "."]
+    built = subprocess.run(command, cwd=tmp_path / "context", capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    inside = {name.partition("/share/reid-done-right/")[2] for name in zipfile.ZipFile(wheel).namelist()}
+    profiles = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("profiles/*/profile.yaml")}
+    assert {name for name in inside if name.startswith("profiles/")} == profiles
+    assert "workflow/Snakefile" in inside
 
 
 def test_draft_of_the_article_names_no_author_and_has_its_references() -> None:

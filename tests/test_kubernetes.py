@@ -26,7 +26,7 @@ def objects() -> Iterator[Bucket]:
 def documented() -> str:
     """Return the command in the documentation, for the smoke experiment."""
     (command,) = re.findall(
-        r"^snakemake --dry-run --executor kubernetes .*$", (ROOT / "docs/engines.md").read_text(), re.M
+        r"^snakemake --dry-run --workflow-profile profiles/kubernetes .*$", (ROOT / "docs/engines.md").read_text(), re.M
     )
     return str(command).replace("paper", "smoke")
 

@@ -1,6 +1,7 @@
 """Snakemake's profiles: common settings, and requests to a cluster, in dry runs."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ def profile(name: str) -> dict[str, Any]:
 
 def test_profiles_differ_only_in_where_jobs_run() -> None:
     """Snakemake reads one of them, so what they have in common stands in each."""
-    default, slurm = profile("default"), profile("slurm")
-    assert {key for key in default if default[key] != slurm.get(key)} == {"resources"}
+    default = profile("default")
+    for name in ("slurm", "slurm-grouped", "kubernetes"):
+        assert {key for key in default if default[key] != profile(name).get(key)} == {"resources"}, name
 
 
 def asked(printed: str) -> dict[str, dict[str, int]]:
@@ -57,6 +59,45 @@ def test_slurm_groups_request_no_gpu(experiment: str) -> None:
 
 def test_groups_are_of_rules() -> None:
     assert {each.split("=")[0] for each in profile("slurm")["groups"]} < RULES
+    assert {each.split("=")[0] for each in profile("slurm-grouped")["groups"]} == RULES
+
+
+SUBMISSIONS = {
+    **{"prepare": 5, "weights": 1, "classify": 6, "learn": 18, "crowd": 6, "score": 10, "curves": 1, "report": 1}
+}
+GROUPS = """
+import sys
+from snakemake import cli, jobs
+
+def tell(group, **_):  # what a cluster would be asked for: a dry run counts as this machine
+    group.dag.workflow.__class__.local_exec = False
+    asked, rules = group.resources, sorted(job.rule.name for job in group.jobs)
+    print("GROUP", group.groupid, *(asked[name] for name in ("_cores", "gpu", "runtime", "mem_mb")), *rules)
+
+jobs.GroupJob.log_info = tell
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.workflow
+def test_the_papers_313_jobs_are_48_submissions_where_long_jobs_are_grouped_too(
+    checkout_with_clusters: Checkout,
+) -> None:
+    """What each asks Slurm for fits a node of 16 cores and two GPUs, and no GPU waits for a job that needs none."""
+    checkout_with_clusters.folder.joinpath("groups.py").write_text(GROUPS)
+    options = "--workflow-profile profiles/slurm-grouped --configfile experiments/paper/params.yaml"
+    printed = checkout_with_clusters.run(f"python groups.py --dry-run {options}")
+    lines = [line.split()[1:] for line in printed.splitlines() if line.startswith("GROUP ")]
+    assert Counter(name for name, *_ in lines) == SUBMISSIONS and sum(SUBMISSIONS.values()) == 48
+    assert re.findall(r"^rule (\w+):", printed, re.MULTILINE) == ["all"]  # nothing is submitted alone
+    assert sum(len(rules) for _, _, _, _, _, *rules in lines) == 313
+    params = load(ROOT / "experiments/paper/params.yaml")
+    for name, cores, gpus, _, _, *rules in lines:
+        wanting = {bool(params.resources_of(STAGES[rule].command or rule).gpu) for rule in rules}
+        assert wanting == {gpus != "0"}, name
+        assert int(cores) <= 16 and int(gpus) <= 2, name
+    (learning,) = {tuple(asked) for name, *asked in lines if name == "learn"}
+    assert learning == ("16", "2", "1920", "64000", *["embed"] * 4, *["train"] * 4)
 
 
 @pytest.mark.workflow

@@ -61,9 +61,8 @@ ELSEWHERE = {
     "make test-gpu": "needs a GPU",
     "python benchmarks/device.py --json device.json": "needs a GPU; test_device_benchmark.py runs it on a CPU",
     "python benchmarks/gpu.py --json gpu.json": "needs a GPU; test_gpu_benchmark.py runs it on a CPU",
-    "snakemake --dry-run --executor kubernetes --jobs 8 --resources gpu=8 --container-image registry.example.org/reid:1 "
-    "--default-storage-provider s3 --default-storage-prefix s3://bucket/reid "
-    "--default-resources gpu_manufacturer=nvidia scale=0 --kubernetes-persistent-volumes data:/workdir/data "
+    "snakemake --dry-run --workflow-profile profiles/kubernetes --container-image registry.example.org/reid:1 "
+    "--default-storage-prefix s3://bucket/reid --kubernetes-persistent-volumes data:/workdir/data "
     "images:/workdir/results/paper/dataset store:/workdir/.store --configfile experiments/paper/params.yaml": (
         "test_kubernetes.py"
     ),

@@ -13,6 +13,7 @@ from reid_done_right.evaluation.pooling import pool_queries, pool_tracklets
 from reid_done_right.evaluation.ranking import score as rank
 from reid_done_right.evaluation.reciprocal import k_reciprocal
 from reid_done_right.evaluation.rules import MARKET1501, MARS, PERSON_SEARCH, Rule
+from reid_done_right.evaluation.shards import Orders
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.stages.score import score
 
@@ -445,3 +446,50 @@ def test_non_image_files_are_rejected(files, tmp_path):
     gallery.write_bytes((tmp_path / "gallery.npy").read_bytes())
     with pytest.raises(InputError, match=r"gallery\.npz: not a readable \.npz file"):
         refused(query, gallery, tmp_path)
+
+
+# --- distractors in a folder
+
+
+def shards_of(folder, extra, ends):
+    folder.mkdir()
+    for number, part in enumerate(np.split(extra, ends)):
+        np.savez(folder / f"{number}.npz", embeddings=part)
+    (folder / "note.txt").write_text("no shard")
+    return folder
+
+
+def test_folder_of_distractors_is_scored_as_one_gallery(files, tmp_path):
+    """Eleven files, so that names do not sort as numbers do; the largest gallery is the same in every order."""
+    extra = people(2, 60)["embeddings"]
+    paths = files(query=QUERY, gallery=GALLERY, distractors={"embeddings": extra})
+    how = {"sizes": [0, 20, 60], "orders": 3}
+    whole = run(*paths[:2], tmp_path / "scores.json", distractors=paths[2], **how)["distractors"]
+    folder = shards_of(tmp_path / "shards", 2 * extra, range(5, 55, 5))
+    found = run(*paths[:2], tmp_path / "scores.json", distractors=folder, **how)["distractors"]
+    for name in ("mAP", "mAP_step", "rank1"):
+        assert found[name][::2] == whole[name][::2] and len(set(found[name][2])) == 1
+    positions = Orders(60, 3, 0).positions(0, 60)
+    for order in range(3):
+        chosen = extra[np.argsort(positions[:, order])[:20]]
+        nobody = np.zeros(20, int)
+        grown = Labels(*(np.concatenate([ids, nobody]) for ids in (LABELS[1].person_id, LABELS[1].camera_id)))
+        alone = rank(QUERY["embeddings"], LABELS[0], np.concatenate([GALLERY["embeddings"], chosen]), grown, MARKET1501)
+        assert found["mAP"][1][order] == pytest.approx(alone.scores()["mAP"])
+
+
+def test_folder_without_distractors_or_with_too_few_is_rejected(files, tmp_path):
+    paths = files(query=QUERY, gallery=GALLERY)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no \.npz or \.safetensors file in it"):
+        run(*paths, tmp_path / "scores.json", distractors=tmp_path / "empty", sizes=[1])
+    extra = people(2, 60)["embeddings"]
+    folder = shards_of(tmp_path / "shards", extra, [30])
+    with pytest.raises(InputError, match="shards: 60 distractors, but sizes ask for 61"):
+        run(*paths, tmp_path / "scores.json", distractors=folder, sizes=[61])
+    np.savez(folder / "1.npz", embeddings=np.where(np.arange(30)[:, None] == 7, 0, extra[30:]))
+    with pytest.raises(InputError, match=r"1\.npz: embedding of row 7 is all zeros"):
+        run(*paths, tmp_path / "scores.json", distractors=folder, sizes=[60])
+    np.savez(folder / "1.npz", embeddings=extra[30:, :-1])
+    with pytest.raises(InputError, match=r"1\.npz: embeddings of"):
+        run(*paths, tmp_path / "scores.json", distractors=folder, sizes=[60])

@@ -44,6 +44,7 @@ PANELS = {
         experiment.plan,
         experiment.check,
         experiment.fetch,
+        experiment.status,
         experiment.verify,
         experiment.why,
     ),

@@ -1,4 +1,4 @@
-"""Commands for a whole experiment: new, plan, check, fetch, verify, why."""
+"""Commands for a whole experiment: new, plan, check, fetch, status, verify, why."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 from reid_done_right.cli.options import Offline, written
+
+AGAIN = 10.0
+"""Seconds from one look of `reid status --watch` to the next."""
 
 
 def new(
@@ -155,6 +158,50 @@ def fetch(
                 missing.append(f"{name}: {error}")
     if missing:
         raise InputError("some inputs are missing", *missing)
+
+
+def status(
+    of: Annotated[
+        Path, typer.Argument(help="The experiment: its folder, such as results/embedded, or its parameters.")
+    ] = Path("params.yaml"),
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every ten seconds, until all is done.")] = False,
+    json_file: Annotated[Path | None, written("Also write it to this file (.json).", "--json")] = None,
+) -> None:
+    """Show what is done, what runs where, what failed, and how long the rest takes.
+
+    Works whether Snakemake, DVC or a scheduler runs the jobs, from any machine that sees the folder. The time left is
+    that of the jobs of the same stage that were computed here. Changes nothing.
+
+    Exit status: 1 if a job has failed, otherwise 0.
+    """
+    import time
+
+    from rich.console import Console
+
+    from reid_done_right import plan as planning
+    from reid_done_right.artifacts import write_json
+    from reid_done_right.readiness.board import board
+    from reid_done_right.readiness.page import WIDTH
+    from reid_done_right.readiness.status import find_params
+    from reid_done_right.readiness.status import status as look
+
+    params = find_params(of)
+    jobs = planning.plan(params)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    while True:
+        found = look(params.experiment, jobs)
+        if watch and console.is_terminal:
+            console.clear()
+        console.print(board(found))
+        if found.finished or not watch:
+            break
+        time.sleep(AGAIN)
+    if json_file is not None:
+        write_json(json_file, found.as_json())
+    if found.failed:
+        raise typer.Exit(1)
 
 
 def verify(

@@ -79,7 +79,11 @@ def score(
         bool, typer.Option(help="Normalise the frames of mars before pooling; its official code does not.")
     ] = True,
     distractors: Annotated[
-        Path | None, file("Embeddings of distractor images, which show none of the benchmark's persons.")
+        Path | None,
+        typer.Option(
+            help="Embeddings of distractor images, which show none of the benchmark's persons; a folder of files is "
+            "counted one file at a time, and may be of any size."
+        ),
     ] = None,
     sizes: Annotated[
         str, typer.Option(help="Numbers of distractors to add, each scored, such as 0,100000,500000.")

@@ -98,7 +98,7 @@ class Curves:
     """(Q, 2) AP of each query by that rule, with the fewest and with the most distractors, mean of the orders."""
 
 
-def sweep(ranking: Ranking, counts: NDArray[np.int32], ap_rule: ApRule = "trapezoid") -> Curves:
+def sweep(ranking: Ranking, counts: NDArray[np.integer], ap_rule: ApRule = "trapezoid") -> Curves:
     """Return scores at every size and order: ranking is without distractors, counts (P, sizes, orders) are summed."""
     beaten_by = np.cumsum(counts, axis=1, dtype=np.int64)
     shape = counts.shape[1:]

@@ -12,6 +12,7 @@ from reid_done_right.artifacts import InputError, read_text
 from reid_done_right.dag import STAGES
 from reid_done_right.plan import Job, Jobs
 from reid_done_right.store.keys import code_key
+from reid_done_right.store.ledger import Ledger
 
 
 def done(jobs: Mapping[str, Jobs]) -> dict[str, set[str]]:
@@ -60,3 +61,12 @@ def measured(experiment: str, stage: str) -> float | None:
             except (KeyError, ValueError):
                 raise InputError(f"{file}: not a benchmark of Snakemake; delete it") from None
     return sum(seconds) / len(seconds) if seconds else None
+
+
+def recorded() -> dict[str, float]:
+    """Return the seconds that jobs took where they were computed, by their settings file, from the ledger."""
+    found: dict[str, float] = {}
+    for entry in Ledger.here().entries:  # the last first
+        if entry.settings is not None and entry.seconds is not None:
+            found.setdefault(entry.settings, entry.seconds)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from reid_done_right.evaluation.pooling import Pooling
 from reid_done_right.evaluation.ragged import Ragged
 from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery, resolved
 from reid_done_right.evaluation.rules import RULES, Rule
+from reid_done_right.evaluation.shards import Orders, Shard, count_shards
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.evaluation.task import Task
 
@@ -34,6 +35,7 @@ ARRAYS = (
     *("embeddings", "person_id", "camera_id", "tracklet_id"),
     *("image_id", "lists", "pointers", "box", "truth_box", "truth_image", "truth_pointers"),
 )
+SHARDS = (".npz", ".safetensors")
 LEVEL, RESAMPLES = 0.95, 2000
 
 
@@ -86,7 +88,8 @@ def score(
         normalise_frames: whether to normalise frames before pooling; the official MARS code does not.
         rerank: ``none``, ``qe-dba`` or ``k-reciprocal``.
         options: keyword arguments of `expansion.expand` or `reciprocal.k_reciprocal` that differ from the defaults.
-        distractors: file of distractor images; only their embeddings are used.
+        distractors: file of distractor images; only their embeddings are used. A folder of such files is a gallery
+            without end: one file at a time is in memory, in the order of their names.
         sizes: numbers of distractors to add, ascending; each is scored in each order.
         orders: number of random orders of the distractors.
         ranks: CMC ranks besides 1, 5 and 10.
@@ -116,7 +119,7 @@ def score(
         "device": device,
         "progress": partial(tqdm, unit="block", leave=False, disable=None),
     }
-    extra: Embedded | None = None
+    extra: Embedded | list[Path] | None = None
     if protocol == "person-search" and "truth_box" in q.arrays:
         if false_alarms is not None:
             raise InputError(
@@ -131,7 +134,8 @@ def score(
         if tracklet_id is not None:
             columns["tracklet_id"] = tracklet_id
         if distractors is not None:
-            extra = _extra(read_arrays(distractors, ARRAYS), task, sizes)
+            of = _shards if distractors.is_dir() else _extra
+            extra = of(distractors, task, sizes)
         with naming("" if rerank == "none" else f"{query} against {gallery}: "):
             ranking = rank_gallery(task, rerank=rerank, options=options, **how)
         if false_alarms is not None:
@@ -150,7 +154,10 @@ def score(
     scores |= {f"rank{m}": float(ranking.cmc([m])[0]) for m in ranks}
     scores["mAP_interval"] = _interval(ranking.average_precision(rule.ap_rule), seed)
     if extra is not None:
-        scores["distractors"] = _sweep(extra, task, ranking, sizes, orders, seed, how)
+        curves = sweep(ranking, _counted(extra, task, ranking, sizes, orders, seed, how), "trapezoid")
+        swept = {"mAP_trapezoid": curves.average_precision.tolist(), "mAP_step": curves.average_precision_step.tolist()}
+        swept = {"mAP": swept[f"mAP_{rule.ap_rule}"], **swept, "rank1": curves.rank1.tolist()}
+        scores["distractors"] = {"sizes": list(sizes), "orders": orders, "seed": seed, **swept}
     if false_alarms is not None:
         scores["open_set"] = opened.report(list(false_alarms), LEVEL)
     columns |= {
@@ -276,45 +283,64 @@ def _boxes(file: Arrays, name: str, rows: int) -> NDArray[np.float64]:
     return boxes
 
 
-def _extra(file: Arrays, task: Task, sizes: Sequence[int]) -> Embedded:
-    """Return the distractors, to be checked when they are read."""
-    embeddings = file.column("embeddings")
+def _extra(path: Path, task: Task, sizes: Sequence[int]) -> Embedded:
+    """Return the distractors of a file, to be checked when they are read."""
+    embeddings = read_arrays(path, ARRAYS).column("embeddings")
     nobody = np.zeros(len(embeddings), np.int64)
     with naming():
-        extra = Embedded(embeddings, Labels(nobody, nobody), str(file.path), normalise=True, late=True)
-        check_dimensions(embeddings, task.gallery.embeddings, (str(file.path), task.gallery.name))
-    if max(sizes) > len(extra):
-        raise InputError(f"{file.path}: {len(extra)} distractors, but sizes ask for {max(sizes)}")
+        extra = Embedded(embeddings, Labels(nobody, nobody), str(path), normalise=True, late=True)
+        check_dimensions(embeddings, task.gallery.embeddings, (str(path), task.gallery.name))
+    _check_enough(path, len(extra), sizes)
     return extra
 
 
-def _sweep(
-    extra: Embedded,
+def _shards(folder: Path, task: Task, sizes: Sequence[int]) -> list[Path]:
+    """Return the files of distractors in a folder: shorter names first, so that 2 comes before 10."""
+    found = sorted(
+        (path for path in folder.iterdir() if path.suffix in SHARDS), key=lambda path: (len(path.name), path)
+    )
+    if not found:
+        raise InputError(
+            f"{folder}: no {' or '.join(SHARDS)} file in it; give the folder of the distractors' embeddings"
+        )
+    _check_enough(folder, sum(len(_extra(path, task, [])) for path in found), sizes)
+    return found
+
+
+def _check_enough(path: Path, there: int, sizes: Sequence[int]) -> None:
+    if max(sizes, default=0) > there:
+        raise InputError(f"{path}: {there} distractors, but sizes ask for {max(sizes)}")
+
+
+def _counted(
+    extra: Embedded | list[Path],
     task: Task,
     ranking: Ranking,
     sizes: Sequence[int],
     orders: int,
     seed: int,
     how: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return scores for each number of distractors and order, (sizes, orders) each."""
-    positions = order_positions(len(extra), orders, np.random.default_rng(seed))
+) -> NDArray[np.integer]:
+    """Count which relevant items the distractors beat: those of one file, or of many, a file at a time."""
+    query = task.query.embeddings
+    if isinstance(extra, Embedded):
+        positions = order_positions(len(extra), orders, np.random.default_rng(seed))
+        try:
+            return count_beating(query, ranking, extra, positions, sizes, **how)
+        except UnnormalisedError:
+            with naming():
+                return count_beating(query, ranking, replace(extra, late=False), positions, sizes, **how)
+    starts = np.cumsum([0, *(len(_extra(path, task, [])) for path in extra)]).tolist()
 
-    def count(shard: Embedded) -> NDArray[np.int32]:
-        return count_beating(task.query.embeddings, ranking, shard, positions, sizes, **how)
+    def shards() -> Iterator[Shard]:
+        for first, path in how["progress"](list(zip(starts, extra, strict=False)), desc="distractors", unit="shard"):
+            with naming():
+                yield first, replace(_extra(path, task, []), late=False)
 
-    try:
-        counts = count(extra)
-    except UnnormalisedError:
-        with naming():
-            counts = count(replace(extra, late=False))
-    curves = sweep(ranking, counts, "trapezoid")
-    both = {
-        "mAP_trapezoid": curves.average_precision.tolist(),
-        "mAP_step": curves.average_precision_step.tolist(),
-    }
-    mean = both[f"mAP_{task.rule.ap_rule}"]
-    return {"sizes": list(sizes), "orders": orders, "seed": seed, "mAP": mean, **both, "rank1": curves.rank1.tolist()}
+    threads, device = how["threads"], how["device"]
+    return count_shards(
+        query, ranking, shards(), Orders(starts[-1], orders, seed), sizes, threads=threads, device=device
+    )
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 keys      digests of everything a result depends on
 objects   results, computed once and linked into place: `make`
+notes     what computes now, and where
 ledger    one entry per job: what it read, wrote and computed with
 trace     `reid why` and `reid verify`
 """

@@ -19,9 +19,9 @@ from contextlib import suppress
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from reid_done_right import numerics
 from reid_done_right.artifacts import (
@@ -86,6 +86,7 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     inputs      name -> files
     outputs     path of a file or folder -> SHA-256
     images      of a dataset only
+    seconds     that the computation took, in its last try; None if unknown
     """
 
     key: Sha256
@@ -97,12 +98,13 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     inputs: dict[str, list[Content]]
     outputs: dict[PathText, Sha256]
     images: Images | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     made_with: MadeWith
 
     @property
     def name(self) -> str:
         """The file's name, which tells whether it is damaged."""
-        return f"{self.key}-{digest(self.model_dump(exclude={'made_with'}))[:DIGITS]}.json"
+        return f"{self.key}-{digest(self.model_dump(exclude={'made_with', 'seconds'}))[:DIGITS]}.json"
 
 
 class Ledger:
@@ -242,7 +244,7 @@ def _copy_text(entries: list[Entry]) -> str:
     for entry in entries:
         with_ = entry.made_with.model_dump(exclude={"processor", "system"})  # so that every machine writes the same
         machines += [] if with_ in machines else [with_]
-        described = entry.model_dump() | {"made_with": machines.index(with_)}
+        described = entry.model_dump(exclude={"seconds"}) | {"made_with": machines.index(with_)}
         described["inputs"] = {
             name: [contents.setdefault((each.path, each.sha256), len(contents)) for each in listed]
             for name, listed in entry.inputs.items()

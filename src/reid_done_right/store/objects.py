@@ -25,6 +25,7 @@ from reid_done_right.artifacts import InputError, beside, file_digest, printable
 from reid_done_right.data.manifest import Images, portable, read_manifest
 from reid_done_right.store.keys import code_key, content_digest, digest
 from reid_done_right.store.ledger import Entry, Ledger, made_with
+from reid_done_right.store.notes import note
 
 WARNING = "reid: warning: "
 """Prefix of lines that the workflow also shows on the terminal."""
@@ -74,7 +75,13 @@ def make(
             _compute(stage, compute, Path(folder), outputs)
             _place(Path(folder), outputs, copy=True)
         return True
-    about = {"key": key, **known, "job": job, "settings": settings and portable(settings), "inputs": found}
+    about: dict[str, Any] = {
+        "key": key,
+        **known,
+        "job": job,
+        "settings": settings and portable(settings),
+        "inputs": found,
+    }
     made, partial = _object(store, stage, key), store / "partial" / key
     entry, computed = _whole(ledger, key, made, outputs), False
     if entry is None:
@@ -82,7 +89,11 @@ def make(
             entry = _whole(ledger, key, made, outputs)  # another process may have made it meanwhile
             if entry is None:
                 partial.mkdir(exist_ok=True)
+                if settings is not None:
+                    note(partial, portable(settings))
+                start = time.monotonic()
                 _compute(stage, compute, partial, outputs)
+                about["seconds"] = round(time.monotonic() - start, 3)
                 _seal(partial, outputs)
                 entry = _describe(about, partial, outputs)
                 ledger.add(entry)
