@@ -1,5 +1,6 @@
 """A local web server that misbehaves on demand, for the download tests."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,3 +152,51 @@ def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
         handler.wfile.write(body)
 
     return behave
+
+
+class HubHandler(Quiet):
+    """Answers as the Hugging Face hub does to its client: metadata of a file by HEAD, its content by GET."""
+
+    server: "Hub"
+
+    def do_HEAD(self) -> None:
+        self.answer(False)
+
+    def do_GET(self) -> None:
+        self.answer(True)
+
+    def answer(self, whole: bool) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        owner, name, resolve, revision, file = [*self.path.strip("/").split("/"), *[""] * 5][:5]
+        repository = f"{owner}/{name}"
+        if repository in self.server.gated:
+            return self.refuse(401, "GatedRepo", whole)
+        if repository not in self.server.repositories or resolve != "resolve":
+            return self.refuse(401, "RepoNotFound", whole)
+        if revision not in ("main", COMMIT):
+            return self.refuse(404, "RevisionNotFound", whole)
+        content = self.server.repositories[repository].get(file)
+        if content is None:
+            return self.refuse(404, "EntryNotFound", whole)
+        about = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X_Repo_Commit": COMMIT, "Accept_Ranges": "bytes"}
+        self.start(200, len(content), **about)
+        if whole:
+            self.wfile.write(content)
+
+    def refuse(self, status: int, why: str, whole: bool) -> None:
+        body = b"{}" if whole else b""
+        self.start(status, len(body), X_Error_Code=why, X_Error_Message=why, X_Repo_Commit=COMMIT)
+        self.wfile.write(body)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(Local):
+    """Stands in for the hub: repositories of files, some of which ask for permission."""
+
+    def __init__(self) -> None:
+        super().__init__(HubHandler)
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.gated: set[str] = set()
+        self.asked: list[str] = []

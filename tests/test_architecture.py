@@ -35,10 +35,11 @@ ALLOWED = {  # layer -> layers it may import, besides its own
     "experiments": {"artifacts"},
     "dvc": {"dag", "params", "plan"},
     "readiness": {"artifacts", "dag", "params", "images", "data", "models", "training", "store", "plan"},
-    "photos": {"artifacts", "images", "data", "models"},
+    "hub": {"artifacts"},
+    "photos": {"artifacts", "images", "data", "models", "hub"},
     "stages": {
         *("numerics", "artifacts", "dag", "params", "evaluation", "images", "data", "models", "training", "reporting"),
-        *("photos", "pedestrians"),
+        *("photos", "hub", "pedestrians"),
     },
     "gpus": {"artifacts"},
     "running": {"artifacts", "numerics", "dag", "gpus", "store", "stages", "training"},

@@ -147,6 +147,27 @@ def test_export_of_a_fixed_size_takes_what_trackers_give(run: Path, tmp_path: Pa
     np.testing.assert_allclose(scope["embeddings"], reid_done_right.load_embedder(run).embed([image]), atol=1e-5)
 
 
+def test_tracker_that_prepares_crops_itself_gets_what_embed_boxes_gives(run: Path, tmp_path: Path) -> None:
+    """The steps of BoxMOT's loader: names from the session, BGR frames, crops scaled to one size, any number at once."""
+    import cv2
+    import onnxruntime
+
+    export_model(run, tmp_path / "m.onnx", size=(64, 32))
+    frame = picture(3, 200, 300)
+    boxes = np.array([[10.2, 5.0, 42.1, 69.0], [100.0, 50.4, 132.0, 114.3], [60.0, 80.0, 92.0, 144.0]])
+    crops = []
+    for left, top, right, bottom in boxes.round().astype(int):
+        crop = cv2.resize(frame[top:bottom, left:right, ::-1], (32, 64), interpolation=cv2.INTER_LINEAR)
+        scaled = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB).transpose(2, 0, 1) / np.float32(255)
+        mean, deviation = (
+            np.array(of, np.float32).reshape(3, 1, 1) for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
+        crops.append((scaled - mean) / deviation)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run([session.get_outputs()[0].name], {session.get_inputs()[0].name: np.stack(crops)})
+    np.testing.assert_allclose(found, reid_done_right.load_embedder(run).embed_boxes(frame, boxes), atol=1e-5)
+
+
 @pytest.mark.parametrize("form, name", [("onnx", "m.onnx"), ("torch-export", "m.pt2")])
 def test_example_on_the_card_embeds_a_photo_as_we_do(run: Path, tmp_path: Path, form: str, name: str) -> None:
     export_model(run, tmp_path / name, form=form)  # type: ignore[arg-type]

@@ -120,8 +120,12 @@ def fewer_updates(folder: Path) -> None:
         Checkout(folder).change("experiments/smoke/params.yaml", key, 2)
 
 
-PREPARED = {"own_data.md": photos_of_ones_own, "photos.md": fewer_updates}
-CHANGED = ("own_data.md", "report.md")  # pages whose changes are applied
+PREPARED = {
+    "own_data.md": photos_of_ones_own,
+    "photos.md": fewer_updates,
+    "first_search.md": fewer_updates,
+}
+CHANGED = ("own_data.md", "report.md", "first_experiment.md")  # pages whose changes are applied
 
 
 def change(diff: str) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from reid_done_right import hub
 from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_weights
 from reid_done_right.images.decode import Image
 from reid_done_right.images.photos import array_image, decoded
@@ -168,13 +169,13 @@ def load_embedder(model: str | os.PathLike[str], *, device: str | None = None) -
     64
 
     Args:
-        model: file written by `reid train`.
+        model: file written by `reid train`, or ``hub:owner/name`` for what `reid export --format hub` made of it.
         device: such as ``cuda``; None for a GPU if there is one.
 
     Raises:
-        InputError: if the file is missing, damaged, or not an embedder.
+        InputError: if the file is missing, damaged, or not an embedder, or if the hub does not give it.
     """
-    path = Path(model)
+    path = hub.local(model)
     weights = read_weights(path)
     network = embedder_of(weights, str(path))
     try:

@@ -125,11 +125,15 @@ def _print_places(found: Any, reranked: bool) -> None:
 def export(
     model: Annotated[Path, file("The model, written by `reid train`.")],
     out: Annotated[
-        Path, written("Output file: .onnx, or .pt2 for torch-export. Its model card (.md) is written beside it.")
+        Path,
+        written(
+            "Output file: .onnx, or .pt2 for torch-export, with its model card (.md) beside it; a folder for the hub.",
+            dir_okay=True,
+        ),
     ],
     form: Annotated[
-        Literal["onnx", "torch-export"],
-        typer.Option("--format", help="onnx for any runtime, torch-export for PyTorch."),
+        Literal["onnx", "torch-export", "hub"],
+        typer.Option("--format", help="onnx for any runtime, torch-export for PyTorch, hub to publish the weights."),
     ] = "onnx",
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 25.")] = 18,
     size: Annotated[
@@ -154,6 +158,10 @@ def export(
     unit vectors (B, D). With --size it takes what trackers give. Normalisation is included; resizing to the
     largest side is not (the card says how). Before the file is written, it is run on random images of three shapes
     and compared with the module.
+
+    The format hub is a folder for a repository of the Hugging Face hub: the weights as they are, config.json, and the
+    card as README.md, with licence, data and scores where the hub looks for them. After an upload, hub:OWNER/NAME takes
+    the place of a model's path: here, in embed-photos and search, and in `load_embedder`.
     """
     from reid_done_right.artifacts import InputError
     from reid_done_right.stages.export import export as export_model
@@ -166,6 +174,9 @@ def export(
         how["size"] = (int(found[1]), int(found[2]))
     told: dict[str, Any] = {"scores": scores, "data": data, "licence": licence}
     difference = export_model(model, out, **how, **told)
+    if form == "hub":
+        typer.echo(f"export: wrote {out}; publish it with: hf upload OWNER/NAME {out}", err=True)
+        return
     typer.echo(
         f"export: differs from the module by at most {difference:.1e} on random images of three shapes", err=True
     )

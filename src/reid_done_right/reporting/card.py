@@ -6,9 +6,10 @@ After Mitchell et al., "Model cards for model reporting" (2019).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
 from tabulate import tabulate
 
 from reid_done_right.reporting.templates import render
@@ -18,14 +19,16 @@ from reid_done_right.reporting.templates import render
 class Card:
     """The content of a model card.
 
-    file        name of the exported file; form: onnx or torch-export
+    file        name of the exported file or folder; form: onnx, torch-export or hub
     model       name of the weights it was made from; digest: their SHA-256
     about       their metadata
     dimension   D
     smallest    smallest image side that the network accepts, in pixels
     size        height and width of all images, which are then normalised floats; None for any size
-    difference  largest difference between the embeddings of the file and the module
+    difference  largest difference between the embeddings of the file and the module; 0 for the module itself
     data        training data, one line each; licence: its terms, one line each
+    datasets    short names of the data; terms: the licence in the hub's words, none if not recorded
+    digests     SHA-256 of what the model came from, by name
     scores      one row per protocol and re-ranking: protocol, rerank, ap_rule, queries; mAP and rank1, each with its
                 interval (value, low, high)
     scored      origin of the scores
@@ -46,17 +49,56 @@ class Card:
     scored: str = ""
     multiple: int = 1
     size: tuple[int, int] | None = None
+    datasets: Sequence[str] = ()
+    terms: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_card(card: Card) -> str:
-    """Write the card as Markdown."""
+    """Write the card as Markdown; one for the hub begins with what the hub reads (YAML)."""
     rows = [
         [each["protocol"], each["rerank"], each["queries"], *(_percent(*each[name]) for name in ("mAP", "rank1"))]
         for each in card.scores
     ]
     header = ["protocol", "re-ranking", "queries", "mAP", "rank-1"]
     table = tabulate(rows, header, "github", colalign=("left",) * len(header)) if rows else ""
-    return render("card.md", escape=False, card=card, network=_network(card.about["backbone"]), table=table)
+    text = render("card.md", escape=False, card=card, network=_network(card.about["backbone"]), table=table)
+    return f"---\n{yaml.safe_dump(_metadata(card), sort_keys=False)}---\n{text}" if card.form == "hub" else text
+
+
+def _metadata(card: Card) -> dict[str, Any]:
+    """Return what the hub reads of a model: its words for library, task, licence, data and scores, and the origin."""
+    told: dict[str, Any] = {
+        "library_name": "reid-done-right",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["person-re-identification", "arxiv:1801.05339"],
+    }
+    if card.terms:
+        told["license"] = card.terms
+    if card.terms == "other":
+        told |= {"license_name": "see-card", "license_link": "README.md"}
+    if card.datasets:
+        told["datasets"] = list(card.datasets)
+    if card.scores:
+        told["model-index"] = [{"name": card.file, "results": [_result(card, each) for each in card.scores]}]
+    return told | {"provenance": {"weights": card.digest, **card.digests}}
+
+
+def _result(card: Card, score: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a protocol's scores as the hub has them, in percent; intervals stand with the arguments of a metric."""
+    name, of = score["run"]["dataset"], {key: score[key] for key in ("protocol", "rerank", "queries")}
+    metrics = []
+    for key in ("mAP", "rank1"):
+        value, *interval = (round(100 * each, 2) for each in score[key])
+        how: dict[str, Any] = {"interval": interval, "level": 0.95} if interval[0] == interval[0] else {}
+        how |= {"ap_rule": score["ap_rule"]} if key == "mAP" else {}
+        metrics.append({"type": key, "name": f"{key}, percent", "value": value, "args": how})
+    kind = card.datasets[0] if card.datasets else name
+    return {
+        "task": {"type": "image-feature-extraction", "name": "Person re-identification"},
+        "dataset": {"type": kind, "name": name, "split": "test", "args": of},
+        "metrics": metrics,
+    }
 
 
 def _network(backbone: Mapping[str, Any]) -> str:

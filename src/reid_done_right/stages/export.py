@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from reid_done_right.artifacts import DIGITS, InputError, file_digest, read_json, read_parquet, replacing
+from reid_done_right import hub
+from reid_done_right.artifacts import (
+    DIGITS,
+    InputError,
+    file_digest,
+    read_json,
+    read_parquet,
+    replacing,
+    write_json,
+    write_text,
+)
 from reid_done_right.dag import drawn, run_name
 from reid_done_right.data.readers import RELEASES
 from reid_done_right.evaluation.ranking import Rerank
@@ -20,10 +34,12 @@ from reid_done_right.models.export import export as to_bytes
 from reid_done_right.models.libraries import Foreign
 from reid_done_right.params.messages import validated
 from reid_done_right.params.section import Name, Natural, Positive
-from reid_done_right.photos import load_embedder
+from reid_done_right.photos import PhotoEmbedder, load_embedder
 from reid_done_right.reporting.card import Card, write_card
 
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
+"""A licence by its name on the hub, such as cc-by-4.0."""
 TOLERANCE = 1e-4
 """Per value of an embedding: far below what changes a rank, far above rounding errors."""
 
@@ -32,7 +48,7 @@ def export(
     model: Path,
     out: Path,
     *,
-    form: Form = "onnx",
+    form: Form | Literal["hub"] = "onnx",
     opset: int = OPSET,
     size: Size | None = None,
     tolerance: float = TOLERANCE,
@@ -43,7 +59,8 @@ def export(
     """Export a model and its card; return the largest difference from the module.
 
     model      written by `reid train`
-    out        .onnx or .pt2; the card is written beside it, with .md appended to the name
+    form       onnx, torch-export, or hub: a folder with the weights as they are, config.json, and the card as README.md
+    out        .onnx or .pt2; the card is written beside it, with .md appended to the name; a folder for the hub
     opset      ONNX operator set
     size       height and width of all images, given as normalised floats; None for any size, as uint8
     tolerance  a larger difference on random images of three shapes is an error
@@ -52,12 +69,54 @@ def export(
     Raises InputError, and writes nothing, if the model is of another kind, if the opset is not supported, or if the
     exported network computes something else.
     """
-    if out.suffix != SUFFIXES[form] or out.is_dir():
+    if form == "hub" and (out.is_file() or size is not None):
+        raise InputError("--size belongs to onnx and torch-export" if size else f"{out}: a file; give a folder")
+    if form != "hub" and (out.suffix != SUFFIXES[form] or out.is_dir()):
         raise InputError(f"{out}: expected a file name ending in {SUFFIXES[form]} for --format {form}")
+    model = hub.local(model)
     embedder = load_embedder(model, device="cpu")
     found = scores or _beside(model, "evaluate")
     results = scores_of(found, model) if found else []
-    told_data, told_licence = _origin(model, results)
+    origin = _origin(model, results)
+    card = Card(
+        file=out.absolute().name,
+        form=form,
+        model=model.name,
+        digest=embedder.digest,
+        about=embedder.about,
+        dimension=embedder.dimension,
+        smallest=embedder.module.backbone.smallest,
+        size=size,
+        difference=0.0,
+        data=[data] if data else origin.data,
+        datasets=[] if data else origin.datasets,
+        licence=[licence] if licence else origin.licence,
+        terms=(licence if PLAIN.fullmatch(licence) else "other") if licence else origin.terms,
+        digests=origin.digests if form == "hub" else {},
+        scores=results,
+        multiple=backbone.patch if isinstance(backbone := embedder.module.backbone, Foreign) else 1,
+        scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:DIGITS]}`" if found else "",
+    )
+    if form == "hub":
+        write_text(out / hub.CARD, write_card(card))
+        write_json(out / hub.CONFIG, _config(embedder, origin))
+        with replacing(out / hub.WEIGHTS) as temporary:
+            shutil.copyfile(model, temporary)
+        return 0.0
+    content, difference = _converted(embedder, form, opset, size)
+    if not difference <= tolerance:
+        raise InputError(
+            f"{out}: not written, as the exported network differs from the module by {difference:.1e}, more than "
+            f"--tolerance {tolerance:.1e}; try another format or opset"
+        )
+    with replacing(out) as temporary, replacing(out.with_name(f"{out.name}.md")) as beside:
+        beside.write_text(write_card(replace(card, difference=difference)), encoding="utf-8")
+        temporary.write_bytes(content)
+    return difference
+
+
+def _converted(embedder: PhotoEmbedder, form: Form, opset: int, size: Size | None) -> tuple[bytes, float]:
+    """Return the file of a network, and its largest difference from the module."""
     least, side = embedder.module.backbone.smallest, embedder.largest_side
     if size is not None and min(size) < least:
         raise InputError(f"--size {size[0]}x{size[1]}: too small for the network; give sides of {least} or more")
@@ -76,32 +135,19 @@ def export(
     sizes = [(batch, max(least, height), max(least, width)) for batch, height, width in sizes]
     if size is not None:
         sizes = [(batch, *size) for batch in (1, 2, 3)]
-    difference = largest_difference(embedder.module, content, form, sizes, size is not None)
-    if not difference <= tolerance:
-        raise InputError(
-            f"{out}: not written, as the exported network differs from the module by {difference:.1e}, more than "
-            f"--tolerance {tolerance:.1e}; try another format or opset"
-        )
-    card = Card(
-        file=out.name,
-        form=form,
-        model=model.name,
-        digest=embedder.digest,
-        about=embedder.about,
-        dimension=embedder.dimension,
-        smallest=least,
-        size=size,
-        difference=difference,
-        data=[data] if data else told_data,
-        licence=[licence] if licence else told_licence,
-        scores=results,
-        multiple=backbone.patch if isinstance(backbone := embedder.module.backbone, Foreign) else 1,
-        scored=f"`{found.name}`, SHA-256 `{file_digest(found)[:DIGITS]}`" if found else "",
-    )
-    with replacing(out) as temporary, replacing(out.with_name(f"{out.name}.md")) as beside:
-        beside.write_text(write_card(card), encoding="utf-8")
-        temporary.write_bytes(content)
-    return difference
+    return content, largest_difference(embedder.module, content, form, sizes, size is not None)
+
+
+def _config(embedder: PhotoEmbedder, origin: Origin) -> dict[str, Any]:
+    """Return what the hub shows of a model, with the digest by which `load_embedder` knows its weights."""
+    return {
+        "library_name": hub.LIBRARY,
+        "library_version": version(hub.LIBRARY),
+        "sha256": embedder.digest,
+        "dimension": embedder.dimension,
+        "network": embedder.about,
+        "training": origin.parameters,
+    }
 
 
 def _beside(model: Path, stage: str) -> Path | None:
@@ -180,27 +226,46 @@ def _of_draw(folder: Path, name: str, draw: int) -> Path:
     return own if own.is_file() else folder / f"{name}.json"
 
 
-def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class Origin:
+    """Where a model of the pipeline comes from; nothing for one that lies elsewhere.
+
+    data, licence  lines of the card; datasets: short names of the data; terms: the licence in the hub's words
+    parameters     of the training; digests: of its code and of its images
+    """
+
+    data: Sequence[str] = ()
+    licence: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    terms: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> Origin:
     """Return training data and licence terms of a pipeline model, from the files beside it."""
     if not results or model.parent.name != "train":
-        return [], []
+        return Origin()
     results_of, run = model.parent.parent, results[0]["run"]
     manifest = _of_draw(results_of / "dataset", run["dataset"], run["draw"])
     made = _of_draw(results_of / "settings" / "dataset", run["dataset"], run["draw"])
     first = _of_draw(results_of / "settings" / "initialise", run["backbone"], run["draw"])
     if not (manifest.is_file() and made.is_file() and first.is_file()):
-        return [], []
+        return Origin()
     held, source = read_json(manifest), read_json(made)["parameters"]["source"]
     start = read_json(first)["parameters"]
     counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:DIGITS]}`"
-    data, licence = (
+    data, licence, datasets, terms = (
         [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); draw {run['draw']}"],
         [],
+        [held["format"]],
+        "other",
     )
     release = RELEASES.get(held["format"])
     if "render" in source:
         data.append("**Rendered people**, drawn from random numbers: of no use on photos of real ones")
         licence.append("MIT, as the rendered images")
+        datasets, terms = [f"rendered-{held['format']}"], "mit"
     elif release is not None:
         data.append(f"{release['title']}: {release['page']}")
         licence.append(f"{release['title']}: {release['licence']}; the terms bind the model too")
@@ -211,6 +276,11 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> tuple[list[str
     elif "imagenet" in start:
         data.append("First weights: torchvision's, trained on ImageNet")
         licence.append("First weights: the terms of ImageNet (research)")
+        datasets, terms = [*datasets, "imagenet-1k"], "other"
     else:
         data.append("First weights: the trainer's own file")
-    return data, licence
+        terms = "other"
+    digests, trained = {"training images": held["sha256"]}, results_of / "settings/train" / f"{model.stem}.json"
+    settings = read_json(trained) if trained.is_file() else {}
+    digests |= {"training code": settings["code"]} if settings else {}
+    return Origin(data, licence, datasets, terms, settings.get("parameters", {}), digests)

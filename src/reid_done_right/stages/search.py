@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from reid_done_right import hub
 from reid_done_right.artifacts import DIGITS, InputError, write_text
 from reid_done_right.data.arrays import naming
 from reid_done_right.data.gallery import Gallery, read_gallery
@@ -107,7 +108,7 @@ def _maker(gallery: Gallery) -> Path:
     made = gallery.about["model_path"]
     if made is None:
         raise InputError(f"{gallery.file}: does not say where its model was; give it by --model")
-    if not Path(made).is_file():
+    if not (hub.is_name(made) or Path(made).is_file()):
         raise InputError(
             f"{gallery.file}: made by {made}, which is not there any more; give where it is now by --model FILE"
         )
