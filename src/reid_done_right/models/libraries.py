@@ -112,6 +112,7 @@ def of_timm(name: str) -> Foreign:
     except ImportError:
         raise InputError(f"timm:{name}: timm is not installed: pip install 'reid-done-right[timm]'") from None
     _check_known(f"timm:{name}", name.split(".")[0], timm.list_models())
+    network: Any
     try:
         network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
     except TypeError:  # it is convolutional

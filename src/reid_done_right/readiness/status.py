@@ -138,16 +138,17 @@ def status(experiment: str, jobs: Mapping[str, Jobs]) -> Status:
         running = [found for found in tries.values() if isinstance(found, Running)]
         failed = [found for found in tries.values() if isinstance(found, Failed)]
         known = [before[job.settings] for name, job in members.items() if name not in rest and job.settings in before]
-        each, source = (fmean(known), "ledger") if known else (measured(experiment, stage), "benchmarks")
+        each = fmean(known) if known else measured(experiment, stage)
         left = None if each is None else each * len(rest) - sum(min(each, found.seconds or 0.0) for found in running)
+        source: Literal["ledger", "benchmarks", ""] = "ledger" if known else "benchmarks"
         if not rest or each is None:
             left, source = (None if rest else 0.0), ""
         if members:
             counts = len(members), len(members) - len(rest), len(running), len(failed)
             stages.append(Progress(stage, *counts, left, source))
         everyone += [*running, *failed]
-    running, failed = ([job for job in everyone if isinstance(job, kind)] for kind in (Running, Failed))
-    return Status(experiment, stages, running, failed)
+    now = [job for job in everyone if isinstance(job, Running)]
+    return Status(experiment, stages, now, [job for job in everyone if isinstance(job, Failed)])
 
 
 def _last_try(job: Job, name: str, noted: Note | None) -> Running | Failed | None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.reporting.paper import DATASETS
 from reid_done_right.reporting.runs import Cell
-from reid_done_right.reporting.shapes import DATASETS
 from reid_done_right.reporting.tables import COLLAPSED, Grid, Sheet, Text, cell_text, listed
 
 Inspection = Mapping[str, Any]

@@ -148,7 +148,7 @@ class Seen:
     def _prepared(self, row: int) -> tuple[NDArray[np.uint8], Tensor]:
         """Return an image as stored, and resized and normalised for the network (1, 3, H, W)."""
         (images,) = ahead(self.index, np.array([row]), self.device)
-        image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side, self.network.square))
+        image, _ = render(images, np.array([0]), whole(images.sizes, self.largest_side, self.heat.network.square))
         return load(self.index, [row])[0], image
 
     def _embedding(self, image: Tensor) -> Tensor:

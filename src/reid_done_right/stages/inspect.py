@@ -89,7 +89,7 @@ def inspect(
             continue
         (picture,) = load(rows, rows.query[[query]])
         pixels = Pixels.of([picture], device)
-        image, _ = render(pixels, np.array([0]), whole(pixels.sizes, side))
+        image, _ = render(pixels, np.array([0]), whole(pixels.sizes, side, network.square))
         hot = heat.attention(image, picture.shape[:2])
         columns["person"][query] = silhouette.visible.mean()
         columns["heat"][query] = share_inside(hot, silhouette.visible)
