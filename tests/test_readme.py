@@ -20,6 +20,7 @@ import yaml
 from conftest import ROOT, Checkout, Reid, committed, copy_of_the_project
 from photos import shrink, write_photos
 from reid_done_right.dag import STAGES, Read, Write, edges
+from reid_done_right.readiness.page import duration
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -179,7 +180,48 @@ def _files(files: Mapping[str, Read] | Mapping[str, Write], below: str) -> list[
     return [f"`{stem}{', '.join(found)}`" for stem, found in kinds.items()]
 
 
+SCALE = ROOT / "benchmarks/results/scale.json"
+CORES = 16  # of a node
+
+
+def scale() -> str:
+    """Return what shards cost, as measured."""
+    found = json.loads(SCALE.read_text())
+    rows = [f"| without | | | {100 * found['mAP'][0]:.1f} |"]
+    parts = (found[name] for name in ("distractors", "seconds_per_million", "extra_gib"))
+    for size, seconds, gib, score in zip(*parts, found["mAP"][1:], strict=True):
+        rows.append(f"| {size:,} | {seconds:.1f} | {gib:.2f} | {100 * score:.1f} |")
+    head = "| distractors | CPU seconds a million | extra GiB | mAP |\n|---:|---:|---:|---:|"
+    searched = found["search"]
+    told = [
+        f"- Embeddings of 2048 dimensions, the paper's: {found['seconds_per_million_2048']:.0f} CPU seconds a million.",
+        f"- Search for the first {searched['top']} of every query, among {searched['distractors'][-1]:,}: "
+        f"{searched['seconds_per_million'][-1]:.0f} CPU seconds a million, {searched['extra_gib'][-1]:.2f} GiB.",
+        f"- What a node sends: {found['node_bytes'] / 1e6:.0f} MB.",
+        f"- {found['nodes']} processes sharing a smaller gallery, {found['tried']} of them killed at random moments and "
+        f"begun again from their counts: the sum was right after {found['survived']} kills, wrong after {found['lost']}.",
+    ]
+    return "\n".join([head, *rows, "", *told])
+
+
+def projection() -> str:
+    """Return what follows for more distractors and nodes, from the cost after the last mark."""
+    found = json.loads(SCALE.read_text())
+    rows = []
+    for millions in (100, 1000):
+        for what, cost in (("128", found["seconds_per_million"][-1]), ("2048", found["seconds_per_million_2048"])):
+            times = " | ".join(duration(millions * cost / (nodes * CORES)) for nodes in (1, 4, 16, 64))
+            moved = millions * 1e6 * 4 * int(what) / 1e12
+            rows.append(f"| {millions} million, {what} dimensions | {times} | {moved:.1f} TB |")
+    head = (
+        "| | 1 node | 4 nodes | 16 nodes | 64 nodes | embeddings, if they were kept |\n|---|---:|---:|---:|---:|---:|"
+    )
+    return "\n".join([head, *rows])
+
+
 PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
+    "scale": (ROOT / "docs/scale.md", scale),
+    "projection": (ROOT / "docs/scale.md", projection),
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
 }
