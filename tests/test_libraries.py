@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v3_small
 
+from models import write_model
 from reid_done_right.artifacts import InputError, Weights, read_weights, write_weights
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.images.transforms import MEAN, STD
@@ -22,6 +23,7 @@ from reid_done_right.params.networks import Backbone
 from reid_done_right.readiness import probe
 from reid_done_right.readiness.networks import check_networks
 from reid_done_right.reporting.card import Card, write_card
+from reid_done_right.stages.export import export
 from reid_done_right.stages.initialise import initialise
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
@@ -222,6 +224,20 @@ def test_card_says_to_what_sides_are_rounded() -> None:
     assert "timm:test_vit, max pooling" in told
     assert "sides are rounded to multiples of 16 pixels" in told
     assert "rounded to multiples" not in write_card(Card(**card, smallest=16, difference=0.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "form", "name"),
+    [("timm:test_vit", "onnx", "m.onnx"), ("timm:test_convnext", "torch-export", "m.pt2")],
+)
+def test_exported_network_embeds_any_number_and_size_of_images(
+    family: str, form: Any, name: str, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "m.safetensors", backbone={"family": family})
+    assert 0 <= export(model, tmp_path / name, form=form) < 1e-5
+    told = (tmp_path / f"{name}.md").read_text()
+    assert family in told and ("sides are rounded to multiples of 16" in told) == (family == "timm:test_vit")
 
 
 # --- what is not there, and what cannot be

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 from reid_done_right import plan as planning
 from reid_done_right.artifacts import InputError
+from reid_done_right.dag import STAGES
 from reid_done_right.dvc import pipeline
 from reid_done_right.params import Params, load
 from reid_done_right.plan import fingerprint, plan, rules, write_settings
@@ -477,3 +478,18 @@ def test_imagenet_weights_of_another_library_are_a_file_of_the_users() -> None:
         InputError, match=rf"backbones.shallow: no ImageNet weights are known for timm:test_vit; give {advice}"
     ):
         jobs_of({"initialise": {"imagenet": "IMAGENET1K_V1"}, "backbones/shallow": {"family": "timm:test_vit"}})
+
+
+def test_every_job_with_a_network_says_whose_it_is() -> None:
+    foreign = {"family": "timm:test_vit"}
+    looked = {"inspect": {"dataset": "market", "variants": ["default"]}}
+    jobs = jobs_of({"backbones/shallow": foreign, "backbones/deep": foreign, **looked})
+    command = {stage: STAGES[stage].command or stage for stage in jobs}
+    running = {
+        stage for stage, name in command.items() if keys.code_key(name) != keys.code_key(name, {"library": "timm"})
+    }
+    assert running >= {"initialise", "pretrain", "train", "embed", "embed_distractors", "illustrate", "inspect"}
+    assert jobs["inspect"]
+    for stage in running:
+        assert {job.parameters.get("library") for job in jobs[stage].values()} <= {"timm"}, stage
+    assert not any("library" in job.parameters for job in jobs["dataset"].values())

@@ -244,7 +244,7 @@ def _add_inspections(planned: _Plan, inspect: Inspect) -> None:
     for variant in params.inspected:
         for draw in params.draws:
             about = _about(name, variant, params.variant(variant).backbone, draw)
-            settings = {"run": about, **_rule(params, name), **how}
+            settings = {"run": about, **_rule(params, name), **how, **planned.library(variant)}
             settings["render"] = _source(name, params.datasets[name], draw)["render"]
             planned.add("inspect", dag.run_name(name, variant, draw), settings, index=dataset_of(params, name, draw))
 

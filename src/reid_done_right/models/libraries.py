@@ -117,10 +117,10 @@ def of_timm(name: str) -> Foreign:
         network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
     except TypeError:  # it is convolutional
         network = timm.create_model(name, num_classes=0)
-    classifiers = network.pretrained_cfg["classifier"]
+    about, reduction = network.pretrained_cfg, network.feature_info[-1]["reduction"]
+    classifiers = about["classifier"]
     for each in [classifiers] if isinstance(classifiers, str) else classifiers:
         setattr(network, each.split(".")[0], nn.Identity())  # with it goes ConvNeXt's norm after pooling
-    about, reduction = network.pretrained_cfg, network.feature_info[-1]["reduction"]
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))[0]
     return Foreign(f"timm:{name}", network, _features, reduction, patch, about["mean"], about["std"])
 
