@@ -345,9 +345,21 @@ def test_two_cold_runs_give_the_same_bytes(
     assert other.run("git status --porcelain").splitlines() == ["?? dvc.log", lock, made]  # the log is ours
 
 
+def test_dvc_commit_adopts_what_snakemake_finished(tree: Checkout) -> None:
+    """In one process, without starting a command; afterwards nothing is left to run."""
+    before = reports(tree)
+    tree.run(f"reid plan {SMOKE} --dvc")
+    assert tree.computed(lambda: tree.run("dvc commit --force experiments/smoke/dvc.yaml")) == []
+    printed = tree.run(DVC)
+    assert "Data and pipelines are up to date" in printed and "Running stage" not in printed
+    assert reports(tree) == before
+
+
 @needs_git
 def test_dvc_shows_the_experiment(tree: Checkout) -> None:
     assert f"train@{SIDE_48}" in tree.run("dvc dag --md experiments/smoke/dvc.yaml")
+    ancestors = tree.run(f"dvc dag --md experiments/smoke/dvc.yaml:train@{SIDE_48}")
+    assert "pretrain@" in ancestors and "evaluate@" not in ancestors
     assert "market.single-query mAP" in tree.run("dvc metrics show --md reports/smoke/metrics.json")
     tree.change(SMOKE, "train/margin", 0.2)
     assert re.search(r"train\.margin.*0\.1.*0\.2", tree.run(f"dvc params diff --targets {SMOKE} --md"))
