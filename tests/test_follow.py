@@ -99,7 +99,7 @@ def test_figure_names_every_variant_at_its_end() -> None:
     with house_style():
         figure = convergence(lines, "Title", "subtitle")
         told = [text.get_text() for axes in figure.axes for text in axes.texts]
-        assert told == ["default\n20.0"] * 2
+        assert told == ["20.0  default"] * 2
         empty = convergence(convergence_lines([], []), "Title", "subtitle")
         assert [text.get_text() for axes in empty.axes for text in axes.texts] == ["nothing to show"] * 2
         assert image(figure, "png")[:4] == b"\x89PNG"

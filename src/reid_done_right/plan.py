@@ -265,7 +265,7 @@ def _add_report(planned: _Plan) -> None:
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
     inspected = {"inspected": list(jobs["inspect"])} if jobs["inspect"] else {}
-    planned.add("tabulate", STAGES["tabulate"].job, report | runs | inspected)
+    planned.add("tabulate", STAGES["tabulate"].job, report | runs | inspected | followed)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
     figures |= {**runs, **followed, "allow_missing": params.report.allow_missing}
     sheet = params.report.contact_sheet

@@ -55,7 +55,7 @@ def convergence(lines: pd.DataFrame, title: str, subtitle: str) -> Figure:
     figure, header = titled(9, 3.3, title, subtitle)
     height = figure.get_figheight()
     panels = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.045, right=0.84, top=1 - (header + 0.3) / height, bottom=0.49 / height, wspace=0.45)
+    figure.subplots_adjust(left=0.045, right=0.82, top=1 - (header + 0.3) / height, bottom=0.49 / height, wspace=0.56)
     for axes, (metric, name) in zip(panels, METRICS.items(), strict=True):
         axes.set_title(name)
         axes.set_xlabel("updates of the ranking stage", color=INK)
@@ -70,5 +70,5 @@ def convergence(lines: pd.DataFrame, title: str, subtitle: str) -> Figure:
             low, high = line[f"{metric}_min"].to_numpy(float), line[f"{metric}_max"].to_numpy(float)
             axes.fill_between(line["updates"], low, high, color=colour, alpha=0.14, linewidth=0)
             ends.append((float(line[metric].iloc[-1]), str(variant), colour))
-        label_ends(axes, ends, float(lines["updates"].max()))
+        label_ends(axes, ends, float(lines["updates"].max()), below=False)
     return figure

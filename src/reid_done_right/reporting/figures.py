@@ -154,13 +154,14 @@ def _distractor_panel(axes: Axes, lines: pd.DataFrame, metric: str) -> Ends:
     return ends
 
 
-def label_ends(axes: Axes, ends: Ends, last: float) -> None:
-    """Write name and value beside each line's right end, moved up where it would touch the one below."""
+def label_ends(axes: Axes, ends: Ends, last: float, below: bool = True) -> None:
+    """Write name and value beside each line's right end, moved up where it would touch another; or in one line."""
     low, high = axes.get_ylim()
     lowest = -np.inf
     for height, name, colour in sorted(ends):
-        y = lowest = max(height, lowest + 0.12 * (high - low))
-        axes.text(1.035 * last, y, f"{name}\n{height:.1f}", color=colour, va="center", fontweight="bold")
+        y = lowest = max(height, lowest + (0.12 if below else 0.065) * (high - low))
+        told = f"{name}\n{height:.1f}" if below else f"{height:.1f}  {name}"
+        axes.text(1.035 * last, y, told, color=colour, va="center", fontweight="bold")
 
 
 def training_curves(runs: Sequence[Training], margin: float, title: str, subtitle: str) -> Figure:

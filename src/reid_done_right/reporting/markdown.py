@@ -20,6 +20,7 @@ FIGURES = {
     "figure6.svg": "Figure 6. Implicit attention",
     "figure7.svg": "Figure 7. Performance in the presence of distractors",
     "similarities.svg": "Similarities of the same and of other people",
+    "convergence.svg": "Convergence of the ranking stage",
     "training_curves.svg": "Training of every run",
 }
 WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
@@ -28,12 +29,14 @@ WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
 def captions(settings: Mapping[str, Any], contact_sheet: bool) -> dict[str, str]:
     """Return the figures of an experiment with captions.
 
-    There are no verdicts without claims, no Figure 7 without curves, no people without shown runs.
+    There are no verdicts without claims, no Figure 7 without curves, no convergence without followed runs, no people
+    without shown ones.
 
-    settings: {"claims", "curves", "shown"}
+    settings: {"claims", "curves", "shown"} and, if there are any, {"followed"}
     """
     left_out = [] if settings["claims"] else ["forest.svg"]
     left_out += [] if settings["curves"] else ["figure7.svg"]
+    left_out += [] if settings.get("followed") else ["convergence.svg"]
     left_out += [] if settings["shown"] else [*WITH_PEOPLE, "similarities.svg"]
     sheet = {"contact_sheet.png": "The rendered benchmark"} if contact_sheet else {}
     claims = begun(whose(settings))

@@ -36,6 +36,7 @@ TAKEAWAYS = {
     "figure6": "One person in several images: a map that moves between them follows the background, not the person.",
     "figure7": "The flatter a line, the less a gallery of strangers disturbs the embedding.",
     "similarities": "The less the two overlap, the better one threshold tells the same person from another.",
+    "convergence": "Training persons above test persons: the distance between the panels is over-fitting.",
     "training_curves": "Mined triplets should stay active: at a share of 0 a run learns nothing more.",
 }
 """Figure -> how to read it, in a sentence."""

@@ -34,7 +34,6 @@ from reid_done_right.reporting.runs import Runs, index_runs
 
 TITLE = "Figure 7. Performance in the presence of distractors"
 CURVES = "above the loss, black line: the margin; below the share of triplets with a loss"
-ALONG = "mean over draws, band: least to greatest; without re-ranking"
 PAIRS = "every pair of a query and a gallery image that counts, each outline of area 1"
 RIVAL = "TriNet [17]"  # section 4.5: the best model with 500K distractors is on par with [17] without any
 
@@ -95,7 +94,9 @@ def draw(
         if settings.get("followed"):
             unfollowed = absent(followed, settings["followed"])
             along = convergence_lines(((path, read_json(path)) for path in followed), settings["followed"], unfollowed)
-            subtitle = "\n".join(filter(None, [f"{where}; {ALONG}", _not_run(unfollowed)]))
+            draws = int(along["runs"].max()) if len(along) else 0
+            spread = f"mean of {draws} draws, band: least to greatest" if draws > 1 else "one draw"
+            subtitle = "\n".join(filter(None, [f"{where}; {spread}; without re-ranking", _not_run(unfollowed)]))
             figures["convergence"] = convergence(along, "Convergence of the ranking stage", subtitle)
             tables["convergence.csv"] = along.to_csv(index=False, float_format="%.3f", lineterminator="\n")
         if settings["shown"]:
