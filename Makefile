@@ -1,4 +1,5 @@
 # make             install, then run the embedded experiment: every stage, Tables 1-4, Figure 7
+# make study       the same on the draws of the study, hours; the report is in reports/study
 # make test        install, then check format, lint and types and run the tests
 # make check       the same in two minutes, without the slow tests
 # make test-slurm  run the smoke experiment on Slurm, installing it first if it is missing and apt-get is allowed
@@ -21,10 +22,13 @@ SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run setup test check unit static reproduce test-slurm test-gpu test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
+.PHONY: run study setup test check unit static reproduce test-slurm test-gpu test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
 
 run: setup
 	$(BIN)/snakemake --cores all
+
+study: setup
+	$(BIN)/snakemake --cores all --configfile experiments/study/params.yaml
 
 setup: .venv/ready
 

@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 from conftest import IN_REPOSITORY, ROOT, needs
 from traces import traces
 
-COMMITTED = sorted(path for path in (ROOT / "reports/embedded").iterdir() if path.is_file())
+REPORTS = ("embedded", "study")
+COMMITTED = sorted(path for name in REPORTS for path in (ROOT / "reports" / name).iterdir() if path.is_file())
 in_repository = needs("a git repository", IN_REPOSITORY)
 
 
@@ -20,9 +21,9 @@ def git(*arguments: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_committed_report_has_no_date_commit_or_host(path: Path) -> None:
-    about = json.loads((ROOT / "reports/embedded/report.json").read_text())["about"]
+    about = json.loads(path.with_name("report.json").read_text())["about"]
     assert traces(path, about["parameters_digest"]) == set()
 
 
@@ -37,13 +38,13 @@ def test_traces_finds_forbidden_report_content(tmp_path: Path) -> None:
 
 
 @in_repository
-def test_reports_that_show_people_are_ignored_and_the_embedded_one_is_not() -> None:
+def test_reports_that_show_people_are_ignored_and_those_of_rendered_people_are_not() -> None:
     names = ["reports/own/figure1.png", "reports/paper/README.md", "reports/smoke/report.html", "reports/mine/x.md"]
     assert git("check-ignore", *names) == names
-    kept = ["reports/embedded/figure1.png", "reports/embedded/new.svg", "reports/paper.csv"]
+    kept = ["reports/embedded/figure1.png", "reports/study/new.svg", "reports/paper.csv"]
     assert git("check-ignore", "--no-index", *kept) == []
     tracked = {name.split("/")[1] for name in git("ls-files", "reports")}
-    assert tracked == {"embedded", "paper.csv"}
+    assert tracked == {*REPORTS, "paper.csv"}
 
 
 @in_repository

@@ -24,9 +24,10 @@ from reid_done_right.readiness.page import duration
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-TABLES = ("table1", "table2", "table3")
+TABLES = ("table1", "table3")
 ELSEWHERE = {
     "make": "the main job",
+    "make study": "hours",
     "make test": "this",
     "make setup": "the tests run in what it installs",
     "make check": "a part of this",
@@ -235,7 +236,7 @@ def section(name: str) -> re.Pattern[str]:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_committed_table_is_the_committed_reports(table: str) -> None:
-    readme, report = (committed(name).decode() for name in ("README.md", f"reports/embedded/{table}.md"))
+    readme, report = (committed(name).decode() for name in ("README.md", f"reports/study/{table}.md"))
     pasted = section(table).search(readme)
     assert pasted, f"README.md has no section <!-- {table} -->"
     assert pasted[2].strip() == excerpt(report), "run: python tests/test_readme.py, then commit"
@@ -382,7 +383,7 @@ def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
 
 
 def paste() -> None:
-    tables = {name: (README, partial(excerpt, (ROOT / f"reports/embedded/{name}.md").read_text())) for name in TABLES}
+    tables = {name: (README, partial(excerpt, (ROOT / f"reports/study/{name}.md").read_text())) for name in TABLES}
     for name, (page, make) in (PASTED | tables).items():
         text = page.read_text()
         page.write_text(section(name).sub(lambda match, make=make: f"{match[1]}{make()}\n{match[3]}", text))
