@@ -37,6 +37,7 @@ ONLY_OWN = {
     "datasets/market": MISSING,
     "datasets/duke": MISSING,
     "datasets/crowd": MISSING,
+    "follow": MISSING,
     "distract": MISSING,
     "report/contact_sheet": MISSING,
     "report/shown/datasets": ["photos"],
