@@ -27,7 +27,6 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT 
 TABLES = ("table1", "table3")
 ELSEWHERE = {
     "make": "the main job",
-    "make study": "hours",
     "make test": "this",
     "make setup": "the tests run in what it installs",
     "make check": "a part of this",
