@@ -56,8 +56,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Links]:
-    """Return every page of the site but the report's, whose links to artifacts serve where it was made."""
-    found = set(site.rglob("*.html")) - {site / "404.html", site / "repository/reports/embedded/report.html"}
+    """Return every page of the site but those of reports, whose links to artifacts serve where they were made."""
+    found = set(site.rglob("*.html")) - {site / "404.html", *site.glob("repository/reports/*/report.html")}
     return {page: Links(page) for page in found}
 
 
@@ -92,7 +92,7 @@ def test_home_page_is_the_readme(site: Path, pages: dict[Path, Links]) -> None:
     home = pages[site / "index.html"]
     assert {"quick-start", "the-pipeline", "responsible-use"} <= home.names
     assert "publish" in pages[site / "architecture.html"].text, "the graph is drawn"
-    assert any(link.startswith("repository/reports/embedded/figure7") for link in home.loads)
+    assert any(link.startswith("repository/reports/study/figure7") for link in home.loads)
 
 
 def test_formulas_are_drawn_without_a_script(site: Path) -> None:
