@@ -229,7 +229,7 @@ def time_schedule(options: argparse.Namespace, tell: Callable[[Mapping[str, Any]
     chosen = load(Path(__file__).parents[1] / "experiments/paper/params.yaml").variant("default")
     sizes = {name: getattr(options, name) for name in ("largest_side", "batch", "at_once", "pool", "refresh")}
     changes = {**sizes, **way, "updates": UPDATES}  # of which the first are run
-    settings = RankingStage.model_validate(chosen.model_dump(exclude={"backbone", "pretrain"}) | changes)
+    settings = RankingStage.model_validate(chosen.model_dump(exclude={"backbone", "initial", "pretrain"}) | changes)
     forward = forward_operations(options)
     passes = 0  # forward passes of one image, or as much arithmetic
     ends: list[float] = []

@@ -227,7 +227,7 @@ class Checkout:
 
 def _name(made: Path) -> str:
     """Name a folder of the store by its stage and, if all its files have one stem, by that."""
-    stage, stems = made.parts[-3], {path.stem for path in made.iterdir()}
+    stage, stems = made.parts[-3], {path.name.split(".")[0] for path in made.iterdir()}
     return f"{stage} {stems.pop()}" if len(stems) == 1 else stage
 
 

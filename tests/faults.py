@@ -40,7 +40,7 @@ ENGINES = {"Snakemake": SNAKEMAKE, "DVC": DVC}
 REFUSAL = {"Snakemake": "LockException|cannot be locked|could not be acquired", "DVC": "is busy|Unable to acquire lock"}
 SEED = int(os.environ.get("REID_FAULTS_SEED", time.time_ns() % 10**6 if "REID_SOAK_MINUTES" in os.environ else 0))
 ORDER = ["dataset", "index", "initialise", "pretrain", "train", "embed", "evaluate", "distract", "retrieve"]
-ORDER += ["inspect", "tabulate", "illustrate", "draw", "publish"]
+ORDER += ["follow", "inspect", "tabulate", "illustrate", "draw", "publish"]
 
 
 # --- what was tried

@@ -42,7 +42,7 @@ def test_the_documented_command_plans_every_job_and_writes_nothing(
 ) -> None:
     printed = checkout_with_clusters.run(documented(), KUBECONFIG="nowhere", **access(objects))
     counts = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))
-    assert counts["total"] == "90" and counts["evaluate"] == "7" and counts["send"] == "45"
+    assert counts["total"] == "94" and counts["evaluate"] == "7" and counts["send"] == "47"
     assert "s3://bucket/reid/results/smoke/train/market-default-draw0.safetensors" in printed
     assert any(asked.startswith("HEAD reid/results/smoke/") for asked in objects.asked)
     assert not objects.objects and {asked.split()[0] for asked in objects.asked} <= {"HEAD", "GET"}
