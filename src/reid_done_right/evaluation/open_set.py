@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_done_right.evaluation.blocks import split
-from reid_done_right.evaluation.ranking import BLOCK, Ranking
-from reid_done_right.evaluation.rules import deleted, relevant_and_junk
-from reid_done_right.evaluation.task import Task
+from reid_done_right.evaluation.counting import Backend
+from reid_done_right.evaluation.ranking import BLOCK, Ranking, dot_scorer
+from reid_done_right.evaluation.task import Counting, Task
 
 NOTHING = -1.0
 """Score of a search whose gallery holds nothing."""
@@ -167,19 +167,14 @@ def _binomial(n: int, p: float) -> NDArray[np.float64]:
 
 def _best_scores(task: Task, rows: NDArray[np.int64], block: int) -> NDArray[np.float32]:
     """Return (U,) the best score of the queries in `rows` (U,), which have no relevant item."""
-    gallery, rule = task.gallery, task.rule
-    gone = deleted(gallery.labels, rule)
-    _, junk = relevant_and_junk(task.query.labels[rows], gallery.labels, rule)
-    asked = np.asarray(task.query.embeddings[rows], np.float32)
+    gallery, there, everybody = task.gallery, Backend(), slice(0, len(rows))
+    lists = None if task.lists is None else [task.lists[row] for row in rows.tolist()]
+    counting = Counting.of(task.query.labels[rows], gallery.labels, task.rule, lists)
+    scorer = dot_scorer(task.query.embeddings[rows], gallery, there)
     best = np.full(len(rows), NOTHING, np.float32)
     for columns in split(slice(0, len(gallery)), max(1, block // len(rows))):
-        scores = asked @ np.asarray(gallery[columns], np.float32).T
-        scores[:, gone[columns]] = NOTHING
-        inside = (junk.items >= columns.start) & (junk.items < columns.stop)
-        scores[junk.rows[inside], junk.items[inside] - columns.start] = NOTHING
-        if task.lists is not None:
-            here = np.arange(columns.start, columns.stop)
-            for row, own in zip(scores, rows.tolist(), strict=True):
-                row[~np.isin(here, task.lists[own])] = NOTHING
-        np.maximum(best, scores.max(axis=1), out=best)
+        shape = len(rows), columns.stop - columns.start
+        scores = there.empty(shape[0] * shape[1]).reshape(shape)
+        scorer(everybody, columns, scores)
+        np.maximum(best, np.where(counting.block(everybody, columns), scores, NOTHING).max(axis=1), out=best)
     return best

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.evaluation.embedded import Embedded, check_dimensions
-from reid_done_right.evaluation.rules import Rule, check_labels, deleted
+from reid_done_right.evaluation.embedded import Embedded, Labels, check_dimensions
+from reid_done_right.evaluation.ragged import Ragged
+from reid_done_right.evaluation.rules import Rule, check_labels, deleted, relevant_and_junk
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,36 @@ class Task:
                 f"{gallery.name}: the gallery is the query set: every query would meet itself; choose some images as "
                 "queries and leave them out of the gallery"
             )
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Which gallery items count for which queries: all but what is deleted for everybody, junk, or outside a list.
+
+    deleted  (G,) for every query; junk: of each; lists: as of a task
+    """
+
+    deleted: NDArray[np.bool_]
+    junk: Ragged
+    lists: Sequence[NDArray[np.int64]] | None
+
+    @classmethod
+    def of(
+        cls, query: Labels, gallery: Labels, rule: Rule, lists: Sequence[NDArray[np.int64]] | None = None
+    ) -> Counting:
+        """Tell by the labels of queries and gallery."""
+        return cls(deleted(gallery, rule), relevant_and_junk(query, gallery, rule)[1], lists)
+
+    def block(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        """Return (R, C) whether items of the gallery's `columns` count for the queries of `rows`."""
+        own = self.junk.part(rows)
+        counts = np.tile(~self.deleted[columns], (rows.stop - rows.start, 1))
+        inside = (own.items >= columns.start) & (own.items < columns.stop)
+        counts[own.rows[inside], own.items[inside] - columns.start] = False
+        if self.lists is not None:
+            for row, members in zip(counts, self.lists[rows], strict=True):
+                row &= np.isin(np.arange(columns.start, columns.stop), members)
+        return counts
 
 
 def without_deleted(task: Task) -> Task:

@@ -19,8 +19,7 @@ from reid_done_right.evaluation.expansion import expand
 from reid_done_right.evaluation.neighbours import nearest
 from reid_done_right.evaluation.ranking import Rerank, check_rerank, dot_scorer
 from reid_done_right.evaluation.reciprocal import Reciprocal, k_reciprocal
-from reid_done_right.evaluation.rules import deleted, relevant_and_junk
-from reid_done_right.evaluation.task import Task
+from reid_done_right.evaluation.task import Counting, Task
 
 _QUERIES = 256
 _COLUMNS = 2**16
@@ -127,9 +126,8 @@ def retrieve(task: Task, *, top: int = 10, bins: int = 100, device: str | None =
 
     Equal similarities keep gallery order, as in `ranking.rank_gallery`. device: of PyTorch, for the products.
     """
-    query, gallery, rule, lists = task.query, task.gallery, task.rule, task.lists
-    _, junk = relevant_and_junk(query.labels, gallery.labels, rule)
-    gone = deleted(gallery.labels, rule)
+    query, gallery = task.query, task.gallery
+    counting = Counting.of(query.labels, gallery.labels, task.rule, task.lists)
     asked, there = query.labels.person_id, gallery.labels.person_id
     computing = backend(device=device)
     scorer = dot_scorer(query.embeddings, gallery.embeddings, computing)
@@ -137,18 +135,13 @@ def retrieve(task: Task, *, top: int = 10, bins: int = 100, device: str | None =
     positives, negatives = np.zeros((2, bins), np.int64)
     items, similarity = np.full((len(query), top), -1, np.int64), np.zeros((len(query), top), np.float32)
     for rows in split(slice(0, len(query)), _QUERIES):
-        best, own = _Best.of(rows.stop - rows.start), junk.part(rows)
+        best = _Best.of(rows.stop - rows.start)
         for columns in split(slice(0, len(gallery)), _COLUMNS):
             shape = rows.stop - rows.start, columns.stop - columns.start
             block = computing.empty(shape[0] * shape[1]).reshape(shape)
             scorer(rows, columns, block)
             scores = computing.host(block)
-            counts = np.tile(~gone[columns], (len(scores), 1))
-            inside = (own.items >= columns.start) & (own.items < columns.stop)
-            counts[own.rows[inside], own.items[inside] - columns.start] = False
-            if lists is not None:
-                for row, members in zip(counts, lists[rows], strict=True):
-                    row &= np.isin(np.arange(columns.start, columns.stop), members)
+            counts = counting.block(rows, columns)
             same = asked[rows, None] == there[columns]
             for pairs, histogram in ((counts & same, positives), (counts & ~same, negatives)):
                 histogram += np.histogram(scores[pairs].clip(-1, 1), edges)[0]
