@@ -45,14 +45,6 @@ def name_of(url: str) -> str:
     return unquote(urlsplit(url).path).rpartition("/")[2]
 
 
-def advice(layout: str) -> str:
-    """Return how to obtain the release of a format: what, where and on what terms; own photos have no source."""
-    release = TABLE["releases"].get(layout)
-    if release is None:
-        return "these are photos of your own"
-    return f"{release['obtain']} ({release['licence']})"
-
-
 def how_to_obtain(release: Mapping[str, Any]) -> str:
     """Return how to obtain a release: what, where and on what terms."""
     return f"{release['obtain']} ({release['licence']})"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from reid_done_right.artifacts import Index
 from reid_done_right.data.readers.layout import expect_folders, image_names, rows
-from reid_done_right.data.sources import advice
+from reid_done_right.data.sources import TABLE, how_to_obtain
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-OBTAIN = advice("distractors")
+OBTAIN = how_to_obtain(TABLE["releases"]["distractors"])
 
 COUNTS: dict[str, int] = {}
 """Published as "500K" only."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from reid_done_right.artifacts import Index
 from reid_done_right.data.readers.layout import expect_folders, join, labelled_images
-from reid_done_right.data.sources import advice
+from reid_done_right.data.sources import TABLE, how_to_obtain
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 GRAMMAR = "ID_cC_fFFFFFFF.jpg (ID four digits, C camera 1-8), such as 0005_c2_f0046985.jpg"
 PATTERN = re.compile(r"(\d{4})_c([1-8])_f\d+", re.ASCII)
-OBTAIN = advice("dukemtmc")
+OBTAIN = how_to_obtain(TABLE["releases"]["dukemtmc"])
 
 COUNTS = {"train": 16_522, "train_persons": 702, "query": 2_228, "query_persons": 702, "gallery": 17_661}
 

@@ -63,13 +63,20 @@ def image_names(folder: Path, suffixes: tuple[str, ...] = (".jpg",)) -> list[str
     return names
 
 
-def labelled_images(root: Path, folder: str, split: str, pattern: re.Pattern[str], grammar: str) -> Index:
+def labelled_images(
+    root: Path,
+    folder: str,
+    split: str,
+    pattern: re.Pattern[str],
+    grammar: str,
+    suffixes: tuple[str, ...] = (".jpg",),
+) -> Index:
     """Index the images of `root / folder`, person and camera read from their names.
 
     `pattern` is matched at the start of a name and has two groups, person and camera. Only leading fields count:
     some official names end in ".jpg.jpg". Raises InputError on a name outside the grammar.
     """
-    names = image_names(root / folder)
+    names = image_names(root / folder, suffixes)
     fields = [pattern.match(name) for name in names]
     if None in fields:
         stray = root / folder / names[fields.index(None)]
@@ -86,21 +93,13 @@ def labelled_folders(
     advice: str,
     suffixes: tuple[str, ...] = (".jpg",),
 ) -> Index:
-    """Index the images of a folder for each split, as `labelled_images` does, with files of any kinds.
+    """Index the images of a folder for each split, as `labelled_images` does.
 
     folders: split -> folder. Raises InputError on a wrong folder or name, and if a person is in training and test.
     """
     expect_folders(root, list(folders.values()), advice)
-    parts = []
-    for split, folder in folders.items():
-        names = image_names(root / folder, suffixes)
-        fields = [pattern.match(name) for name in names]
-        if None in fields:
-            stray = root / folder / names[fields.index(None)]
-            raise InputError(f"{stray}: name is not of the form {grammar}; move the file out of the folder")
-        persons, cameras = np.array([(int(m[1]), int(m[2])) for m in fields if m], np.int64).T
-        parts.append(rows(root, [f"{folder}/{name}" for name in names], persons, cameras, split))
-    return check_disjoint(join(parts), advice)
+    parts = (labelled_images(root, folder, split, pattern, grammar, suffixes) for split, folder in folders.items())
+    return check_disjoint(join(list(parts)), advice)
 
 
 def check_disjoint(index: Index, advice: str) -> Index:

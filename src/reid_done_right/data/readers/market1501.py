@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from reid_done_right.artifacts import Index
 from reid_done_right.data.readers.layout import expect_folders, join, labelled_images, select
-from reid_done_right.data.sources import advice
+from reid_done_right.data.sources import TABLE, how_to_obtain
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 BOXES = "gt_bbox"
 GRAMMAR = "ID_cCsS_FFFFFF_BB.jpg (ID four digits or -1, C camera 1-6), such as 0002_c1s1_000451_03.jpg"
 PATTERN = re.compile(r"(-1|\d{4})_c([1-6])s\d+_", re.ASCII)
-OBTAIN = advice("market1501")
+OBTAIN = how_to_obtain(TABLE["releases"]["market1501"])
 
 COUNTS = {
     "train": 12_936,

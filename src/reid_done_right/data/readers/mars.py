@@ -20,11 +20,11 @@ from reid_done_right.data.readers.layout import (
     rows,
     select,
 )
-from reid_done_right.data.sources import advice
+from reid_done_right.data.sources import TABLE, how_to_obtain
 
 GRAMMAR = "IIIICcTttttFfff.jpg (IIII four digits or 00-1, c camera 1-6), such as 0002C1T0001F001.jpg"
 PATTERN = re.compile(r"(?:\d{4}|00-1)C[1-6]T\d+F\d+\.jpg")
-OBTAIN = advice("mars")
+OBTAIN = how_to_obtain(TABLE["releases"]["mars"])
 
 COUNTS = {
     "train": 509_914,

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from reid_done_right.artifacts import Index, InputError
 from reid_done_right.data.readers.layout import as_released, expect_files, expect_folders, join, load_matrix, rows
-from reid_done_right.data.sources import advice
+from reid_done_right.data.sources import TABLE, how_to_obtain
 
 SCENES = "Image/SSM"
 LISTS = "annotation/test/train_test"
 LARGEST_GALLERY = 100
 """Larger TestG lists are left unread: the paper uses 100, and stored box by box they grow to gigabytes."""
-OBTAIN = advice("person-search")
+OBTAIN = how_to_obtain(TABLE["releases"]["person-search"])
 
 COUNTS = {"train_persons": 5_532, "query": 2_900, "query_persons": 2_900, "gallery_files": 6_978}
 
