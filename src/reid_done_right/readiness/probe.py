@@ -29,6 +29,7 @@ from reid_done_right.models.embedder import Embedder, embed
 from reid_done_right.models.pooling import Pool
 from reid_done_right.params.networks import Backbone
 from reid_done_right.params.training import Pretrain, Train
+from reid_done_right.readiness.networks import smallest
 from reid_done_right.training.classification import train_classifier
 from reid_done_right.training.gradients import add_gradient, add_gradient_one_by_one
 from reid_done_right.training.optimizer import Optimizer
@@ -101,12 +102,6 @@ def classification_memory(layers: Backbone, settings: Pretrain) -> int:
         crops = torch.empty(settings.batch, 3, settings.crop_height, settings.crop_width)
     pool = Pool(settings.pooling)
     return _kept(backbone.train(), crops, lambda network, batch: pool(network(batch)[0]).sum())
-
-
-def smallest(layers: Backbone) -> int:
-    """Return the side in pixels of the smallest image that a backbone takes."""
-    with torch.device("meta"):
-        return build(layers.described()).smallest
 
 
 def sides(layers: Backbone, largest: int) -> tuple[int, int]:
