@@ -176,20 +176,16 @@ def status(
     """
     import time
 
-    from rich.console import Console
-
     from reid_done_right import plan as planning
     from reid_done_right.artifacts import write_json
     from reid_done_right.readiness.board import board
-    from reid_done_right.readiness.page import WIDTH
+    from reid_done_right.readiness.page import terminal
     from reid_done_right.readiness.status import find_params
     from reid_done_right.readiness.status import status as look
 
     params = find_params(of)
     jobs = planning.plan(params)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = terminal()
     while True:
         found = look(params.experiment, jobs)
         if watch and console.is_terminal:

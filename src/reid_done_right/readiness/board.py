@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from reid_done_right.artifacts import printable
-from reid_done_right.readiness.page import duration
+from reid_done_right.readiness.page import duration, plain_table
 from reid_done_right.readiness.status import Progress, Status
 
 BAR = 24
@@ -39,7 +38,7 @@ def _whole(found: Status) -> Text:
 
 
 def _stages(stages: list[Progress]) -> Table:
-    table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = plain_table()
     table.add_column("Stage", min_width=17)
     table.add_column("", no_wrap=True)
     for name in ("done", "of", "running", "failed", "left", "time left"):
@@ -60,7 +59,7 @@ def _bar(stage: Progress) -> Text:
 
 
 def _running(found: Status) -> Table:
-    table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = plain_table()
     for name in ("Running", "where", "for", ""):
         table.add_column(name, overflow="fold")
     for job in found.running:

@@ -27,9 +27,7 @@ WIDTH = 118
 
 def show(survey: Survey, console: Console | None = None) -> None:
     """Print datasets, weights, machine, jobs with an estimate of their time, and the verdict."""
-    console = console or Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = terminal(console)
     console.print(Text(f"Experiment {survey.experiment}", style="bold"))
     for section, findings in survey.findings.items():
         console.print(_findings(section, findings))
@@ -38,8 +36,21 @@ def show(survey: Survey, console: Console | None = None) -> None:
     console.print(_verdict(survey))
 
 
+def terminal(console: Console | None = None) -> Console:
+    """Return where to print: the terminal, or what is asked for; as wide as `WIDTH` if that is no terminal."""
+    console = console or Console(highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def plain_table() -> Table:
+    """Return a table without columns yet, with no lines but one below its header."""
+    return Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+
+
 def _findings(section: str, findings: list[Check]) -> Table:
-    table = Table(box=box.SIMPLE, show_header=True, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = plain_table()
     table.add_column(section.capitalize(), no_wrap=True, min_width=14)
     table.add_column("", no_wrap=True, min_width=8)
     table.add_column("", overflow="fold")
@@ -54,7 +65,7 @@ def _findings(section: str, findings: list[Check]) -> Table:
 
 
 def _work(survey: Survey) -> Table:
-    table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = plain_table()
     table.add_column("Jobs", min_width=14)
     for name in ("in all", "done", "to run", "estimate"):
         table.add_column(name, justify="right")
