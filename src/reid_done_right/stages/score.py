@@ -119,7 +119,7 @@ def score(
         "device": device,
         "progress": partial(tqdm, unit="block", leave=False, disable=None),
     }
-    extra: Embedded | list[Path] | None = None
+    extra: Embedded | dict[Path, int] | None = None
     if protocol == "person-search" and "truth_box" in q.arrays:
         if false_alarms is not None:
             raise InputError(
@@ -294,8 +294,8 @@ def _extra(path: Path, task: Task, sizes: Sequence[int]) -> Embedded:
     return extra
 
 
-def _shards(folder: Path, task: Task, sizes: Sequence[int]) -> list[Path]:
-    """Return the files of distractors in a folder: shorter names first, so that 2 comes before 10."""
+def _shards(folder: Path, task: Task, sizes: Sequence[int]) -> dict[Path, int]:
+    """Return the files of distractors in a folder and their rows: shorter names first, so that 2 comes before 10."""
     found = sorted(
         (path for path in folder.iterdir() if path.suffix in SHARDS), key=lambda path: (len(path.name), path)
     )
@@ -303,8 +303,9 @@ def _shards(folder: Path, task: Task, sizes: Sequence[int]) -> list[Path]:
         raise InputError(
             f"{folder}: no {' or '.join(SHARDS)} file in it; give the folder of the distractors' embeddings"
         )
-    _check_enough(folder, sum(len(_extra(path, task, [])) for path in found), sizes)
-    return found
+    there = {path: len(_extra(path, task, [])) for path in found}
+    _check_enough(folder, sum(there.values()), sizes)
+    return there
 
 
 def _check_enough(path: Path, there: int, sizes: Sequence[int]) -> None:
@@ -313,7 +314,7 @@ def _check_enough(path: Path, there: int, sizes: Sequence[int]) -> None:
 
 
 def _counted(
-    extra: Embedded | list[Path],
+    extra: Embedded | dict[Path, int],
     task: Task,
     ranking: Ranking,
     sizes: Sequence[int],
@@ -330,10 +331,12 @@ def _counted(
         except UnnormalisedError:
             with naming():
                 return count_beating(query, ranking, replace(extra, late=False), positions, sizes, **how)
-    starts = np.cumsum([0, *(len(_extra(path, task, [])) for path in extra)]).tolist()
+    starts = np.cumsum([0, *extra.values()]).tolist()
 
     def shards() -> Iterator[Shard]:
-        for first, path in how["progress"](list(zip(starts, extra, strict=False)), desc="distractors", unit="shard"):
+        for first, path in how["progress"](
+            list(zip(starts[:-1], extra, strict=True)), desc="distractors", unit="shard"
+        ):
             with naming():
                 yield first, replace(_extra(path, task, []), late=False)
 
