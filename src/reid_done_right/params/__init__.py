@@ -121,12 +121,15 @@ class Params(Section):
     @property
     def followed(self) -> list[str]:
         """The variants whose convergence is drawn; none if nothing is trained on its dataset."""
-        return list(self.follow.variants) if self.follow and self.variants_of(self.follow.dataset) else []
+        return self._of_trained(self.follow)
 
     @property
     def inspected(self) -> list[str]:
         """The variants that are inspected; none if nothing is trained on their dataset."""
-        return list(self.inspect.variants) if self.inspect and self.variants_of(self.inspect.dataset) else []
+        return self._of_trained(self.inspect)
+
+    def _of_trained(self, section: Follow | Inspect | None) -> list[str]:
+        return list(section.variants) if section and self.variants_of(section.dataset) else []
 
     @property
     def used(self) -> list[str]:

@@ -22,8 +22,8 @@ def convergence_lines(
 ) -> pd.DataFrame:
     """Pool the runs of each variant over draws, in the order of `planned`, without those in `lost`.
 
-    Gives one row per variant and number of updates: runs, and mean, least and greatest of each metric, in percent.
-    Raises InputError for another planned run without a file, and for runs of a variant scored at other updates.
+    Gives one row per variant and number of updates: the runs that were scored there, and mean, least and greatest of
+    each metric, in percent. Raises InputError for another planned run without a file.
     """
     found = {}
     for file, content in contents:
