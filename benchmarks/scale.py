@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from evaluation import Peak, embed, market
+from reid_done_right.artifacts import replacing, write_json
 from reid_done_right.evaluation.distractors import sweep
 from reid_done_right.evaluation.embedded import Embedded, Labels
 from reid_done_right.evaluation.ranking import Ranking, rank_gallery
@@ -168,9 +169,8 @@ def work(whole: Gallery, node: int, file: Path) -> None:
     for number in range(node, whole.shards, NODES)[done:]:
         counts += whole.counted(number)
         done += 1
-        beside = file.with_name(f"{file.stem}.{os.getpid()}.tmp.npz")
-        np.savez(beside, counts=counts, done=done)
-        beside.replace(file)
+        with replacing(file) as temporary, temporary.open("wb") as opened:
+            np.savez(opened, counts=counts, done=done)
 
 
 def killed(whole: Gallery, folder: Path, kills: int, chance: random.Random) -> NDArray[np.int64]:
@@ -244,7 +244,7 @@ def main() -> None:
     for part in asked.parts.split(","):
         found |= parts[part]() | {"processor": made_with().processor}
         if asked.json:
-            asked.json.write_text(json.dumps(found, indent=1) + "\n")
+            write_json(asked.json, found)
     print(json.dumps(found, indent=1))
 
 

@@ -25,10 +25,8 @@ from reid_done_right.readiness.networks import check_networks
 from reid_done_right.reporting.card import Card, write_card
 from reid_done_right.stages.export import export
 from reid_done_right.stages.initialise import initialise
-from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
-from reid_done_right.training.ranking import train_ranking
-from test_optimizer import MODERN, kill
+from test_optimizer import MODERN, whole_and_resumed
 from test_params import changed
 from test_saliency import slow
 from test_training import PEOPLE, ignore, images, one_thread, pretraining, ranking, same, state
@@ -185,7 +183,7 @@ def test_initial_weights_from_a_file_are_of_native_arithmetic(tmp_path: Path) ->
 
 @pytest.mark.parametrize("family", ["timm:test_vit", "timm:test_efficientnet"])
 def test_killed_training_ends_with_the_bits_of_one_that_was_not(family: str, images: Pixels, tmp_path: Path) -> None:
-    settings, kept = ranking(**MODERN, updates=6, largest_side=64), tmp_path / "checkpoint.safetensors"
+    settings = ranking(**MODERN, updates=6, largest_side=64)
     size = {"crop_height": 64, "crop_width": 32}
 
     def started() -> Embedder:
@@ -193,12 +191,8 @@ def test_killed_training_ends_with_the_bits_of_one_that_was_not(family: str, ima
         train_classifier(backbone, images, PEOPLE, pretraining(**MODERN, **size, updates=1, passes=None), 0, ignore)
         return Embedder(backbone, 8, "average")
 
-    whole, resumed = started(), started()
-    before = state(whole)
-    log = train_ranking(whole, images, PEOPLE, settings, 0, ignore)
-    with pytest.raises(KeyboardInterrupt):
-        train_ranking(started(), images, PEOPLE, settings, 0, kill, Checkpoints(kept, every=1))
-    assert train_ranking(resumed, images, PEOPLE, settings, 0, ignore, Checkpoints(kept)) == log
+    before = state(started())
+    whole, resumed = whole_and_resumed(started, images, settings, tmp_path / "checkpoint.safetensors")
     assert same(state(whole), state(resumed)) == set(before) != same(before, state(whole))
     about = {"backbone": {"family": family}, "embedding": 8, "pooling": "average", "largest_side": 64}
     write_weights(tmp_path / "e.safetensors", Weights(whole.state_dict(), about))

@@ -1,6 +1,6 @@
 """SGD and AdamW against PyTorch's own loops, clipping, rates by layer, and training that resumes with the same bits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reid_done_right.images.pixels import Pixels
 from reid_done_right.models.build import build
+from reid_done_right.models.embedder import Embedder
 from reid_done_right.params.training import Pretrain, RankingStage
 from reid_done_right.training.checkpoints import Checkpoints
 from reid_done_right.training.classification import train_classifier
@@ -148,14 +149,21 @@ def kill(row: Mapping[str, float], images: int) -> None:
         raise KeyboardInterrupt
 
 
-def test_killed_ranking_with_adamw_ends_with_the_bits_of_one_that_was_not(images: Pixels, tmp_path: Path) -> None:
-    settings, kept = ranking(**MODERN), tmp_path / "checkpoint.safetensors"
-    whole, resumed = embedder(), embedder()
-    start = state(whole)
+def whole_and_resumed(
+    started: Callable[[], Embedder], images: Pixels, settings: RankingStage, kept: Path
+) -> tuple[Embedder, Embedder]:
+    """Train a network, and another that is killed and taken up again; they have one log."""
+    whole, resumed = started(), started()
     log = train_ranking(whole, images, PEOPLE, settings, 0, ignore)
     with pytest.raises(KeyboardInterrupt):
-        train_ranking(embedder(), images, PEOPLE, settings, 0, kill, Checkpoints(kept, every=1))
+        train_ranking(started(), images, PEOPLE, settings, 0, kill, Checkpoints(kept, every=1))
     assert train_ranking(resumed, images, PEOPLE, settings, 0, ignore, Checkpoints(kept)) == log
+    return whole, resumed
+
+
+def test_killed_ranking_with_adamw_ends_with_the_bits_of_one_that_was_not(images: Pixels, tmp_path: Path) -> None:
+    start = state(embedder())
+    whole, resumed = whole_and_resumed(embedder, images, ranking(**MODERN), tmp_path / "checkpoint.safetensors")
     assert same(state(whole), state(resumed)) == set(start)
     assert "backbone.conv1.weight" not in same(state(whole), start)
 
