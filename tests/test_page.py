@@ -108,6 +108,7 @@ SETTINGS = {
     "contact_sheet": False,
     "allow_missing": False,
     "curves": [RUN],
+    "followed": [RUN],
     "shown": {
         RUN: {
             "dataset": "market",
