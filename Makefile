@@ -10,7 +10,7 @@
 # make docs        build the documentation into site/
 # make setup       only install
 # make wheel       build the package into dist/
-# docs/maintenance.md has the rest: make lock, licences, audit, test-oldest, fuzz
+# docs/maintenance.md has the rest: make coverage, lock, licences, audit, test-oldest, fuzz
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -22,7 +22,7 @@ SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: run study setup test check unit static reproduce test-slurm test-gpu test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
+.PHONY: run study setup test coverage check unit static reproduce test-slurm test-gpu test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
 
 run: setup
 	$(BIN)/snakemake --cores all
@@ -33,6 +33,9 @@ study: setup
 setup: .venv/ready
 
 test: static
+	$(BIN)/pytest $(SHARED)
+
+coverage: static
 	$(BIN)/pytest $(SHARED) --cov --cov-report=term
 
 check: setup

@@ -28,6 +28,7 @@ TABLES = ("table1", "table3")
 ELSEWHERE = {
     "make": "the main job",
     "make test": "this",
+    "make coverage": "this, half as long again",
     "make setup": "the tests run in what it installs",
     "make check": "a part of this",
     "make soak": "minutes",

@@ -66,7 +66,7 @@ class Finished(NamedTuple):
 
 @pytest.fixture(scope="module")
 def through_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, "subprocess.Popen[str]"]]:
-    """A smaller smoke experiment, on its way from nothing through DVC beside the other tests; what it covers counts."""
+    """A smaller smoke experiment, on its way from nothing through DVC beside the other tests; its lines count."""
     other = Checkout(copy_of_the_project(tmp_path_factory.mktemp("through_dvc")))
     shrink(other)
     if HAS_GIT:
