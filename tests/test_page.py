@@ -223,19 +223,6 @@ def test_heading_names_the_paper_and_the_data():
     assert heading(real) == "Re-ID done right, reproduced on market"
 
 
-def test_page_of_rendered_data_subtracts_no_value_of_the_paper(inputs):
-    report = json.loads(inputs["report"].read_text())
-    (grid,) = report["tables"][0]["grids"]
-    grid["header"] += ["paper", "less paper"]
-    grid["body"] = [line if len(line) == 1 else [*line, text("81.2"), text("-22.2")] for line in grid["body"]]
-    inputs["report"].write_text(json.dumps(report))
-    page = published(inputs)
-    assert "less paper" not in page and "-22.2" not in page and page.count("81.2") == 4
-    report["about"]["synthetic"] = False
-    inputs["report"].write_text(json.dumps(report))
-    assert "less paper" in published(inputs)
-
-
 def test_every_figure_has_a_sentence_on_how_to_read_it():
     assert {Path(name).stem for name in FIGURES} <= set(TAKEAWAYS)
 

@@ -79,10 +79,9 @@ def page(
     """
     shown = [{**figure, "source": data_uri(figure["image"]) if figure["image"] else ""} for figure in figures]
     found = [{**each, **_finding_words(Finding(**each))} for each in report["findings"]]
-    tables = [_comparable(sheet) for sheet in report["tables"]] if report["about"]["synthetic"] else report["tables"]
     text = render(
         "page.html",
-        **{**report, "findings": found, "tables": tables},
+        **{**report, "findings": found},
         heading=heading(report),
         summary=summary(report),
         claims=whose(report["about"]),
@@ -136,16 +135,6 @@ def _counts(report: Mapping[str, Any]) -> dict[str, int]:
     """Return verdict -> number of findings, in the order of `VERDICTS`, without those that nothing got."""
     found = Counter(finding["verdict"] for finding in report["findings"])
     return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
-
-
-def _comparable(sheet: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table without the columns that subtract the paper's values, measured on other data, from ours."""
-    grids = []
-    for grid in sheet["grids"]:
-        kept = [i for i, name in enumerate(grid["header"]) if name != "less paper"]
-        body = [line if len(line) == 1 else [line[i] for i in kept] for line in grid["body"]]
-        grids.append({**grid, "header": [grid["header"][i] for i in kept], "body": body})
-    return {**sheet, "grids": grids}
 
 
 def _finding_words(finding: Finding) -> dict[str, str]:

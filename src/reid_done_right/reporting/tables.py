@@ -312,9 +312,11 @@ def _printed(table: Filled, row: Row, column: TableColumn, metric: str, paper: P
 
 
 def _beside_paper(table: Filled, paper: Paper, settings: Settings) -> Grid:
+    """Return the rows, each cell with the paper's value and, unless ours is of rendered data, the difference."""
+    beside = ["paper"] if settings["synthetic"] else ["paper", "less paper"]
     header = [*table.design.headers]
     for _, column, metric in table.printed:
-        header += [table.title(column, metric), *(["paper", "less paper"] if _has_paper(table, column) else [])]
+        header += [table.title(column, metric), *(beside if _has_paper(table, column) else [])]
     body = []
     for r, row in enumerate(table.rows):
         line = _labels(row)
@@ -322,7 +324,8 @@ def _beside_paper(table: Filled, paper: Paper, settings: Settings) -> Grid:
             line.append(_text(table, (r, c, metric), settings))
             if _has_paper(table, column):
                 printed = _printed(table, row, column, metric, paper)
-                line += [Text(printed or ABSENT), _less_paper(table, (r, c, metric), printed)]
+                line.append(Text(printed or ABSENT))
+                line += [] if settings["synthetic"] else [_less_paper(table, (r, c, metric), printed)]
         body.append(line)
     return Grid("", header, len(table.design.headers), body)
 
@@ -345,14 +348,15 @@ def _beneath_published(table: Filled, paper: Paper, settings: Settings) -> Grid:
     body.append([Text(f"This repository{where}", bold=True)])
     for r, row in enumerate(table.rows):
         body.append([*_labels(row), *(_text(table, (r, c, metric), settings) for c, _, metric in table.printed)])
-    body.append([Text("This repository less the paper's row of the same kind", bold=True)])
-    for r, row in enumerate(table.rows):
-        if row.paper:
-            line = [Text(f"{row.labels[0]} − {row.paper}"), *_labels(row)[1:]]
-            for c, column, metric in table.printed:
-                printed = paper.values.get((table.design.paper, row.paper, column.paper, metric))
-                line.append(_less_paper(table, (r, c, metric), printed))
-            body.append(line)
+    compared = [] if settings["synthetic"] else [(r, row) for r, row in enumerate(table.rows) if row.paper]
+    if compared:
+        body.append([Text("This repository less the paper's row of the same kind", bold=True)])
+    for r, row in compared:
+        line = [Text(f"{row.labels[0]} − {row.paper}"), *_labels(row)[1:]]
+        for c, column, metric in table.printed:
+            printed = paper.values.get((table.design.paper, row.paper, column.paper, metric))
+            line.append(_less_paper(table, (r, c, metric), printed))
+        body.append(line)
     return Grid("", header, len(table.design.headers), body)
 
 
