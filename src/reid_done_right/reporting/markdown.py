@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from reid_done_right.dag import stem_of
 from reid_done_right.reporting.claims import LITTLE, Finding
 from reid_done_right.reporting.paper import OF_THE_PAPER, whose
 from reid_done_right.reporting.tables import Grid, Sheet, Text, interval_text, signed
@@ -158,10 +160,17 @@ def lost_runs(about: Mapping[str, Any]) -> list[str]:
         "native": "computed with native arithmetic: run again on another machine, they differ by as much as seeds do",
     }
     return [
-        f"**{len(about[kind])} of {len(about['runs'])} runs {told}:** {', '.join(about[kind])}."
+        f"**{len(about[kind])} of {len(about['runs'])} runs {told}:** {_of_draws(about[kind], about['runs'])}."
         for kind, told in words.items()
         if about[kind]
     ]
+
+
+def _of_draws(named: Sequence[str], runs: Sequence[str]) -> str:
+    """Name runs, those of several draws at once."""
+    drawn = Counter(map(stem_of, runs))
+    counted = Counter(map(stem_of, named))
+    return ", ".join(f"{stem} ({n} of {drawn[stem]} draws)" if drawn[stem] > 1 else stem for stem, n in counted.items())
 
 
 def readme_markdown(parts: Sequence[str], about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
