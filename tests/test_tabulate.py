@@ -551,7 +551,7 @@ def test_report_of_collapsed_runs_says_so(tmp_path):
     assert all(re.match("[24] of [24] runs collapsed in training", finding["why"]) for finding in judged)
     assert (decay["source"], decay["verdict"], decay["mean"]) == ("Figure 7", "measured", pytest.approx(-1.0))
     page = (tmp_path / "out/README.md").read_text("utf-8")
-    assert "**6 of 6 runs collapsed in training; their scores count, marked †:** market-default (2 of 2 draws), " in page
+    assert "**6 of 6 runs collapsed in training; their scores count, marked †:** duke-default (2 of 2 draws), " in page
 
 
 def test_report_without_runs_is_allowed_on_request(tmp_path):
