@@ -21,10 +21,10 @@ class TableRow(Section):
     """A row of a table: a variant, its label here, and the label of the paper's row that it stands beside."""
 
     variant: Name = Field(description="Variant whose scores are shown.")
-    trained_on: Name | Literal[""] = Field(
+    trained_on: str = Field(
         default="",
         description="Dataset that it was trained on. If omitted, that of the column. Given for all rows of a table, it "
-        "is one of transfers: what is trained here and tested there (`datasets.*.test_on`).",
+        "makes one of transfers: trained here, tested there (`datasets.*.test_on`).",
     )
     label: str = Field(description="Label of the row.")
     paper: str = Field(
@@ -79,7 +79,7 @@ class TableClaim(Section):
     worse: str = Field(
         default="",
         description="Row that it is compared with. If omitted, the baseline; in a table of transfers, the same variant "
-        "trained on the column's dataset. If given there, both are trained on the same dataset, one after another.",
+        "trained on the column's dataset. If given there, both rows are of the same training data, for each in turn.",
     )
     rerank: Rerank = Field(default="none", description="Re-ranking of `better`; `worse` has none.")
     effect: Effect = Field(
