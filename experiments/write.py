@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from reid_done_right.dag import drawn
 from reid_done_right.params import load
 
 ROOT = Path(__file__).parents[1]
@@ -102,8 +103,14 @@ def across(source: Path) -> str:
     """Return the parameters of the experiment across datasets, as YAML: a part of the embedded one, tested on more."""
     content = yaml.safe_load(source.read_text(encoding="utf-8"))
     content |= {"experiment": "across", "variants": {name: content["variants"][name] for name in MOVED}}
+    (draw,) = content["draws"]
     content["datasets"] = {
-        name: content["datasets"][name] | {"variants": "all", "test_on": [other for other in ACROSS if other != name]}
+        name: {
+            "format": content["datasets"][name]["format"],
+            "source": {"folder": f"results/embedded/dataset/{drawn(name, draw)}"},  # an index names its folder
+            "variants": "all",
+            "test_on": [other for other in ACROSS if other != name],
+        }
         for name in ACROSS
     }
     content["follow"]["variants"] = ["default"]  # its snapshots are kept by every training of the embedded experiment
