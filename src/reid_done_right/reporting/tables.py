@@ -277,13 +277,14 @@ def others(runs: Runs, settings: Settings) -> Sheet:
     if not results:
         return Sheet("others", caption, "", ())
     metrics, cells, body = ("mAP", "rank-1", "rank-5", "rank-10"), [], []
-    lines: dict[tuple[str, ...], list[Run]] = {}
+    lines: dict[tuple[str, str, str, str], list[Run]] = {}
     for run in foreign:
-        for scored in run.results:
-            lines.setdefault((run.dataset, run.model, *scored), []).append(run)
+        for protocol, rerank in run.results:
+            lines.setdefault((run.dataset, run.model, protocol, rerank), []).append(run)
     for words, members in lines.items():
+        dataset, _, protocol, rerank = words
         first, draws = members[0], [run.draw for run in members]
-        of = [Measure(first.dataset, first.variant, *words[2:], metric, first.trained_on) for metric in metrics]
+        of = [Measure(dataset, first.variant, protocol, rerank, metric, first.trained_on) for metric in metrics]
         found = [gather(runs, measure, draws, allow_missing=False) for measure in of]
         texts = [Text(cell_text(cell, len(settings["draws"])), source=of[0].source) for cell in found]
         body.append([*map(Text, words), *texts])
