@@ -1,9 +1,10 @@
 """Experiments that follow from others:  python experiments/write.py
 
-writes `study`, the embedded experiment on other draws, whose report README.md quotes; and `readings` (around the
-paper's experiment) and `readings-embedded` (around the embedded one): on Market-1501 alone, the default, and a variant
-for every other value of every parameter of the classification and the ranking stage that docs/choices.md names as the
-setting of an open point.
+writes `study`, the embedded experiment on other draws, whose report README.md quotes; `across`, which tests some of
+what that trains on Market and Duke on the other of the two as well, and trains nothing itself after `make`; and
+`readings` (around the paper's experiment) and `readings-embedded` (around the embedded one): on Market-1501 alone, the
+default, and a variant for every other value of every parameter of the classification and the ranking stage that
+docs/choices.md names as the setting of an open point.
 """
 
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any
 
 import yaml
 
+from reid_done_right.dag import drawn
 from reid_done_right.params import load
 
 ROOT = Path(__file__).parents[1]
 DRAWS = [2, 3]
 """Of the study: none on which anything was tried out. `make` takes draw 0."""
 AROUND = {"readings": ROOT / "experiments/paper/params.yaml", "readings-embedded": ROOT / "params.yaml"}
+
+ACROSS = {"market": "Market", "duke": "Duke"}
+MOVED = {"default": "cut-out", "all-augmentations": "flips, crops and cut-out"}
+"""Variants of the experiment across datasets, and the groups of its table."""
 
 READINGS: dict[
     str, dict[str, Any]
@@ -88,21 +94,69 @@ def around(experiment: str, source: Path) -> str:
     found, words = variants(load(source).model_dump())
     content |= {"experiment": experiment, "variants": found}
     content["datasets"] = {"market": content["datasets"]["market"] | {"variants": "all"}}
-    content["backbones"] = {
-        name: layers for name, layers in content["backbones"].items() if name == content["train"]["backbone"]
+    content.pop("follow", None)
+    content["report"] = _report(content, "What each reading of the paper changes") | {"readings": words}
+    return _written(_reduced(content), "What it is for: experiments/readings/README.md")
+
+
+def across(source: Path) -> str:
+    """Return the parameters of the experiment across datasets, as YAML: a part of the embedded one, tested on more."""
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    content |= {"experiment": "across", "variants": {name: content["variants"][name] for name in MOVED}}
+    (draw,) = content["draws"]
+    content["datasets"] = {
+        name: {
+            "format": content["datasets"][name]["format"],
+            "source": {"folder": f"results/embedded/dataset/{drawn(name, draw)}"},  # an index names its folder
+            "variants": "all",
+            "test_on": [other for other in ACROSS if other != name],
+        }
+        for name in ACROSS
     }
-    del content["distract"]
-    for section in ("follow", "inspect"):
-        content.pop(section, None)
+    content["follow"]["variants"] = ["default"]  # its snapshots are kept by every training of the embedded experiment
+    table = {
+        "caption": "Trained here, tested there",
+        "headers": ["", "Trained on"],
+        "columns": [
+            {"title": title, "dataset": name, "protocol": "single-query", "metrics": ["mAP", "rank-1"]}
+            for name, title in ACROSS.items()
+        ],
+        "rows": [
+            {"group": group, "variant": variant, "trained_on": name, "label": title}
+            for variant, group in MOVED.items()
+            for name, title in ACROSS.items()
+        ],
+        "claims": [
+            {"text": "Training elsewhere costs", "effect": "costs"},
+            {
+                "text": "Training elsewhere costs, with flips and crops",
+                "better": "all-augmentations",
+                "effect": "costs",
+            },
+            {
+                "text": "Flips and crops beside cut-out",
+                "better": "all-augmentations",
+                "worse": "default",
+                "effect": "measured",
+            },
+        ],
+    }
+    content["report"] = _report(content, "What is lost from one dataset to another") | {"tables": {"table6": table}}
+    return _written(_reduced(content), "What it is for: docs/extending.md, across datasets.")
+
+
+def _report(content: dict[str, Any], title: str) -> dict[str, Any]:
+    """Return the parameters of the report that every experiment here needs."""
     told = {key: content["report"][key] for key in ("synthetic", "baseline", "allow_missing")}
-    command = f"snakemake --cores all --configfile experiments/{experiment}/params.yaml"
-    content["report"] = {
-        "title": "What each reading of the paper changes",
-        "command": command,
-        **told,
-        "readings": words,
-    }
-    return _written(content, "What it is for: experiments/readings/README.md")
+    command = f"snakemake --cores all --configfile experiments/{content['experiment']}/params.yaml"
+    return {"title": title, "command": command, **told}
+
+
+def _reduced(content: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment's parameters with the default's backbone alone, and without distractors and inspection."""
+    backbones = {name: each for name, each in content["backbones"].items() if name == content["train"]["backbone"]}
+    content |= {"backbones": backbones}
+    return {section: each for section, each in content.items() if section not in ("distract", "inspect")}
 
 
 def study(source: Path) -> str:
@@ -121,4 +175,5 @@ def _written(content: dict[str, Any], about: str) -> str:
 if __name__ == "__main__":
     for experiment, source in AROUND.items():
         (ROOT / f"experiments/{experiment}/params.yaml").write_text(around(experiment, source), encoding="utf-8")
-    (ROOT / "experiments/study/params.yaml").write_text(study(ROOT / "params.yaml"), encoding="utf-8")
+    for experiment, written in (("study", study), ("across", across)):
+        (ROOT / f"experiments/{experiment}/params.yaml").write_text(written(ROOT / "params.yaml"), encoding="utf-8")

@@ -123,8 +123,9 @@ def runs_of(collapsed: tuple[str, ...] = ()) -> tuple[dict, dict]:
             kinds = [("none", 0.0), ("qe-dba", -0.03)]
             result = {"ap_rule": "trapezoid"}
             results = {("single-query", rerank): result for rerank, _ in kinds}
-            key = ("market", variant, seed)
-            runs[key] = Run(Path("x.json"), *key, variant in collapsed, "portable", results)
+            key = f"market-{variant}-draw{seed}"
+            about = ("market", variant, seed, variant in collapsed, "portable", results, "market")
+            runs[key] = Run(Path("x.json"), *about)
             ap = value + 0.01 * seed + np.linspace(-0.1, 0.1, 20)
             queries[key] = pd.concat(
                 pd.DataFrame({"protocol": "single-query", "rerank": rerank, "query": range(20), "ap": ap + gain})
@@ -153,7 +154,7 @@ def test_claim_is_judged_where_it_was_measured():
 
 def test_missing_run_is_named():
     runs, queries = runs_of()
-    del runs["market", "plain", 0], runs["market", "raw", 0], runs["market", "raw", 1]
+    del runs["market-plain-draw0"], runs["market-raw-draw0"], runs["market-raw-draw1"]
     (cutout, pretraining, *_) = findings(runs, queries, PAPER, [], SETTINGS)
     assert cutout.verdict == "undecided" and cutout.mean == pytest.approx(2.0)
     assert cutout.why == "not run yet: `market-plain-draw0`; rests on one draw, which says nothing of others"

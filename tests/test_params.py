@@ -95,6 +95,17 @@ def own_table(changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def transfers(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment with a table of what is trained on Market and Duke, in which some keys differ."""
+    rows = [{"variant": "default", "trained_on": name, "label": name} for name in ("market", "duke")]
+    columns = [{"title": name, "dataset": name, "protocol": "single-query"} for name in ("market", "duke")]
+    table = {"caption": "Across", "columns": columns, "rows": rows, "claims": [{"text": "It costs", "effect": "costs"}]}
+    tested = {"datasets/market/test_on": ["duke"], "report/tables": {"table6": table}}
+    return tested | {
+        key if key.startswith("datasets/") else f"report/tables/table6/{key}": at for key, at in changes.items()
+    }
+
+
 MISTAKES = [
     # unknown and missing keys
     ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
@@ -149,6 +160,19 @@ MISTAKES = [
     (own_table({"claims/0/better": "flop"}), "report.tables.table6.claims: unknown name 'flop'; did you mean 'flip'?"),
     (own_table({"claims/0/better": "default"}), "report.tables.table6.claims: 'Flips help' compares a row with itself; give better, worse or both"),
     (own_table({"claims/0/columns": ["Duke"]}), "report.tables.table6: claims.columns: unknown name 'Duke'; known: Market"),
+    # tests on other datasets
+    ({"datasets/market/test_on": ["duk"]}, "datasets.market.test_on: unknown name 'duk'; did you mean 'duke'?"),
+    ({"datasets/market/test_on": ["market"]}, "datasets.market.test_on: what is trained on market is tested on it anyway; leave it out"),
+    ({"datasets/market/test_on": ["duke", "duke"]}, "datasets.market.test_on: duke is there twice; list each once"),
+    ({"datasets/market/test_on": ["crowd"]}, "datasets.market.test_on: crowd has no test set (distractors are nobody's queries); leave it out"),
+    ({"datasets/market/test_on": ["duke"], "datasets/duke/source/render/test_ids": 0}, "datasets.market.test_on: duke has no test set (source.render.test_ids is 0); leave it out"),
+    ({"datasets/market/test_on": ["mine"], "datasets/mine": {"format": "folder", "source": {"folder": "x"}, "read": {"train": 1.0}}}, "datasets.market.test_on: mine has no test set (read.train is 1); leave it out"),
+    (transfers({"rows/1/trained_on": "duk"}), "report.tables.table6.rows.trained_on: unknown name 'duk'; did you mean 'duke'?"),
+    (transfers({"rows/1/trained_on": MISSING}), "report.tables.table6: rows: some have trained_on and some not; give it to all, or none"),
+    (transfers({"rows/1/variant": "flip"}), "report.tables.table6.rows: flip is not trained on duke; leave 'duke' out, or add it to datasets.duke.variants"),
+    (transfers({"rows/1/trained_on": "market", "rows/1/variant": "raw", "datasets/market/test_on": []}), "report.tables.table6.columns: no row is tested on duke; leave 'duke' out"),
+    (transfers({"columns/1/protocol": "multi-query"}), "report.tables.table6.columns.protocol: unknown name 'multi-query'; did you mean 'single-query'?"),
+    (transfers({"claims/0/worse": "default"}), "report.tables.table6.claims: 'It costs' compares a row with itself; give better, worse or both"),
     # impossible combinations
     ({"backbones/deep": {"family": "densenet121", "width": 8}}, "backbones.deep: densenet121 has a shape of its own; remove width"),
     ({"backbones/deep/block": MISSING}, "backbones.deep: give block: and blocks: of a residual network, or family: of another"),

@@ -150,6 +150,51 @@ def test_models_are_kept_along_the_training_only_where_convergence_is_drawn() ->
     assert "convergence.svg" not in without["draw"]["figures"].outputs
 
 
+def test_tests_on_another_dataset_train_nothing_and_leave_every_job_as_it_is(tmp_path: Path) -> None:
+    changes = {"datasets/market/test_on": ["duke"], "datasets/market/variants": ["default", "flip", "deep"]}
+    before, jobs = (jobs_of({key: changes[key] for key in keys}) for keys in ([*changes][1:], changes))
+    moved = drawn("market-default-on-duke", "market-flip-on-duke", "market-deep-on-duke")
+    for stage, members in before.items():
+        added = moved if stage in ("embed", "evaluate") else set()
+        assert set(jobs[stage]) == set(members) | added, stage
+        if stage not in ("tabulate", "publish"):  # the report has other tables, and the picture other numbers of jobs
+            assert {name: jobs[stage][name] for name in members} == members, stage
+    embed, evaluate = (jobs[stage]["market-deep-on-duke-draw1"] for stage in ("embed", "evaluate"))
+    assert embed.inputs == {
+        "index": "results/tiny/index/duke-draw1.parquet",
+        "embedder": "results/tiny/train/market-deep-draw1.safetensors",
+    }
+    assert evaluate.inputs == {
+        "index": "results/tiny/index/duke-draw1.parquet",
+        "embeddings": "results/tiny/embed/market-deep-on-duke-draw1.safetensors",
+    }
+    about = {"dataset": "duke", "variant": "deep", "backbone": "deep", "draw": 1, "trained_on": "market"}
+    assert evaluate.parameters["run"] == about and evaluate.parameters["format"] == "dukemtmc"
+    assert moved < set(jobs["tabulate"]["tables"].parameters["runs"])
+
+
+def test_dataset_may_be_there_to_test_on_alone() -> None:
+    jobs = jobs_of({"datasets/market/test_on": ["duke"], "datasets/duke/variants": []})
+    assert set(jobs["index"]) == drawn("market", "duke", "crowd") and not [
+        name for name in jobs["train"] if "duke" in name
+    ]
+    assert "market-raw-on-duke-draw0" in jobs["evaluate"]
+    params = Params.model_validate(changed({"datasets/market/test_on": ["duke"], "datasets/market/variants": []}))
+    assert params.used == ["duke"]
+
+
+def test_what_the_experiment_across_datasets_trains_is_in_the_embedded_one() -> None:
+    across, embedded = (plan(load(ROOT / path)) for path in ("experiments/across/params.yaml", "params.yaml"))
+    for name in ("market", "duke"):  # where images lie, and how they are read, is all that an index holds
+        there, here = embedded["dataset"][f"{name}-draw0"], across["dataset"][name]
+        assert here.parameters["root"] == there.parameters["root"]
+        assert across["index"][name].parameters == embedded["index"][f"{name}-draw0"].parameters
+    for stage in ("initialise", "pretrain", "train", "follow"):
+        for name, job in across[stage].items():
+            assert job.parameters == embedded[stage][name].parameters, f"{stage} {name}"
+    assert len(across["train"]) == 4 and len(across["evaluate"]) == 8
+
+
 def test_job_of_the_distractors_is_a_shard_of_one_run() -> None:
     jobs = jobs_of()
     shard = jobs["embed_distractors"]["market-deep-draw1-2"]

@@ -35,6 +35,11 @@ def test_study_is_the_embedded_experiment_on_other_draws() -> None:
     assert study.model_copy(update=same) == embedded.model_copy(update=same)
 
 
+def test_experiment_across_datasets_is_as_written() -> None:
+    committed = (ROOT / "experiments/across/params.yaml").read_text(encoding="utf-8")
+    assert committed == WRITER["across"](ROOT / "params.yaml"), "run experiments/write.py"
+
+
 @pytest.mark.parametrize("experiment", WRITER["AROUND"])
 def test_each_reading_changes_one_key_of_the_default(experiment: str) -> None:
     params = load(ROOT / f"experiments/{experiment}/params.yaml")

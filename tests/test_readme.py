@@ -336,7 +336,8 @@ def test_changes_to_copy_apply(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(changed["params.yaml"])
     jobs = plan(load(tmp_path / "params.yaml"))
     assert {"market-wide-margin-draw0", "market-resnet18-draw0", "campus-default-draw0"} <= set(jobs["train"])
-    assert "reports/embedded/table6.md" in jobs["tabulate"]["tables"].outputs.values()
+    assert {"reports/embedded/table6.md", "reports/embedded/table7.md"} < {*jobs["tabulate"]["tables"].outputs.values()}
+    assert "duke-default-on-market-draw0" in jobs["evaluate"]
     (tmp_path / "params.yaml").write_text(changed["experiments/paper/params.yaml"])
     first = plan(load(tmp_path / "params.yaml"))["initialise"]
     assert first["resnext50"].parameters["architecture"] == "resnext50_32x4d"

@@ -224,6 +224,64 @@ Difference to the `default` row in points, ours paired by query and draw:
     assert "that the paper does not have" not in (tmp_path / "out/README.md").read_text(encoding="utf-8")
 
 
+def test_what_is_trained_elsewhere_is_a_row_and_its_loss_a_difference(scores, tmp_path):
+    # Duke: 45 and 46 of its own, 30 and 33 of Market's, so -15 and -13 points: -14 ± 12.7.
+    names = [f"market-default-on-duke-draw{seed}" for seed in (0, 1)]
+    for seed, value in enumerate((0.30, 0.33)):
+        own = tmp_path / f"scores/duke-default-draw{seed}.json"
+        content = json.loads(own.read_text())
+        content["run"]["trained_on"] = "market"
+        content["results"] = [result("single-query", "none", value)]
+        scores.append(own.with_stem(names[seed]))
+        scores[-1].write_text(json.dumps(content))
+        rows = pd.read_parquet(own.with_suffix(".parquet"))
+        rows[rows["rerank"] == "none"].assign(ap=value).to_parquet(scores[-1].with_suffix(".parquet"))
+    planned = {"runs": SETTINGS["runs"] + names}
+    before = table(6, scores, tmp_path / "out", tables={"table6": WILDLIFE}, **planned)
+    page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
+    assert "No run of this experiment belongs here." in before and "### Scores that no other table has" in page
+    assert "| duke      | default, trained on market | single-query | none         | 31.5 ± 2.1 |" in page
+    design = {
+        "caption": "Across",
+        "headers": ["Trained on"],
+        "columns": [
+            {"title": "Market", "dataset": "market", "protocol": "single-query"},
+            {"title": "Duke", "dataset": "duke", "protocol": "single-query", "metrics": ["mAP", "rank-1"]},
+        ],
+        "rows": [{"variant": "default", "trained_on": name.lower(), "label": name} for name in ("Market", "Duke")],
+        "claims": [{"text": "Elsewhere costs", "effect": "costs"}],
+    }
+    text = table(6, scores, tmp_path / "out", tables={"table6": design}, **planned)
+    assert (
+        """\
+| Trained on   |   Market mAP |       Duke mAP |   Duke rank-1 |
+|:-------------|-------------:|---------------:|--------------:|
+| Market       |   59.0 ± 1.4 |     31.5 ± 2.1 |    41.5 ± 2.1 |
+| Duke         |            - | **45.5 ± 0.7** |    55.5 ± 0.7 |
+
+Difference to training on the column's own dataset in points, ours paired by query and draw:
+
+| Trained on   |   Δ Market mAP |              Δ Duke mAP |    Δ Duke rank-1 |
+|:-------------|---------------:|------------------------:|-----------------:|
+| Market       |              - | **−14.0 [−26.7, −1.3]** | 0.0 [+0.0, +0.0] |
+"""
+        in text
+    )
+    findings = " ".join((tmp_path / "out/findings.md").read_text(encoding="utf-8").replace(NBSP, " ").split())
+    assert (
+        "| Elsewhere costs (trained on market) (default: market − duke) | Table 6 | Duke | **supported** | −14.0"
+        in findings
+    )
+    assert "no other table has" not in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    (moved, _) = (each for each in report["runs"] if "training" in each)
+    assert (moved["name"], moved["training"]) == (names[0], "market-default-draw0")
+    assert report["scores"]["duke"]["default, trained on market"]["single-query"]["none"]["mAP"]["mean"] == 0.315
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["duke"]["single-query mAP"] == 0.455
+    lines = pd.read_csv(tmp_path / "out/table6.csv").set_index(["trained_on", "column", "metric"])
+    assert lines.loc[("market", "Duke", "mAP"), ["mean", "change"]].tolist() == pytest.approx([0.315, -0.14])
+
+
 def test_rows_one_by_one_differ_from_the_row_before_as_well(scores, tmp_path, monkeypatch):
     # Of +cut-out, to +flip: 58 - 57 and 60 - 62 points, the opposite of the others' +0.5 ± 19.1.
     column = {"title": "Market", "dataset": "market", "protocol": "single-query", "paper": "market"}

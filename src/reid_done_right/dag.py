@@ -114,14 +114,17 @@ def drawn(name: str, draw: int) -> str:
     return f"{name}-draw{draw}"
 
 
-def run_stem(dataset: str, variant: str) -> str:
-    """Return the common part of the names of a variant's runs."""
-    return f"{dataset}-{variant}"
+def run_stem(dataset: str, variant: str, tested_on: str = "") -> str:
+    """Return the common part of the names of the runs of a variant that is trained on `dataset`.
+
+    tested_on: the dataset whose test set it meets, if another.
+    """
+    return f"{dataset}-{variant}" + (f"-on-{tested_on}" if tested_on not in ("", dataset) else "")
 
 
-def run_name(dataset: str, variant: str, draw: int) -> str:
-    """Return a run's name, as used in file names."""
-    return drawn(run_stem(dataset, variant), draw)
+def run_name(dataset: str, variant: str, draw: int, tested_on: str = "") -> str:
+    """Return a run's name, as used in file names; arguments as in `run_stem`."""
+    return drawn(run_stem(dataset, variant, tested_on), draw)
 
 
 def stem_of(name: str) -> str:
@@ -174,6 +177,7 @@ def _figures(parameters: Parameters) -> Iterable[str]:
 
 
 INDEX = Read(_result("index", "parquet", "{index}"), "The dataset's index, written by `reid index` (.parquet).")
+EMBEDDER = Read(_result("train", "safetensors"), "The embedder, written by `reid train`.")
 EMBEDDINGS = Read(_result("embed", "safetensors"), "The test images' embeddings, written by `reid embed`.")
 QUERIES = Read(_result("evaluate", "parquet"), "AP of its queries, written by `reid evaluate` (.parquet).")
 PAPER = Read("reports/paper.csv", "The paper's printed values (reports/paper.csv).")
@@ -198,7 +202,7 @@ EMBED = Stage(
     brief="images to unit vectors",
     box=(2, 1),
     environment="torch",
-    reads={"index": INDEX, "embedder": Read(_result("train", "safetensors"), "The embedder, written by `reid train`.")},
+    reads={"index": INDEX, "embedder": replace(EMBEDDER, path=_result("train", "safetensors", "{run}"))},
     writes={"out": _written("embed", "safetensors", "the embeddings")},
     device="network",
 )
@@ -302,10 +306,6 @@ STAGES = {
         EMBED,
         brief="a shard at a time",
         box=(3, 2),
-        reads={
-            **EMBED.reads,
-            "embedder": replace(EMBED.reads["embedder"], path=_result("train", "safetensors", "{run}")),
-        },
         writes={"out": _written("distractors/{run}", "safetensors", "the embeddings", "{shard}")},
         job="{run}-{shard}",
         command="embed",
@@ -337,7 +337,7 @@ STAGES = {
             "snapshots": Read(
                 _result("train", "snapshots.safetensors"), "Models from along the training, written by `reid train`."
             ),
-            "embedder": replace(EMBED.reads["embedder"], help="The embedder that it ended with."),
+            "embedder": replace(EMBEDDER, help="The embedder that it ended with."),
         },
         writes={"out": _written("follow", "json", "mAP after several numbers of updates")},
         device="network",
@@ -387,7 +387,8 @@ STAGES = {
         box=(4, 1),
         environment="torch",
         reads={
-            **EMBED.reads,
+            "index": INDEX,
+            "embedder": EMBEDDER,
             "embeddings": EMBEDDINGS,
             "queries": QUERIES,
         },
@@ -432,7 +433,7 @@ STAGES = {
         environment="torch",
         reads={
             "index": INDEX,
-            "embedder": replace(EMBED.reads["embedder"], help="The embedder to visualise, written by `reid train`."),
+            "embedder": replace(EMBEDDER, help="The embedder to visualise, written by `reid train`."),
             "places": Read(_result("retrieve", "parquet"), "Its ranked lists, written by `reid retrieve` (.parquet)."),
             "queries": QUERIES,
         },

@@ -93,10 +93,12 @@ def plan(params: Params) -> dict[str, Jobs]:
         check_known("resources", params.resources, dag.COMMANDS)
     except ValueError as error:
         raise InputError(str(error)) from None
-    runs = len(params.draws) * sum(len(params.variants_of(name)) for name in params.datasets)
-    curves = params.curves and len(params.draws) * len(params.curves.variants) * params.curves.shards
-    if 4 * runs + (curves or 0) > MOST_JOBS:
-        raise InputError(f"draws, variants and distract.shards ask for more than {MOST_JOBS:,} jobs; give fewer")
+    jobs = sum(len(params.variants_of(name)) * (4 + 2 * len(each.test_on)) for name, each in params.datasets.items())
+    jobs += len(params.curves.variants) * params.curves.shards if params.curves else 0
+    if len(params.draws) * jobs > MOST_JOBS:
+        raise InputError(
+            f"draws, variants, test_on and distract.shards ask for more than {MOST_JOBS:,} jobs; give fewer"
+        )
     planned = _Plan(params)
     for name in params.used:
         for draw in params.draws:
@@ -160,7 +162,7 @@ def dataset_of(params: Params, name: str, draw: int) -> str:
 
 
 def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
-    """Add one training run, its evaluation and its initial weights."""
+    """Add one training run, its initial weights, and its evaluation on every dataset that it is tested on."""
     params, threads = planned.params, planned.threads
     train, index = params.variant(variant), dataset_of(params, dataset, draw)
     run, backbone = dag.run_name(dataset, variant, draw), train.backbone
@@ -199,11 +201,15 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
         weights=start,
         dataset=dataset,
     )
-    planned.add("embed", run, threads("embed"), index=index, variant=variant, dataset=dataset)
-    settings = {"run": _about(dataset, variant, backbone, draw), **_rule(params, dataset), **threads("evaluate")}
-    planned.add("evaluate", run, {**settings, **params.evaluate.model_dump()}, index=index)
+    about = _about(dataset, variant, backbone, draw)
+    for tested in (dataset, *params.datasets[dataset].test_on):
+        name, met = dag.run_name(dataset, variant, draw, tested), dataset_of(params, tested, draw)
+        planned.add("embed", name, threads("embed"), index=met, variant=variant, dataset=tested, run=run)
+        of = about if tested == dataset else about | {"dataset": tested, "trained_on": dataset}
+        settings = {"run": of, **_rule(params, tested), **threads("evaluate"), **params.evaluate.model_dump()}
+        planned.add("evaluate", name, settings, index=met)
     if params.follow and dataset == params.follow.dataset and variant in params.followed:
-        settings = {"run": settings["run"], **_rule(params, dataset), **threads("follow")}
+        settings = {"run": about, **_rule(params, dataset), **threads("follow")}
         protocols = params.evaluate.model_dump(include={"multi_query", "tracklets", "person_search_gallery"})
         planned.add("follow", run, settings | protocols, index=index, variant=variant, dataset=dataset)
 
@@ -263,11 +269,13 @@ def _add_report(planned: _Plan) -> None:
     report: dict[str, Any] = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
-    report["parameters_digest"] = digest(params.model_dump(exclude={"report", "resources"}))[:DIGITS]
+    unused = {name: {"test_on"} for name, dataset in params.datasets.items() if not dataset.test_on}
+    computed = params.model_dump(exclude={"report": True, "resources": True, "datasets": unused})
+    report["parameters_digest"] = digest(computed)[:DIGITS]
     inspected = {"inspected": list(jobs["inspect"])} if jobs["inspect"] else {}
     planned.add("tabulate", STAGES["tabulate"].job, report | runs | inspected | followed)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
-    figures |= {**runs, **followed, "allow_missing": params.report.allow_missing}
+    figures |= {**runs, "runs": list(jobs["train"]), **followed, "allow_missing": params.report.allow_missing}
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.curves.dataset].source.render if params.curves is not None else None
     if sheet is not None and rendered is not None:

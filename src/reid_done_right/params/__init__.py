@@ -133,9 +133,15 @@ class Params(Section):
 
     @property
     def used(self) -> list[str]:
-        """The datasets that the experiment reads: those with variants, and those of the curves."""
-        curves = {self.curves.dataset, self.curves.distractors} if self.curves else set()
-        return [name for name in self.datasets if self.variants_of(name) or name in curves]
+        """The datasets that the experiment reads: to train or test on, and for the curves."""
+        others = {self.curves.dataset, self.curves.distractors} if self.curves else set()
+        others |= {tested for name, each in self.datasets.items() if self.variants_of(name) for tested in each.test_on}
+        return [name for name in self.datasets if self.variants_of(name) or name in others]
+
+    def is_scored(self, variant: str, trained_on: str, tested_on: str) -> bool:
+        """Return whether a variant is trained on one dataset and scored on the test set of another, or the same."""
+        tested = (trained_on, *self.datasets[trained_on].test_on)
+        return variant in self.variants_of(trained_on) and tested_on in tested
 
     @property
     def shown(self) -> list[str]:
@@ -172,6 +178,7 @@ class Params(Section):
                 check_known(f"datasets.{name}.variants", dataset.variants, self.variants)
             if dataset.format == "distractors" and dataset.variants:
                 raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
+            self._check_tests(name, dataset.test_on)
         if self.follow is not None:
             check_known("follow.dataset", [self.follow.dataset], self.datasets)
             if trained := self.variants_of(self.follow.dataset):
@@ -198,18 +205,36 @@ class Params(Section):
         check_known("report.readings", self.report.readings, self.variants)
         return self
 
+    def _check_tests(self, name: str, test_on: Sequence[str]) -> None:
+        key = f"datasets.{name}.test_on"
+        check_known(key, test_on, self.datasets)
+        if name in test_on:
+            raise ValueError(f"{key}: what is trained on {name} is tested on it anyway; leave it out")
+        for tested in test_on:
+            if list(test_on).count(tested) > 1:
+                raise ValueError(f"{key}: {tested} is there twice; list each once")
+            if why := self.datasets[tested].untested:
+                raise ValueError(f"{key}: {tested} has no test set ({why}); leave it out")
+
     def _check_table(self, name: str, table: Table) -> None:
         key = f"report.tables.{name}"
         if name in self.report.of_the_paper:
             raise ValueError(f"{key}: the paper has a table of this name; give rows in report.{name}, or another name")
         check_known(f"{key}.rows.variant", [row.variant for row in table.rows], self.variants)
+        check_known(f"{key}.rows.trained_on", filter(None, (row.trained_on for row in table.rows)), self.datasets)
+        for row in table.rows:
+            if row.trained_on and row.variant not in self.variants_of(row.trained_on):
+                raise ValueError(
+                    f"{key}.rows: {row.variant} is not trained on {row.trained_on}; leave {row.label!r} out, or add "
+                    f"it to datasets.{row.trained_on}.variants"
+                )
         for column in table.columns:
             check_known(f"{key}.columns.dataset", [column.dataset], self.datasets)
-            trained = self.variants_of(column.dataset)
-            if not any(row.variant in trained for row in table.rows):
-                raise ValueError(
-                    f"{key}.columns: no variant of its rows is trained on {column.dataset}; leave {column.title!r} out"
-                )
+            if not any(
+                self.is_scored(row.variant, row.trained_on or column.dataset, column.dataset) for row in table.rows
+            ):
+                missing = "row is tested on" if table.transfers else "variant of its rows is trained on"
+                raise ValueError(f"{key}.columns: no {missing} {column.dataset}; leave {column.title!r} out")
             protocols, reranks = self._scored(column.dataset)
             check_known(f"{key}.columns.protocol", [column.protocol], protocols)
             check_known(f"{key}.columns.reranks", column.reranks, reranks)
@@ -217,7 +242,7 @@ class Params(Section):
         for claim in table.claims:
             check_known(f"{key}.claims", filter(None, (claim.better, claim.worse)), known)
             sides = {table.variant_of(row, self.report.baseline) for row in (claim.better, claim.worse)}
-            if claim.rerank == "none" and len(sides) == 1:
+            if claim.rerank == "none" and len(sides) == 1 and (claim.worse or not table.transfers):
                 raise ValueError(f"{key}.claims: {claim.text!r} compares a row with itself; give better, worse or both")
 
     def _scored(self, dataset: str) -> tuple[Sequence[str], Sequence[str]]:

@@ -195,6 +195,10 @@ class Dataset(Section):
         "is an error.",
     )
     variants: list[Name] | Literal["all"] = Field(default=[], description="Variants to train on this dataset.")
+    test_on: list[Name] = Field(
+        default=[],
+        description="Other datasets on whose test sets these variants are scored too, by the protocols of those.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -244,6 +248,15 @@ class Dataset(Section):
             return {"seed": self.read.seed} if self.read is not None else {}
         read = (self.read or Read()).model_dump(exclude_none=True)
         return read | self.rule.model_dump(include={"items", "same_camera_is_junk"})
+
+    @property
+    def untested(self) -> str:
+        """Say why there is no test set; nothing if there is one, as far as the parameters tell."""
+        if self.format == "distractors":
+            return "distractors are nobody's queries"
+        if self.source.render is not None and (self.source.render.model_extra or {}).get("test_ids") == 0:
+            return "source.render.test_ids is 0"
+        return "read.train is 1" if self.read is not None and self.read.train == 1 else ""
 
     @property
     def rule(self) -> Protocol:

@@ -21,6 +21,11 @@ class TableRow(Section):
     """A row of a table: a variant, its label here, and the label of the paper's row that it stands beside."""
 
     variant: Name = Field(description="Variant whose scores are shown.")
+    trained_on: str = Field(
+        default="",
+        description="Dataset that it was trained on. If omitted, that of the column. Given for all rows of a table, it "
+        "makes one of transfers: trained here, tested there (`datasets.*.test_on`).",
+    )
     label: str = Field(description="Label of the row.")
     paper: str = Field(
         default="",
@@ -71,7 +76,11 @@ class TableClaim(Section):
     better: str = Field(
         default="", description="Row that the claim speaks for: its `paper` or its variant. If omitted, the baseline."
     )
-    worse: str = Field(default="", description="Row that it is compared with. If omitted, the baseline.")
+    worse: str = Field(
+        default="",
+        description="Row that it is compared with. If omitted, the baseline; in a table of transfers, the same variant "
+        "trained on the column's dataset. If given there, both rows are of the same training data, for each in turn.",
+    )
     rerank: Rerank = Field(default="none", description="Re-ranking of `better`; `worse` has none.")
     effect: Effect = Field(
         default="helps",
@@ -117,6 +126,8 @@ class Table(Section):
                 raise ValueError(
                     f"label {row.label!r} has {len(found)} words, write one for each of {tuple(self.headers)}"
                 )
+        if self.transfers and not all(row.trained_on for row in self.rows):
+            raise ValueError("rows: some have trained_on and some not; give it to all, or none")
         named = [*(row.paper for row in self.rows), *(column.paper for column in self.columns)]
         if not self.paper and any(named):
             raise ValueError("rows or columns name the paper's, but not its table; add paper: NUMBER")
@@ -126,6 +137,11 @@ class Table(Section):
         for claim in self.claims:
             check_known("claims.columns", claim.columns, titles)
         return self
+
+    @property
+    def transfers(self) -> bool:
+        """Whether its rows say what they were trained on, which its columns need not be."""
+        return any(row.trained_on for row in self.rows)
 
     def labels(self, row: TableRow) -> tuple[str, ...]:
         """Return what is printed to the left of a row."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from math import isfinite, log2
 from typing import Any
 
-from reid_done_right.dag import run_stem, stem_of
+from reid_done_right.dag import stem_of
 from reid_done_right.evaluation.statistics import ALPHA, Comparison, holm
 from reid_done_right.params.report import Effect, Table, TableClaim, TableColumn, title_of
-from reid_done_right.reporting.comparisons import Measure, Queries, compared, over_draws, paired
+from reid_done_right.reporting.comparisons import Queries, compared, over_draws, paired
 from reid_done_right.reporting.paper import DATASETS, Paper
-from reid_done_right.reporting.runs import Runs
+from reid_done_right.reporting.runs import Measure, Runs
 from reid_done_right.reporting.tables import signed
 
 LITTLE = 0.015
@@ -144,39 +144,62 @@ Measured = Iterator[tuple[Finding, Comparison | None]]
 
 
 def _measure(runs: Runs, queries: Queries, paper: Paper, settings: Mapping[str, Any]) -> Measured:
-    """Yield the claims whose rows are there, on every benchmark with a planned run of either."""
+    """Yield the claims whose rows are there, on every benchmark with a planned run of either; of transfers, of both."""
     tables: Mapping[str, Table] = settings["tables"]
+    planned = {stem_of(run) for run in settings["runs"]}
     for name, table in tables.items():
+        enough = all if table.transfers else any
         for claim in table.claims:
             for column in table.columns:
-                sides = _sides(claim, table, column, settings["baseline"])
-                if not sides or not any(stem_of(run) in _stems(sides) for run in settings["runs"]):
-                    continue
-                ours, theirs = sides
-                finding = Finding(
-                    claim.text,
-                    title_of(name),
-                    column.title,
-                    f"{ours.variant} − {theirs.variant}"
-                    if claim.rerank == "none"
-                    else f"{ours.variant}: {claim.rerank} − none",
-                    _printed(claim, table, column, paper),
-                    bound=100 * LITTLE if claim.effect == "adds little" else None,
-                    why=_failed(runs, sides, settings["runs"]),
-                    sources=_sources(sides),
-                    effect=claim.effect,
-                )
-                yield finding, compared(runs, queries, ours, theirs, settings["draws"])
+                for ours, theirs in _sides(claim, table, column, settings["baseline"]):
+                    if not enough(side.stem in planned for side in (ours, theirs)):
+                        continue
+                    finding = Finding(
+                        f"{claim.text} (trained on {ours.trained_on})" if ours.trained_on else claim.text,
+                        title_of(name),
+                        column.title,
+                        _here(claim, ours, theirs),
+                        _printed(claim, table, column, paper),
+                        bound=100 * LITTLE if claim.effect == "adds little" else None,
+                        why=_failed(runs, (ours, theirs), settings["runs"]),
+                        sources=_sources((ours, theirs)),
+                        effect=claim.effect,
+                    )
+                    yield finding, compared(runs, queries, ours, theirs, settings["draws"])
 
 
-def _sides(claim: TableClaim, table: Table, column: TableColumn, baseline: str) -> list[Measure]:
-    """Return what a claim compares in a column; nothing if it is not about it, or a row is not there."""
-    variants = [table.variant_of(row, baseline) for row in (claim.better, claim.worse)]
-    there = [variant for variant in variants if variant is not None]
-    if len(there) < 2 or claim.rerank not in column.reranks or column.title not in (claim.columns or [column.title]):
-        return []
-    reranks = (claim.rerank, "none")
-    return [Measure(column.dataset, *each, "mAP") for each in zip(there, [column.protocol] * 2, reranks, strict=True)]
+def _here(claim: TableClaim, ours: Measure, theirs: Measure) -> str:
+    """Say what is compared: two variants, two trainings of one or, without and with re-ranking, the same."""
+    if ours.trained_on != theirs.trained_on:
+        return f"{ours.variant}: {ours.trained_on} − {theirs.trained_on}"
+    if claim.rerank == "none":
+        return f"{ours.variant} − {theirs.variant}"
+    return f"{ours.variant}: {claim.rerank} − none"
+
+
+def _sides(claim: TableClaim, table: Table, column: TableColumn, baseline: str) -> Iterator[tuple[Measure, Measure]]:
+    """Yield what a claim compares in a column; nothing if it is not about it, or a row is not there.
+
+    In a table of transfers these are, for every dataset that is trained on, a variant with another or, if the claim
+    names none, with itself as trained on the column's dataset.
+    """
+    better, worse = (table.variant_of(row, baseline) for row in (claim.better, claim.worse))
+    if better is None or worse is None or claim.rerank not in column.reranks:
+        return
+    if claim.columns and column.title not in claim.columns:
+        return
+
+    def measure(variant: str, rerank: str, trained_on: str) -> Measure:
+        return Measure(column.dataset, variant, column.protocol, rerank, "mAP", trained_on)
+
+    if not table.transfers:
+        yield measure(better, claim.rerank, ""), measure(worse, "none", "")
+        return
+    there = {(row.trained_on, row.variant) for row in table.rows}
+    for trained_on in dict.fromkeys(row.trained_on for row in table.rows):
+        other = (trained_on, worse) if claim.worse else (column.dataset, better)
+        if {(trained_on, better), other} <= there and (claim.worse or trained_on != column.dataset):
+            yield measure(better, claim.rerank, trained_on), measure(other[1], "none", other[0])
 
 
 def _printed(claim: TableClaim, table: Table, column: TableColumn, paper: Paper) -> str:
@@ -192,20 +215,16 @@ def _printed(claim: TableClaim, table: Table, column: TableColumn, paper: Paper)
 
 def _failed(runs: Runs, sides: Sequence[Measure], planned: Sequence[str]) -> str:
     """Say how many runs of two sides collapsed in training, and name those that were not run yet."""
-    stems = _stems(sides)
-    here = [run for run in runs.values() if stem_of(run.name) in stems]
+    stems = {side.stem for side in sides}
+    here = [run for name, run in runs.items() if stem_of(name) in stems]
     collapsed = sum(run.collapsed for run in here)
-    missing = [name for name in planned if stem_of(name) in stems and name not in {run.name for run in here}]
+    missing = [name for name in planned if stem_of(name) in stems and name not in runs]
     told = f"{collapsed} of {len(here)} runs collapsed in training" if collapsed else ""
     return _joined(told, _missing(missing))
 
 
-def _stems(sides: Sequence[Measure]) -> set[str]:
-    return {run_stem(side.dataset, side.variant) for side in sides}
-
-
 def _sources(sides: Sequence[Measure]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(f"{side.dataset}/{side.variant}" for side in sides))
+    return tuple(dict.fromkeys(side.source for side in sides))
 
 
 def _missing(names: Sequence[str]) -> str:

@@ -11,24 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reid_done_right.artifacts import InputError
+from reid_done_right.dag import drawn
 from reid_done_right.evaluation.statistics import Comparison, Draw, compare
-from reid_done_right.reporting.runs import Runs
+from reid_done_right.reporting.runs import Measure, Runs
 
 NEEDED = ("protocol", "rerank", "query", "person_id", "ap", "ap_step", "first_hit_rank", "relevant")
-Key = tuple[str, str, int]
-Queries = Mapping[Key, pd.DataFrame]
-"""Per-query scores from `reid evaluate`, by (dataset, variant, draw)."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What one cell of a table measures, apart from the draw."""
-
-    dataset: str
-    variant: str
-    protocol: str
-    rerank: str
-    metric: str
+Queries = Mapping[str, pd.DataFrame]
+"""Per-query scores from `reid evaluate`, by run."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +97,9 @@ def over_draws(pairs: Sequence[tuple[Scored, Draw]]) -> Comparison:
 
 
 def _of_draw(runs: Runs, queries: Queries, side: Measure, draw: int) -> Scored | None:
-    key = (side.dataset, side.variant, draw)
-    run = runs.get(key)
+    name = drawn(side.stem, draw)
+    run = runs.get(name)
     result = run.results.get((side.protocol, side.rerank)) if run else None
-    if result is None or key not in queries:
+    if result is None or name not in queries:
         return None
-    return scored(queries[key], side.protocol, side.rerank, side.metric, result["ap_rule"])
+    return scored(queries[name], side.protocol, side.rerank, side.metric, result["ap_rule"])

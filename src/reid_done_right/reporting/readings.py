@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reid_done_right.reporting.comparisons import Measure, Queries, compared
-from reid_done_right.reporting.runs import Runs, gather, planned_draws
+from reid_done_right.params.report import TableColumn
+from reid_done_right.reporting.comparisons import Queries, compared
+from reid_done_right.reporting.runs import Measure, Runs, gather, planned_draws
 from reid_done_right.reporting.tables import ABSENT, Grid, Sheet, Text, cell_text, interval_text
 
 
@@ -22,19 +23,22 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
         return Sheet("readings", caption, "", ())
     baseline = settings["baseline"]
     ablation = settings["tables"]["table3"].columns
-    columns = [column for column in ablation if any(planned_draws(settings, column.dataset, v) for v in words)]
+
+    def measure(column: TableColumn, variant: str) -> Measure:
+        return Measure(column.dataset, variant, column.protocol, "none", "mAP")
+
+    columns = [column for column in ablation if any(planned_draws(settings, measure(column, v)) for v in words)]
     body = []
     for variant, word in {baseline: "the default", **words}.items():
         line = [Text(word), Text(variant)]
         for column in columns:
-            source = f"{column.dataset}/{variant}"
-            draws = planned_draws(settings, column.dataset, variant)
+            ours = measure(column, variant)
+            draws = planned_draws(settings, ours)
             if not draws:
                 line += [Text(ABSENT), Text(ABSENT)]
                 continue
-            of = {"dataset": column.dataset, "protocol": column.protocol, "rerank": "none", "metric": "mAP"}
-            cell = gather(runs, **of, variant=variant, draws=draws, allow_missing=settings["allow_missing"])
-            ours, theirs = (Measure(**of, variant=each) for each in (variant, baseline))
+            cell = gather(runs, ours, draws, settings["allow_missing"])
+            theirs = measure(column, baseline)
             change = None if variant == baseline else compared(runs, queries, ours, theirs, settings["draws"])
             told = ABSENT
             if change is not None:
@@ -42,7 +46,8 @@ def what_readings_change(runs: Runs, queries: Queries, settings: Mapping[str, An
                     *(100 * end for end in (change.interval.mean, change.interval.low, change.interval.high))
                 )
             sure = change is not None and change.sure
-            line += [Text(cell_text(cell, len(settings["draws"])), source=source), Text(told, bold=sure, source=source)]
+            text = cell_text(cell, len(settings["draws"]))
+            line += [Text(text, source=ours.source), Text(told, bold=sure, source=ours.source)]
         body.append(line)
     header = ["Reading", "Variant"]
     for column in columns:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reid_done_right.dag import stem_of
 from reid_done_right.evaluation.statistics import Comparison, Interval, mean_and_deviation
 from reid_done_right.params.report import Table, TableColumn, number_of, title_of
-from reid_done_right.reporting.comparisons import Measure, Queries, compared
+from reid_done_right.reporting.comparisons import Queries, compared
 from reid_done_right.reporting.paper import Paper
-from reid_done_right.reporting.runs import Cell, Runs, gather, planned_draws
+from reid_done_right.reporting.runs import Cell, Measure, Run, Runs, gather, model_name, planned_draws
 
 Settings = Mapping[str, Any]
 ABSENT = "-"  # as in the paper: not measured by design
@@ -58,13 +59,21 @@ def cell_text(cell: Cell, draws: int) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of ours: what is printed to its left, the run's variant and re-ranking, and the paper's row beside it."""
+    """A row of ours: what is printed to its left, the run's variant and re-ranking, and the paper's row beside it.
+
+    trained_on: the dataset that the variant was trained on, if not that of each column
+    """
 
     labels: tuple[str, ...]
     variant: str
     rerank: str
     paper: str
     group: str
+    trained_on: str
+
+    def measure(self, column: TableColumn, metric: str) -> Measure:
+        """Return what its cell in a column measures."""
+        return Measure(column.dataset, self.variant, column.protocol, self.rerank, metric, self.trained_on)
 
 
 CellKey = tuple[int, int, str]
@@ -77,7 +86,8 @@ class Filled:
 
     columns   those of benchmarks with planned runs
     best      cells that lead their column (in a table of groups: their group's part of it) for sure
-    changes   row less the baseline's row of its group, where both have runs
+    changes   row less the baseline's row of its group, where both have runs; in a table of transfers, less the row
+              that was trained on the column's dataset
     steps     row less the row before it, likewise, in groups that ask for it
     """
 
@@ -112,20 +122,11 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Filled:
     rows = list(_rows(design))
 
     def draws(column: TableColumn, row: Row) -> list[int]:
-        return planned_draws(settings, column.dataset, row.variant)
+        return planned_draws(settings, row.measure(column, column.metrics[0]))
 
     columns = [column for column in design.columns if any(draws(column, row) for row in rows)]
     cells: dict[CellKey, Cell] = {
-        (r, c, metric): gather(
-            runs,
-            dataset=column.dataset,
-            variant=row.variant,
-            protocol=column.protocol,
-            rerank=row.rerank,
-            metric=metric,
-            draws=draws(column, row),
-            allow_missing=settings["allow_missing"],
-        )
+        (r, c, metric): gather(runs, row.measure(column, metric), draws(column, row), settings["allow_missing"])
         for r, row in enumerate(rows)
         for c, column in enumerate(columns)
         for metric in column.metrics
@@ -133,10 +134,8 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Filled:
     }
 
     def less(r: int, b: int, c: int, metric: str) -> Comparison | None:
-        sides = [
-            Measure(columns[c].dataset, rows[i].variant, columns[c].protocol, rows[i].rerank, metric) for i in (r, b)
-        ]
-        return compared(runs, queries, sides[0], sides[1], settings["draws"])
+        ours, theirs = (rows[i].measure(columns[c], metric) for i in (r, b))
+        return compared(runs, queries, ours, theirs, settings["draws"])
 
     best = set()
     for c, column in enumerate(columns):
@@ -149,16 +148,14 @@ def fill(name: str, runs: Runs, queries: Queries, settings: Settings) -> Filled:
                     if lead is not None and lead.sure and lead.mean > 0:
                         best.add((ranked[0], c, metric))
 
-    baselines, befores = _baselines(rows, settings), _befores(rows, design)
-
-    def differences(others: Mapping[int, int]) -> dict[CellKey, Comparison | None]:
+    def differences(others: Others) -> dict[CellKey, Comparison | None]:
         return {
-            (r, c, metric): less(r, others[r], c, metric)
+            (r, c, metric): less(r, others[r, c], c, metric)
             for r, c, metric in cells
-            if r in others and (others[r], c, metric) in cells
+            if (r, c) in others and (others[r, c], c, metric) in cells
         }
 
-    changes, steps = differences(baselines), differences(befores)
+    changes, steps = differences(_baselines(rows, columns, settings)), differences(_befores(rows, columns, design))
     return Filled(name, design, columns, rows, cells, frozenset(best), changes, steps)
 
 
@@ -166,21 +163,34 @@ def _mean(cell: Cell) -> float:
     return float(np.mean(list(cell.values.values()))) if cell.values else -1.0
 
 
-def _baselines(rows: Sequence[Row], settings: Settings) -> dict[int, int]:
-    """Return for each other row the baseline's row of its group, without re-ranking."""
+Others = Mapping[tuple[int, int], int]
+"""The row that a row is compared with in a column, by (row, column)."""
+
+
+def _baselines(rows: Sequence[Row], columns: Sequence[TableColumn], settings: Settings) -> Others:
+    """Return for each other row the baseline's row of its group, without re-ranking; of transfers, what stayed there.
+
+    That is the row of its group, variant and re-ranking which was trained on the column's dataset.
+    """
     plain = (settings["baseline"], "none")
     of_group = {row.group: r for r, row in reversed([*enumerate(rows)]) if (row.variant, row.rerank) == plain}
-    return {r: of_group[row.group] for r, row in enumerate(rows) if of_group.get(row.group, r) != r}
+    trained = {(row.group, row.variant, row.rerank, row.trained_on): r for r, row in enumerate(rows)}
+    found = {}
+    for r, row in enumerate(rows):
+        for c, column in enumerate(columns):
+            stayed = trained.get((row.group, row.variant, row.rerank, column.dataset), r)
+            found[r, c] = stayed if row.trained_on else of_group.get(row.group, r)
+    return {(r, c): other for (r, c), other in found.items() if other != r}
 
 
-def _befores(rows: Sequence[Row], design: Table) -> dict[int, int]:
+def _befores(rows: Sequence[Row], columns: Sequence[TableColumn], design: Table) -> Others:
     """Return the row before each row of a group that is compared so, with the same re-ranking."""
-    found: dict[int, int] = {}
+    found: dict[tuple[int, int], int] = {}
     last: dict[tuple[str, str], int] = {}
     for r, row in enumerate(rows):
         if row.group in design.groups and design.groups[row.group].to == "previous":
             if (row.group, row.rerank) in last:
-                found[r] = last[row.group, row.rerank]
+                found |= {(r, c): last[row.group, row.rerank] for c in range(len(columns))}
             last[row.group, row.rerank] = r
     return found
 
@@ -194,7 +204,7 @@ def _rows(design: Table) -> Iterator[Row]:
                 labels = [*design.labels(row)]
                 labels[0 if design.published else -1] += added
                 beside = {"none": row.paper, "qe-dba": f"{row.paper} (re-rank)"}.get(rerank, "") if row.paper else ""
-                yield Row(tuple(labels), row.variant, rerank, beside, row.group)
+                yield Row(tuple(labels), row.variant, rerank, beside, row.group, row.trained_on)
 
 
 # --- what is printed
@@ -202,7 +212,7 @@ def _rows(design: Table) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Text:
-    """What stands in a cell of a printed table; source: the dataset and variant whose runs it comes from."""
+    """What stands in a cell of a printed table; source: the runs that it comes from, see `Measure.source`."""
 
     text: str
     bold: bool = False
@@ -243,9 +253,12 @@ def lay_out(table: Filled, runs: Runs, paper: Paper, settings: Settings) -> Shee
         return Sheet(table.name, caption, "", (), ("No run of this experiment belongs here.",))
     published = table.design.published
     grids = [_beneath_published(table, paper, settings) if published else _beside_paper(table, paper, settings)]
+    to = f"the `{settings['baseline']}` row"
+    if table.design.transfers:
+        to = "training on the column's own dataset"
     differences = (
-        (f"Difference to the `{settings['baseline']}` row", _baselines(table.rows, settings), table.changes),
-        ("Difference to the row before", _befores(table.rows, table.design), table.steps),
+        (f"Difference to {to}", _baselines(table.rows, table.columns, settings), table.changes),
+        ("Difference to the row before", _befores(table.rows, table.columns, table.design), table.steps),
     )
     for what, others, found in differences:
         if found:
@@ -257,20 +270,24 @@ def lay_out(table: Filled, runs: Runs, paper: Paper, settings: Settings) -> Shee
 
 def others(runs: Runs, settings: Settings) -> Sheet:
     """Lay out all scores on datasets that no table has, nor the paper; without grids if there are none."""
-    caption = "Scores on datasets that the paper does not have"
-    shown = {column.dataset for table in settings["tables"].values() for column in table.columns}
-    foreign = [run for run in runs.values() if run.dataset not in shown]
+    foreign = [run for run in runs.values() if not _has_table(run, settings)]
+    moved = any(run.training != run.name for run in foreign)
+    caption = "Scores that no other table has" if moved else "Scores on datasets that the paper does not have"
     results = [result for run in foreign for result in run.results.values()]
     if not results:
         return Sheet("others", caption, "", ())
     metrics, cells, body = ("mAP", "rank-1", "rank-5", "rank-10"), [], []
-    lines = dict.fromkeys((run.dataset, run.variant, *scored) for run in foreign for scored in run.results)
-    for dataset, variant, protocol, rerank in lines:
-        chosen = {"dataset": dataset, "variant": variant, "protocol": protocol, "rerank": rerank}
-        draws = [run.draw for run in foreign if (run.dataset, run.variant) == (dataset, variant)]
-        found = [gather(runs, **chosen, metric=metric, draws=draws, allow_missing=False) for metric in metrics]
-        texts = [Text(cell_text(cell, len(settings["draws"])), source=f"{dataset}/{variant}") for cell in found]
-        body.append([*map(Text, chosen.values()), *texts])
+    lines: dict[tuple[str, str, str, str], list[Run]] = {}
+    for run in foreign:
+        for protocol, rerank in run.results:
+            lines.setdefault((run.dataset, run.model, protocol, rerank), []).append(run)
+    for words, members in lines.items():
+        dataset, _, protocol, rerank = words
+        first, draws = members[0], [run.draw for run in members]
+        of = [Measure(dataset, first.variant, protocol, rerank, metric, first.trained_on) for metric in metrics]
+        found = [gather(runs, measure, draws, allow_missing=False) for measure in of]
+        texts = [Text(cell_text(cell, len(settings["draws"])), source=of[0].source) for cell in found]
+        body.append([*map(Text, words), *texts])
         cells += found
     rules = sorted({AP_RULES.get(result["ap_rule"], result["ap_rule"]) for result in results})
     notes = [
@@ -285,6 +302,13 @@ def others(runs: Runs, settings: Settings) -> Sheet:
     return Sheet("others", caption, "", [Grid("", header, 4, body)], notes)
 
 
+def _has_table(run: Run, settings: Settings) -> bool:
+    """Return whether a table has a column of a run's dataset and, if it was trained on another, a row for it."""
+    tables = [each for each in settings["tables"].values() if run.dataset in {c.dataset for c in each.columns}]
+    rows = ((row.trained_on, row.variant) for each in tables for row in each.rows)
+    return (run.trained_on, run.variant) in rows if run.training != run.name else bool(tables)
+
+
 def _labels(row: Row) -> list[Text]:
     return [Text(label) for label in row.labels]
 
@@ -296,7 +320,8 @@ def _text(table: Filled, key: CellKey, settings: Settings) -> Text:
 
 
 def _source(table: Filled, key: CellKey) -> str:
-    return f"{table.columns[key[1]].dataset}/{table.rows[key[0]].variant}"
+    r, c, metric = key
+    return table.rows[r].measure(table.columns[c], metric).source
 
 
 def _has_paper(table: Filled, column: TableColumn) -> bool:
@@ -363,7 +388,7 @@ def _beneath_published(table: Filled, paper: Paper, settings: Settings) -> Grid:
 def _differences(
     title: str,
     table: Filled,
-    others: Mapping[int, int],
+    others: Others,
     found: Mapping[CellKey, Comparison | None],
     paper: Paper,
 ) -> Grid:
@@ -379,7 +404,7 @@ def _differences(
         for c, column, metric in table.printed:
             line.append(_difference_text(table, (r, c, metric), found))
             if ranked_once and _has_paper(table, column):
-                pair = [_printed(table, table.rows[each], column, metric, paper) for each in (r, others[r])]
+                pair = [_printed(table, table.rows[each], column, metric, paper) for each in (r, others[r, c])]
                 line.append(Text(ABSENT if None in pair else signed(float(pair[0] or 0) - float(pair[1] or 0))))
         body.append(line)
     return Grid(title, header, len(table.design.headers), body)
@@ -444,11 +469,11 @@ def _spread_note(cells: Iterable[Cell]) -> str:
 
 def _results(table: Filled, runs: Runs, column: TableColumn) -> list[Mapping[str, Any]]:
     """Return the results of the table's own variants that a column can draw on."""
-    variants = {row.variant for row in table.rows}
+    stems = {row.measure(column, "mAP").stem for row in table.rows}
     return [
         result
         for run in runs.values()
-        if run.dataset == column.dataset and run.variant in variants
+        if stem_of(run.name) in stems
         for (protocol, _), result in run.results.items()
         if protocol == column.protocol
     ]
@@ -496,14 +521,15 @@ def _protocol_note(table: Filled, runs: Runs) -> str:
 
 def _both_ways(table: Filled) -> list[str]:
     """Say of each variant with collapsed runs how many, and the first metric of its column with and without them."""
-    told: dict[tuple[str, str], str] = {}
+    told: dict[str, str] = {}
     for (r, c, metric), cell in table.cells.items():
-        column, variant = table.columns[c], table.rows[r].variant
+        column, row = table.columns[c], table.rows[r]
         if cell.collapsed:
             without = percent(float(np.mean(cell.healthy))) if cell.healthy else "none left"
             ways = f"{metric} {percent(_mean(cell))} with, {without} without them"
             count = f"{len(cell.collapsed)} of {len(cell.values)}"
-            told.setdefault((column.dataset, variant), f"{column.title} {variant}: {count}, {ways}")
+            model = model_name(row.variant, row.trained_on)
+            told.setdefault(_source(table, (r, c, metric)), f"{column.title} {model}: {count}, {ways}")
     return list(told.values())
 
 
@@ -519,8 +545,9 @@ def listed(items: Sequence[Any]) -> str:
 def numbers(table: Filled, paper: Paper, settings: Settings) -> pd.DataFrame:
     """Return a table's numbers as fractions, one row per cell; published rows first, with the paper's value.
 
-    difference: mean less the paper's; change, low, high, p: to the baseline's row of the group; step, step_low,
-    step_high, step_p: to the row before, in tables that have such a group.
+    difference: mean less the paper's; change, low, high, p: to the baseline's row of the group or, of transfers, to
+    training on the column's dataset; step, step_low, step_high, step_p: to the row before, in tables that have such a
+    group.
     """
     lines: list[dict[str, Any]] = []
     common = {"table": number_of(table.name), "experiment": settings["experiment"]}
@@ -546,6 +573,7 @@ def numbers(table: Filled, paper: Paper, settings: Settings) -> pd.DataFrame:
                 "protocol": column.protocol,
                 "rerank": row.rerank,
                 "variant": row.variant,
+                **({"trained_on": row.trained_on} if row.trained_on else {}),
                 "n": len(measured),
                 "mean": mean,
                 "sd": deviation,

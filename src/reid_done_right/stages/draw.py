@@ -150,14 +150,13 @@ def _rival(paper: Paper) -> dict[str, float]:
 def _trainings(logs: list[Path], runs: Runs, planned: list[str]) -> list[Training]:
     """Read the logs of the planned runs, in order."""
     files = {path.stem: path for path in logs}
-    named = {run.name: run for run in runs.values()}
     trainings = []
     for name in planned:
         if name not in files:
             raise InputError(f"{name}.csv: no training log of this planned run; run `reid train` for it")
-        if name not in named:
+        if name not in runs:
             raise InputError(f"{name}.json: no scores of this planned run; run `reid evaluate` for it")
-        run, file = named[name], files[name]
+        run, file = runs[name], files[name]
         log = parse_log(file, file.read_text(encoding="utf-8"))
         trainings.append(Training(run.dataset, run.variant, run.draw, run.collapsed, log))
     return trainings

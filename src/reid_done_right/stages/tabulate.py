@@ -66,7 +66,7 @@ def tabulate(
     Raises InputError naming the planned run and its file if its scores are missing, unless `allow_missing`.
     """
     given = index_runs((path, read_json(path)) for path in scores)
-    runs = {key: run for key, run in given.items() if run.name in settings["runs"]}
+    runs = {name: run for name, run in given.items() if name in settings["runs"]}
     printed = parse_paper(paper, paper.read_text(encoding="utf-8"))
     by_query = _read_queries(runs, queries)
     designs = {
@@ -83,9 +83,9 @@ def tabulate(
     shown = [sheet for sheet in [*sheets, looks, readings, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "claims", "draws", "runs")
     lost = {
-        "missing": [name for name in settings["runs"] if name not in {run.name for run in runs.values()}],
-        "collapsed": [run.name for run in runs.values() if run.collapsed],
-        "native": [run.name for run in runs.values() if run.numerics != "portable"],
+        "missing": [name for name in settings["runs"] if name not in runs],
+        "collapsed": [name for name, run in runs.items() if run.collapsed],
+        "native": [name for name, run in runs.items() if run.numerics != "portable"],
     }
     report: dict[str, Any] = {
         "about": {key: settings[key] for key in kept} | lost,
@@ -134,9 +134,9 @@ def _read_queries(runs: Runs, files: list[Path]) -> Queries:
     """Read the per-query scores of the runs. Raises InputError naming a missing file."""
     by_name = {path.stem: path for path in files}
     found = {}
-    for key, run in runs.items():
-        path = by_name.get(run.name, run.file.with_suffix(".parquet"))
-        found[key] = check_queries(path, _read_rows(path))
+    for name, run in runs.items():
+        path = by_name.get(name, run.file.with_suffix(".parquet"))
+        found[name] = check_queries(path, _read_rows(path))
     return found
 
 
