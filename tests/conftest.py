@@ -41,6 +41,7 @@ INSTALL = {
     "pdflatex": "apt-get install texlive-latex-recommended",
     "g++": "apt-get install g++",
     "a GPU": "make test-gpu, where there is one",
+    "dvc-s3": "make test-kubernetes",
     "Slurm": "make test-slurm, where there is apt-get",
 }
 

@@ -26,7 +26,8 @@ SNAKEMAKE = f"snakemake --cores 1 --default-storage-provider s3 --configfile {SM
 IN_BUCKET = f"{SNAKEMAKE} --default-storage-prefix s3://bucket/reid"
 INDEX = "results/smoke/index/market-draw0.parquet"
 PLUGIN = ROOT / ".dvc-s3"  # of DVC, by `make test-kubernetes`
-CUTS = 3  # of each transfer
+CUTS = 2  # of each transfer
+needs_plugin = needs("dvc-s3", PLUGIN.is_dir())
 
 
 @pytest.fixture(scope="module")
@@ -111,54 +112,99 @@ def stored(store: Store, prefix: str) -> dict[str, bytes]:
 
 
 class Remote:
-    """A checkout with an index that DVC made, and a bucket's folder as its remote."""
+    """A checkout with two indexes that DVC made, and a folder of the bucket as its remote."""
 
     pipeline = "experiments/smoke/dvc.yaml"
-    stages = f"{pipeline}:dataset@market-draw0 {pipeline}:index@market-draw0"
+    stages = f"{pipeline}:index@market-draw0 {pipeline}:index@market-500k-draw0"
 
     def __init__(self, store: Store, folder: Path) -> None:
-        self.here = checkout(folder)
+        self.store, self.here = store, checkout(folder)
         self.here.environment["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), self.here.environment["PYTHONPATH"]])
-        self.configure(store, "bucket", store.key, store.secret)
+        self.here.environment |= {"AWS_ACCESS_KEY_ID": store.key, "AWS_SECRET_ACCESS_KEY": store.secret}
+        with (folder / ".dvc/config.local").open("a") as settings:
+            for name, bucket in (("kept", "bucket"), ("mistaken", "nowhere")):
+                settings.write(
+                    f"['remote \"{name}\"']\n    url = s3://{bucket}/dvc\n    endpointurl = {store.line.url}\n"
+                )
         self.here.run(f"reid plan {SMOKE} --dvc")
+        self.here.run(f"dvc repro {self.stages}")
+        self.made = {path: path.read_bytes() for path in sorted((folder / "results/smoke/index").iterdir())}
+        assert len(self.made) == 2
+        self.here.run(f"dvc push --remote kept {self.stages}")
+        assert sorted(self.objects().values()) == sorted(self.made.values())
 
-    def configure(self, store: Store, bucket: str, key: str, secret: str) -> None:
-        self.here.run(f"dvc remote add --local --default --force kept s3://{bucket}/dvc")
-        for name, value in (("endpointurl", store.line.url), ("access_key_id", key), ("secret_access_key", secret)):
-            self.here.run(f"dvc remote modify --local kept {name} {value}")
+    def objects(self) -> dict[str, bytes]:
+        return self.store.objects("dvc/")
+
+    def forget(self, way: str) -> None:
+        """Leave what `dvc push` or `dvc pull` is to bring nowhere but at its source."""
+        if way == "push":
+            for name in self.objects():
+                self.store.client("s3").delete_object(Bucket="bucket", Key=name)
+        else:  # as in a new clone
+            shutil.rmtree(self.here.folder / ".dvc/cache")
+            for path in self.made:
+                path.unlink()
+
+    def fail(self, command: str, **environment: str) -> list[str]:
+        """Return the lines in which DVC says why a command failed."""
+        started = self.here.start(command, **environment)
+        printed, _ = started.communicate(timeout=600)
+        assert started.returncode in (1, 255) and "Traceback" not in printed, printed
+        return [line for line in printed.splitlines() if line.startswith("ERROR: ")]
 
 
 @pytest.fixture(scope="module")
 def remote(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Remote:
-    made = Remote(store, tmp_path_factory.mktemp("remote"))
-    made.here.run(f"dvc repro {made.pipeline}:index@market-draw0")
-    return made
+    return Remote(store, tmp_path_factory.mktemp("remote"))
 
 
-@needs("dvc-s3", PLUGIN.is_dir())
-def test_dvc_completes_a_push_and_a_pull_that_a_cut_line_interrupted(
-    store: Store, remote: Remote, tally: Tally, chance: random.Random
+@needs_plugin
+@pytest.mark.parametrize("way", ["push", "pull"])
+def test_dvc_completes_what_a_cut_line_interrupted(
+    remote: Remote, tally: Tally, chance: random.Random, way: str
 ) -> None:
-    here = remote.here
-    kept = {path: path.read_bytes() for path in (here.folder / "results/smoke").glob("*/market-draw0.*")}
-    before = store.line.passed
-    here.run(f"dvc push {remote.stages}")
-    whole, length = store.objects("dvc/"), store.line.passed - before
-    assert {sha256(content).digest() for content in kept.values()} <= {sha256(each).digest() for each in whole.values()}
-    for way in ["push", "pull"] * CUTS:
-        if way == "push":
-            remove(store, "dvc/")
-        else:
-            for path in (here.folder / ".dvc/cache", *kept):  # as in a new clone
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    whole, command, line = remote.objects(), f"dvc {way} --remote kept {remote.stages}", remote.store.line
+    remote.forget(way)
+    before = line.passed
+    remote.here.run(command)
+    length = line.passed - before
+    for _ in range(CUTS):
+        remote.forget(way)
         with tally.trying(f"connection cut, dvc {way}"):
-            with store.line.cut(after=chance.randrange(length)):
-                here.run(f"dvc {way} {remote.stages}", status=1)
-            assert store.objects("dvc/").items() <= whole.items()
-            here.run(f"dvc {way} {remote.stages}")
-            assert store.objects("dvc/") == whole and {path: path.read_bytes() for path in kept} == kept
+            with line.cut(after=chance.randrange(length * 3 // 4)):
+                assert remote.fail(command)
+            assert remote.objects().items() <= whole.items()  # nothing half
+            remote.here.run(command)
+            assert remote.objects() == whole
+            assert {path: path.read_bytes() for path in remote.made} == remote.made
 
 
-def remove(store: Store, prefix: str) -> None:
-    for name in store.objects(prefix):
-        store.client("s3").delete_object(Bucket="bucket", Key=name)
+@needs_plugin
+@pytest.mark.parametrize("command", ["push", "pull", "gc --workspace --cloud --force"])
+def test_dvc_with_a_wrong_secret_or_no_bucket_ends_in_a_line_and_deletes_nothing(remote: Remote, command: str) -> None:
+    whole = remote.objects()
+    for name, secret, line in (
+        ("mistaken", remote.store.secret, r"ERROR: .*bucket does not exist"),
+        ("kept", "wrong", r"ERROR: .*(signature|Forbidden|denied)"),
+    ):
+        if command == "pull":
+            remote.forget("pull")
+        told = remote.fail(f"dvc {command} --remote {name}", AWS_SECRET_ACCESS_KEY=secret)
+        assert re.match(line, told[0]), told
+        remote.here.run(f"dvc pull --remote kept {remote.stages}")
+        assert remote.objects() == whole and {path: path.read_bytes() for path in remote.made} == remote.made
+
+
+@needs_plugin
+def test_dvc_gc_deletes_from_the_bucket_only_what_nothing_refers_to(remote: Remote) -> None:
+    here, whole = remote.here, remote.objects()
+    (here.folder / "old.txt").write_text("old")
+    here.run("dvc add old.txt && dvc push --remote kept old.txt.dvc")
+    assert sorted(remote.objects().values()) == sorted([*whole.values(), b"old"])
+    (here.folder / "old.txt.dvc").unlink()
+    here.run("dvc gc --workspace --cloud --remote kept --force")
+    assert remote.objects() == whole
+    remote.forget("pull")
+    here.run(f"dvc pull --remote kept {remote.stages}")
+    assert {path: path.read_bytes() for path in remote.made} == remote.made
