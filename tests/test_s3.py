@@ -23,7 +23,7 @@ from s3 import Store, s3
 pytestmark = pytest.mark.kubernetes
 
 SMOKE = "experiments/smoke/params.yaml"
-SNAKEMAKE = f"snakemake --cores 1 --default-storage-provider s3 --configfile {SMOKE}"
+SNAKEMAKE = f"snakemake --cores 1 --configfile {SMOKE} --default-storage-provider s3"
 IN_BUCKET = f"{SNAKEMAKE} --default-storage-prefix s3://bucket/reid"
 INDEX = "results/smoke/index/market-500k-draw0.parquet"
 PLUGIN = ROOT / ".dvc-s3"  # of DVC, by `make test-kubernetes`
