@@ -4,7 +4,7 @@
 # make check       the same in two minutes, without the slow tests
 # make test-slurm  run the smoke experiment on Slurm, installing it first if it is missing and apt-get is allowed
 # make test-gpu    run the tests that compute on a GPU
-# make test-kubernetes  run one training with stand-ins for pods and an object store
+# make test-kubernetes  run jobs in stand-ins for pods, and two workers that share only an S3 server
 # make soak        try new random inputs, then inject random faults for MINUTES=10 (docs/robustness.md)
 # make reproduce   run the smoke experiment and report the first artifact that differs from the committed digests
 # make docs        build the documentation into site/
@@ -21,6 +21,7 @@ OLDEST := params plan artifacts readers own_data matlab unpack download fetch im
 SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 SECONDS ?= 60
 PIP_AUDIT_VERSION := 2.10.1
+DVC_S3 := dvc-s3 s3fs aiobotocore aioitertools 'botocore<1.43.118' # an older botocore than Snakemake's plugin has
 
 .PHONY: run study setup test coverage check unit static reproduce test-slurm test-gpu test-kubernetes soak docs lock licences audit test-oldest fuzz wheel
 
@@ -57,8 +58,8 @@ test-slurm: setup
 test-gpu: setup
 	REID_TEST_GPU=1 $(BIN)/pytest -m gpu
 
-test-kubernetes: setup
-	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py
+test-kubernetes: setup .dvc-s3/ready
+	$(BIN)/pytest -m kubernetes tests/test_kubernetes.py tests/test_s3.py
 
 MINUTES ?= 10
 
@@ -79,6 +80,8 @@ wheel: setup
 lock: .tools/ready
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .tools/bin/uv pip compile pyproject.toml --all-extras --universal \
 	  --python-version 3.11.5 --generate-hashes --no-annotate $(UPGRADE) --quiet --output-file requirements.lock
+	printf '%s\n' $(DVC_S3) | UV_CUSTOM_COMPILE_COMMAND="make lock" .tools/bin/uv pip compile - --no-deps --universal \
+	  --python-version 3.11.5 --generate-hashes --no-annotate $(UPGRADE) --quiet --output-file dvc-s3.lock
 
 test-oldest: .tools/ready
 	.tools/bin/uv venv --quiet --clear --python $(PYTHON) .oldest
@@ -98,6 +101,11 @@ audit: .tools/ready
 .tools/ready: Makefile
 	$(PYTHON) -m venv .tools
 	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) pip-audit==$(PIP_AUDIT_VERSION)
+	touch $@
+
+.dvc-s3/ready: dvc-s3.lock .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target .dvc-s3 \
+	  --requirement dvc-s3.lock
 	touch $@
 
 .venv/ready: requirements.lock pyproject.toml

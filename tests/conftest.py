@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ INSTALL = {
     "pdflatex": "apt-get install texlive-latex-recommended",
     "g++": "apt-get install g++",
     "a GPU": "make test-gpu, where there is one",
+    "dvc-s3": "make test-kubernetes",
     "Slurm": "make test-slurm, where there is apt-get",
 }
 
@@ -266,6 +268,27 @@ def reid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return run
+
+
+# --- of tests that inject faults
+
+
+@pytest.fixture
+def tally(record_property: "pytest.RecordProperty") -> Any:
+    """Counts the faults of a test, for the summary at the end of the run."""
+    from faults import Tally
+
+    counted = Tally()
+    record_property("faults", counted.counts)
+    return counted
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Choose what differs from run to run, the same for the same seed and test."""
+    from faults import SEED
+
+    return random.Random(f"{SEED} {request.node.name}")
 
 
 FIRST = ("workflow", "faults", "readme", "engines", "resume", "export", "compiling", "dag")

@@ -23,7 +23,6 @@ from faults import (
     ERRORS,
     ORDER,
     REFUSAL,
-    SEED,
     SNAKEMAKE,
     Engine,
     Job,
@@ -61,20 +60,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Tree:
     return Tree(Checkout(copy_of_the_project(tmp_path_factory.mktemp("tree") / "project")), server)
-
-
-@pytest.fixture
-def tally(record_property: "pytest.RecordProperty") -> Tally:
-    """Counts the faults of a test, for the summary at the end of the run."""
-    counted = Tally()
-    record_property("faults", counted.counts)
-    return counted
-
-
-@pytest.fixture
-def chance(request: pytest.FixtureRequest) -> random.Random:
-    """Choose what differs from run to run, the same for the same seed and test."""
-    return random.Random(f"{SEED} {request.node.name}")
 
 
 # --- a stage, by hand

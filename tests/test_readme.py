@@ -70,6 +70,11 @@ ELSEWHERE = {
     "images:/workdir/results/paper/dataset store:/workdir/.store --configfile experiments/paper/params.yaml": (
         "test_kubernetes.py"
     ),
+    "pip install --no-deps --require-hashes --target .dvc-s3 --requirement dvc-s3.lock": "make test-kubernetes",
+    "dvc remote add --local kept s3://bucket/dvc": "test_s3.py",
+    "PYTHONPATH=.dvc-s3 dvc push --remote kept dvc.yaml": "test_s3.py",
+    "PYTHONPATH=.dvc-s3 dvc pull --remote kept dvc.yaml": "test_s3.py",
+    "PYTHONPATH=.dvc-s3 dvc gc --workspace --cloud --remote kept": "test_s3.py",
 }
 
 
