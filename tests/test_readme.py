@@ -227,9 +227,29 @@ def projection() -> str:
     return "\n".join([head, *rows])
 
 
+def calibration() -> str:
+    """Return how far the verdicts of the study can be trusted."""
+    found = json.loads((ROOT / "benchmarks/results/calibration.json").read_text())
+    low, high = (100 * end for end in found["false_verdicts_interval"])
+    halves = found["halves"]
+    told = [
+        f"- The default against itself, {found['comparisons']:,} comparisons of {found['draws']} draws, "
+        f"{found['independent']} of them independent: {100 * found['false_verdicts']:.1f} % false verdicts "
+        f"({low:.1f} to {high:.1f} %).",
+        f"- Halves of the study, split {halves['splits']} times: of the verdicts that both give, "
+        f"{100 * found['half_agreement']:.0f} % are equal; {100 * found['half_repeated']:.0f} % of what a half decides "
+        "the other decides too, and equally.",
+        f"- Of what {found['draws']} draws decide, "
+        + ", ".join(f"{draws} decide {100 * share:.0f} %" for draws, share in list(found["power"].items())[:-1])
+        + ".",
+    ]
+    return "\n".join(told)
+
+
 PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "scale": (ROOT / "docs/scale.md", scale),
     "projection": (ROOT / "docs/scale.md", projection),
+    "calibration": (ROOT / "docs/protocols.md", calibration),
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
 }
