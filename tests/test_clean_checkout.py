@@ -31,6 +31,8 @@ def test_traces_finds_forbidden_report_content(tmp_path: Path) -> None:
     text = "Commit 76d751a of 2026-11-26 in /home/me on x86_64"
     (tmp_path / "table1.md").write_text(text)
     assert traces(tmp_path / "table1.md") == {"Commit", "76d751a", "2026-11-26", "/home/", "x86_64"}
+    (tmp_path / "report.json").write_text('{"p": 3.2288037736045e-05, "q": 2e-08}')
+    assert traces(tmp_path / "report.json") == set()
     told = PngImagePlugin.PngInfo()
     told.add_text("Software", "a program")
     Image.new("L", (1, 1)).save(tmp_path / "figure1.png", pnginfo=told)
