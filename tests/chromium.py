@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    async def until(self, expression: str, seconds: float = 30) -> None:
+        """Wait for what the page does after the event that asked for it."""
+        deadline = time.monotonic() + seconds
+        while not await self.evaluate(expression):
+            assert time.monotonic() < deadline, f"never true: {expression}"
+            await asyncio.sleep(0.02)
+
     async def press(self, key: str) -> None:
         code = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "Tab": 9}[key]
         text = {"text": "\r"} if key == "Enter" else {}
@@ -54,8 +62,7 @@ class Tab:
         for domain in ("Runtime", "Log", "Network", "Page"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=page.resolve().as_uri())
-        while await self.evaluate("document.readyState") != "complete":
-            await asyncio.sleep(0.02)
+        await self.until("document.readyState === 'complete'")
 
 
 def browse(page: Path, visit: Callable[[Tab], Coroutine[Any, Any, None]]) -> None:

@@ -353,7 +353,8 @@ async def test_failed_queries_are_shown_alone(tab: Tab) -> None:
 async def test_number_leads_to_its_runs_and_a_box_of_the_pipeline_to_its_arrows(tab: Tab) -> None:
     await tab.evaluate("document.querySelector('#findings td.number a').focus()")
     await tab.press("Enter")
-    assert await tab.evaluate("document.querySelector('tr.aimed th').textContent.trim()") == RUN
+    aimed = "document.querySelector('tr.aimed th')?.textContent.trim()"
+    await tab.until(f"{aimed} === '{RUN}'")  # the page hears of its new address after the key
     await tab.evaluate("document.querySelector('#graph [data-rule=embed]').focus()")
     near = "[...document.querySelectorAll('#graph .arrow.near')].map(each => each.dataset.from + each.dataset.to)"
     assert set(await tab.evaluate(near)) == {a + b for a, b in edges() if "embed" in (a, b)}
