@@ -14,6 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
+from reid_done_right.dag import stem_of
 from reid_done_right.reporting.claims import Finding
 from reid_done_right.reporting.encoding import data_uri, webp
 from reid_done_right.reporting.markdown import METHOD, begun, finding_texts, lost_runs
@@ -103,6 +104,7 @@ def page(
         ],
         data=_script_json({each.run: _browsed_json(each) for each in browsed}),
         pipeline=picture(pipeline),
+        stem_of=stem_of,
         signs=VERDICTS,
         size=SIZE,
         results=f"../../results/{report['about']['experiment']}",

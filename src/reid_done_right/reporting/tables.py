@@ -373,10 +373,10 @@ def _beneath_published(table: Filled, paper: Paper, settings: Settings) -> Grid:
     body.append([Text(f"This repository{where}", bold=True)])
     for r, row in enumerate(table.rows):
         body.append([*_labels(row), *(_text(table, (r, c, metric), settings) for c, _, metric in table.printed)])
-    compared = [] if settings["synthetic"] else [(r, row) for r, row in enumerate(table.rows) if row.paper]
-    if compared:
+    of_a_kind = [] if settings["synthetic"] else [(r, row) for r, row in enumerate(table.rows) if row.paper]
+    if of_a_kind:
         body.append([Text("This repository less the paper's row of the same kind", bold=True)])
-    for r, row in compared:
+    for r, row in of_a_kind:
         line = [Text(f"{row.labels[0]} − {row.paper}"), *_labels(row)[1:]]
         for c, column, metric in table.printed:
             printed = paper.values.get((table.design.paper, row.paper, column.paper, metric))
