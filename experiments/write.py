@@ -1,7 +1,7 @@
 """Experiments that follow from others:  python experiments/write.py
 
 writes `study`, the embedded experiment on other draws, whose report README.md quotes; `across`, which tests some of
-what that trains on Market and Duke on the other of the two as well, and trains nothing itself after `make`; and
+what the study trains on Market and Duke on the other of the two as well, and trains nothing itself after it; and
 `readings` (around the paper's experiment) and `readings-embedded` (around the embedded one): on Market-1501 alone, the
 default, and a variant for every other value of every parameter of the classification and the ranking stage that
 docs/choices.md names as the setting of an open point.
@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from reid_done_right.dag import drawn
 from reid_done_right.params import load
 
 ROOT = Path(__file__).parents[1]
@@ -100,20 +99,20 @@ def around(experiment: str, source: Path) -> str:
 
 
 def across(source: Path) -> str:
-    """Return the parameters of the experiment across datasets, as YAML: a part of the embedded one, tested on more."""
+    """Return the parameters of the experiment across datasets, as YAML: a part of the study, tested on more."""
     content = yaml.safe_load(source.read_text(encoding="utf-8"))
-    content |= {"experiment": "across", "variants": {name: content["variants"][name] for name in MOVED}}
-    (draw,) = content["draws"]
+    content |= {"experiment": "across", "draws": DRAWS}
+    content["variants"] = {name: content["variants"][name] for name in MOVED}
     content["datasets"] = {
         name: {
             "format": content["datasets"][name]["format"],
-            "source": {"folder": f"results/embedded/dataset/{drawn(name, draw)}"},  # an index names its folder
+            "source": {"folder": f"results/study/dataset/{name}-draw{{draw}}"},  # an index names its folder
             "variants": "all",
             "test_on": [other for other in ACROSS if other != name],
         }
         for name in ACROSS
     }
-    content["follow"]["variants"] = ["default"]  # its snapshots are kept by every training of the embedded experiment
+    content["follow"]["variants"] = ["default"]  # its snapshots are kept by every training of the study
     table = {
         "caption": "Trained here, tested there",
         "headers": ["", "Trained on"],

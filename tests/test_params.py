@@ -178,6 +178,7 @@ MISTAKES = [
     ({"backbones/deep/block": MISSING}, "backbones.deep: give block: and blocks: of a residual network, or family: of another"),
     ({"backbones/shallow/groups": 2}, "backbones.shallow: groups and width_per_group are for block: bottleneck"),
     ({"backbones/deep/width_per_group": 8}, "backbones.deep: width_per_group 8 leaves no channel at width 4; enlarge one"),
+    ({"datasets/duke/source": {"folder": "duke/{draw}", "archives": ["a.zip"]}}, "datasets.duke.source: archives are unpacked to one folder; give its path without {draw}"),
     ({"datasets/duke/source": {}}, "datasets.duke.source: give either render: {...} or folder: PATH"),
     ({"datasets/duke/source/folder": "x"}, "datasets.duke.source: give either render: {...} or folder: PATH"),
     ({"datasets/duke/source/archives": ["a.zip"]}, "datasets.duke.source: archives are unpacked to a folder; give folder: PATH too"),

@@ -183,16 +183,24 @@ def test_dataset_may_be_there_to_test_on_alone() -> None:
     assert params.used == ["duke"]
 
 
-def test_what_the_experiment_across_datasets_trains_is_in_the_embedded_one() -> None:
-    across, embedded = (plan(load(ROOT / path)) for path in ("experiments/across/params.yaml", "params.yaml"))
-    for name in ("market", "duke"):  # where images lie, and how they are read, is all that an index holds
-        there, here = embedded["dataset"][f"{name}-draw0"], across["dataset"][name]
-        assert here.parameters["root"] == there.parameters["root"]
-        assert across["index"][name].parameters == embedded["index"][f"{name}-draw0"].parameters
+def test_what_the_experiment_across_datasets_trains_is_in_the_study() -> None:
+    across, study = (plan(load(ROOT / f"experiments/{name}/params.yaml")) for name in ("across", "study"))
+    assert len(across["dataset"]) == 8 * 2
+    for name, made in across["dataset"].items():  # where images lie, and how they are read, is all that an index holds
+        assert made.parameters["root"] == study["dataset"][name].parameters["root"]
+        assert across["index"][name].parameters == study["index"][name].parameters
     for stage in ("initialise", "pretrain", "train", "follow"):
         for name, job in across[stage].items():
-            assert job.parameters == embedded[stage][name].parameters, f"{stage} {name}"
-    assert len(across["train"]) == 4 and len(across["evaluate"]) == 8
+            assert job.parameters == study[stage][name].parameters, f"{stage} {name}"
+    assert len(across["train"]) == 8 * 4 and len(across["evaluate"]) == 8 * 8
+
+
+def test_folder_with_a_draw_in_its_path_is_one_a_draw() -> None:
+    jobs = jobs_of({"datasets/duke/source": {"folder": "splits/{draw}/duke"}})
+    roots = {name: job.parameters["root"] for name, job in jobs["dataset"].items() if name.startswith("duke")}
+    assert roots == {f"duke-draw{draw}": f"splits/{draw}/duke" for draw in (0, 1)}
+    assert jobs["dataset"]["duke-draw1"].parameters["source"]["folder"] == "splits/1/duke"
+    assert jobs["train"]["duke-default-draw1"].inputs["index"].endswith("index/duke-draw1.parquet")
 
 
 def test_job_of_the_distractors_is_a_shard_of_one_run() -> None:

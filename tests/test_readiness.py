@@ -86,6 +86,13 @@ def test_whole_dataset_is_ready_and_counted() -> None:
         assert ("; 16 images decoded" in found.told) == (depth == "pixels")
 
 
+def test_every_draw_of_folders_is_looked_at(photos: Path) -> None:
+    photos.rename("photos-0")
+    parts = own(source={"folder": "photos-{draw}"})
+    found = {each.name: (each.state, each.told.split(":")[0]) for each in quick_survey(parts).findings["datasets"]}
+    assert found == {"photos-draw0": ("ready", "photos-0"), "photos-draw1": ("missing", "photos-1")}
+
+
 def test_missing_wrong_or_miscounted_dataset_is_reported(photos: Path) -> None:
     found = look(own(source={"folder": "elsewhere"}))
     assert (found.state, found.told) == (

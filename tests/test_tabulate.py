@@ -26,6 +26,7 @@ SETTINGS = {
     "title": "Results",
     "command": "make it",
     "synthetic": True,
+    "contact_sheet": True,
     "parameters_digest": "3f9c41d2",
     "draws": [0, 1],
     "claims": "the paper's claims",
@@ -745,6 +746,8 @@ def test_readme_joins_tables_and_figures(scores, tmp_path):
     for figure in ("contact_sheet.png", "figure4.svg", "figure7.svg", "training_curves.svg"):
         assert f"]({figure})" in page
     assert page.startswith("# Results\n") and "```sh\nmake it\n```" in page
+    run(scores, out, contact_sheet=False)
+    assert "](contact_sheet.png)" not in (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_bytes_depend_on_neither_order_nor_time(scores, tmp_path):

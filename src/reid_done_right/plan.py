@@ -145,7 +145,7 @@ def _add_dataset(planned: _Plan, name: str, draw: int) -> None:
     """Add a dataset as a draw has it, and its index."""
     params, dataset = planned.params, planned.params.datasets[name]
     drawn = dataset_of(params, name, draw)
-    root = dataset.source.folder or f"results/{params.experiment}/dataset/{drawn}"
+    root = dataset.source.folder_of(draw) or f"results/{params.experiment}/dataset/{drawn}"
     described = {"name": drawn, "format": dataset.format, "source": _source(name, dataset, draw), "root": root}
     if "pattern" in dataset.reading:
         _check_pattern(name, dataset.reading["pattern"])
@@ -157,8 +157,8 @@ def _add_dataset(planned: _Plan, name: str, draw: int) -> None:
 
 
 def dataset_of(params: Params, name: str, draw: int) -> str:
-    """Return the name of a dataset's jobs in a draw: what is rendered is drawn anew, what is on disk stays."""
-    return dag.drawn(name, draw) if params.datasets[name].source.render else name
+    """Return the name of a dataset's jobs in a draw: what is rendered, or has a folder a draw, changes."""
+    return dag.drawn(name, draw) if params.datasets[name].source.drawn else name
 
 
 def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
@@ -268,6 +268,7 @@ def _add_report(planned: _Plan) -> None:
     claims = "claims" if own else OF_THE_PAPER if any(params.report.of_the_paper.values()) else ""
     report: dict[str, Any] = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
+    report["contact_sheet"] = params.report.contact_sheet is not None
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     unused = {name: {"test_on"} for name, dataset in params.datasets.items() if not dataset.test_on}
     computed = params.model_dump(exclude={"report": True, "resources": True, "datasets": unused})
@@ -285,7 +286,7 @@ def _add_report(planned: _Plan) -> None:
     planned.add("draw", STAGES["draw"].job, figures)
     page = {
         "claims": claims,
-        "contact_sheet": "contact_sheet" in figures,
+        "contact_sheet": report["contact_sheet"],
         "curves": list(jobs["distract"]),
         **followed,
         "shown": browsed,
@@ -361,11 +362,12 @@ def _source(name: str, dataset: Dataset, draw: int) -> dict[str, Any]:
     source = dataset.source.model_dump(exclude_none=True)
     if dataset.source.render is not None:
         source["render"]["world"] = _world(dataset.source.render.world, draw)
-    if dataset.source.folder is None:
+    root = dataset.source.folder_of(draw)
+    if root is None:
         return source
-    folder = Path(dataset.source.folder)
+    folder = Path(root)
     if dataset.source.archives is None:
-        return {"folder": source["folder"], "fingerprint": fingerprint(folder)}
+        return {"folder": root, "fingerprint": fingerprint(folder)}
     if dataset.source.archives == "published":
         archives = released_archives(dataset.format, folder)
         if not archives:
@@ -379,7 +381,7 @@ def _source(name: str, dataset: Dataset, draw: int) -> dict[str, Any]:
             for entry in source["archives"]
         ]
     made = was_unpacked(folder) or not folder.exists()
-    return {"folder": source["folder"], "archives": archives, "fingerprint": "" if made else fingerprint(folder)}
+    return {"folder": root, "archives": archives, "fingerprint": "" if made else fingerprint(folder)}
 
 
 def _world(first: int, draw: int) -> int:

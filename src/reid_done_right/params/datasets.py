@@ -25,6 +25,7 @@ Format = Literal[
 ]
 Column = Literal["path", "person_id", "camera_id", "tracklet_id", "split", "date"]
 OWN = ("folder", "csv")
+DRAW = "{draw}"
 """Formats of own photos."""
 SEEDED = ("vehicleid-800", "vehicleid-1600", "vehicleid-2400")
 """Formats of releases whose protocol draws the gallery, by `read.seed`."""
@@ -88,7 +89,9 @@ class Source(Section):
 
     render: Render | None = Field(default=None, description="Renders the release instead of reading one.")
     folder: str | None = Field(
-        default=None, description="Folder of a release, or of photos of your own. Archives are unpacked to it."
+        default=None,
+        description="Folder of a release, or of photos of your own. Archives are unpacked to it. With `{draw}` in its "
+        "path, every draw has its own, such as one of ten random splits.",
     )
     archives: Annotated[list[Archive], Field(min_length=1)] | Literal["published"] | None = Field(
         default=None,
@@ -122,7 +125,18 @@ class Source(Section):
             raise ValueError("give either render: {...} or folder: PATH")
         if self.archives is not None and self.folder is None:
             raise ValueError("archives are unpacked to a folder; give folder: PATH too")
+        if self.archives is not None and self.drawn:
+            raise ValueError("archives are unpacked to one folder; give its path without {draw}")
         return self
+
+    @property
+    def drawn(self) -> bool:
+        """Whether every draw has its own."""
+        return self.folder is None or DRAW in self.folder
+
+    def folder_of(self, draw: int) -> str | None:
+        """Return the user's folder of a draw; None if it is rendered."""
+        return self.folder and self.folder.replace(DRAW, str(draw))
 
 
 class Read(Section):

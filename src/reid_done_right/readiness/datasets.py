@@ -40,7 +40,7 @@ def examine(
         except InputError:  # not there, or damaged: the run brings it back, or makes it anew
             return Check(name, "ready", "rendered by the run"), None
         return Check(name, "ready", f"rendered; {_counted(index, {})}"), index
-    root = Path(dataset.source.folder)
+    root = Path(settings["root"])
     try:
         outside = find(settings)
     except InputError as error:

@@ -78,7 +78,11 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     if unknown:
         raise InputError(f"no dataset is called {unknown[0]}; the experiment reads {', '.join(params.used)}")
     jobs = plan(params)
-    found = [examine(name, params.datasets[name], *_of_first_draw(params, jobs, name), "names")[0] for name in wanted]
+    found = [
+        examine(told, params.datasets[name], *_of(jobs, job), "names")[0]
+        for name in wanted
+        for told, job in _examined(params, name)
+    ]
     return Survey(params.experiment, {"datasets": found}, [], None)
 
 
@@ -94,15 +98,16 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
 
     jobs = plan(params)
     depth: Depth = "pixels" if decode else "headers"
-    found, indexes = [], {}
+    found: list[Check] = []
+    indexes: dict[str, Index | None] = {}
     for name in params.used:
         dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
-        settings, made = _of_first_draw(params, jobs, name)
-        tell(f"dataset {name}")
-        finding, index = examine(name, dataset, settings, made, depth, os.cpu_count() or 1, progress)
-        found.append(finding)
-        indexes[name] = index
+        for told, job in _examined(params, name):
+            tell(f"dataset {told}")
+            finding, index = examine(told, dataset, *_of(jobs, job), depth, os.cpu_count() or 1, progress)
+            found.append(finding)
+            indexes.setdefault(name, index)
     tell("finished jobs")
     finished = done(jobs)
     tested = {name: _tested(params, name, indexes[name]) for name in indexes}
@@ -122,9 +127,15 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     return Survey(params.experiment, findings, work, probed)
 
 
-def _of_first_draw(params: Params, jobs: Mapping[str, Jobs], name: str) -> tuple[dict[str, Any], Path]:
-    """Return a dataset's settings and the path of its index; of the first draw's, where each draw has its own."""
-    job = dataset_of(params, name, params.draws[0])
+def _examined(params: Params, name: str) -> list[tuple[str, str]]:
+    """Return what to call a dataset, and its job: of every draw with a folder of its own, of the first if rendered."""
+    if params.datasets[name].source.folder is None:
+        return [(name, dataset_of(params, name, params.draws[0]))]
+    return [(job, job) for job in dict.fromkeys(dataset_of(params, name, draw) for draw in params.draws)]
+
+
+def _of(jobs: Mapping[str, Jobs], job: str) -> tuple[dict[str, Any], Path]:
+    """Return a dataset's settings and the path of its index."""
     return jobs["dataset"][job].parameters, Path(jobs["index"][job].outputs["out"])
 
 

@@ -28,19 +28,19 @@ FIGURES = {
 WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
 
 
-def captions(settings: Mapping[str, Any], contact_sheet: bool) -> dict[str, str]:
+def captions(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the figures of an experiment with captions.
 
     There are no verdicts without claims, no Figure 7 without curves, no convergence without followed runs, no people
     without shown ones.
 
-    settings: {"claims", "curves", "shown"} and, if there are any, {"followed"}
+    settings: {"claims", "contact_sheet", "curves", "shown"} and, if there are any, {"followed"}
     """
     left_out = [] if settings["claims"] else ["forest.svg"]
     left_out += [] if settings["curves"] else ["figure7.svg"]
     left_out += [] if settings.get("followed") else ["convergence.svg"]
     left_out += [] if settings["shown"] else [*WITH_PEOPLE, "similarities.svg"]
-    sheet = {"contact_sheet.png": "The rendered benchmark"} if contact_sheet else {}
+    sheet = {"contact_sheet.png": "The rendered benchmark"} if settings["contact_sheet"] else {}
     claims = begun(whose(settings))
     return sheet | {file: caption.format(claims=claims) for file, caption in FIGURES.items() if file not in left_out}
 
@@ -178,5 +178,5 @@ def readme_markdown(parts: Sequence[str], about: Mapping[str, Any], settings: Ma
 
     about: what report.json says of the report.
     """
-    figures = captions(settings, settings["synthetic"])
+    figures = captions(settings)
     return render("readme.md", escape=False, parts=parts, lost=lost_runs(about), settings=settings, figures=figures)

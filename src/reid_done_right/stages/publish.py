@@ -63,7 +63,7 @@ def publish(
 
 def _figures(files: list[Path], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     given = {path.name: path for path in files}
-    for name, caption in captions(settings, settings["contact_sheet"]).items():
+    for name, caption in captions(settings).items():
         figure: dict[str, Any] = {"name": Path(name).stem, "caption": caption, "files": [], "image": None}
         if name not in given:
             if not settings["allow_missing"]:

@@ -10,6 +10,7 @@ The settings (as YAML):
     draws: [0, 1]                   # a cell is the mean over these
     claims: the paper's claims      # whose verdicts are drawn; "" for none
     runs: [market-default-draw0]    # every planned run; other cells print "-", a benchmark without runs has no columns
+    contact_sheet: true             # whether the rendered people are among the figures
     curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
     shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
     inspected: [market-default-draw0]  # the runs of which it is known what they look at; optional
