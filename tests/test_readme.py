@@ -161,6 +161,11 @@ def excerpt(content: str) -> str:
     return "\n".join([heading, "", *lines[start:end]])
 
 
+def across() -> str:
+    """Return the table of the transfers from one dataset to another."""
+    return excerpt((ROOT / "reports/across/table6.md").read_text())
+
+
 def pipeline() -> str:
     """Return the picture of the graph."""
     boxes = [f'    {name}["<b>{name}</b><br>{stage.brief}"]' for name, stage in STAGES.items()]
@@ -252,6 +257,7 @@ PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "calibration": (ROOT / "docs/protocols.md", calibration),
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
+    "across": (ROOT / "docs/extending.md", across),
 }
 
 
