@@ -161,9 +161,9 @@ def excerpt(content: str) -> str:
     return "\n".join([heading, "", *lines[start:end]])
 
 
-def across() -> str:
-    """Return the table of the transfers from one dataset to another."""
-    return excerpt((ROOT / "reports/across/table6.md").read_text())
+def reported(experiment: str, table: str) -> str:
+    """Return heading and first table of a committed report's file."""
+    return excerpt((ROOT / f"reports/{experiment}/{table}.md").read_text())
 
 
 def pipeline() -> str:
@@ -257,8 +257,8 @@ PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "calibration": (ROOT / "docs/protocols.md", calibration),
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
-    "across": (ROOT / "docs/extending.md", across),
-}
+    "across": (ROOT / "docs/extending.md", partial(reported, "across", "table6")),
+} | {table: (README, partial(reported, "study", table)) for table in TABLES}
 
 
 def section(name: str) -> re.Pattern[str]:
@@ -415,8 +415,7 @@ def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
 
 
 def paste() -> None:
-    tables = {name: (README, partial(excerpt, (ROOT / f"reports/study/{name}.md").read_text())) for name in TABLES}
-    for name, (page, make) in (PASTED | tables).items():
+    for name, (page, make) in PASTED.items():
         text = page.read_text()
         page.write_text(section(name).sub(lambda match, make=make: f"{match[1]}{make()}\n{match[3]}", text))
 

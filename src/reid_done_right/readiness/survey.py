@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from reid_done_right.artifacts import Index, InputError
 from reid_done_right.dag import STAGES
 from reid_done_right.data.readers import COUNTS
 from reid_done_right.params import Params
+from reid_done_right.params.datasets import Dataset
 from reid_done_right.params.training import Pretrain
 from reid_done_right.plan import Jobs, dataset_of, plan
 from reid_done_right.readiness.checks import FAILING, Check
@@ -78,11 +79,7 @@ def quick_survey(params: Params, datasets: list[str] | None = None) -> Survey:
     if unknown:
         raise InputError(f"no dataset is called {unknown[0]}; the experiment reads {', '.join(params.used)}")
     jobs = plan(params)
-    found = [
-        examine(told, params.datasets[name], *_of(jobs, job), "names")[0]
-        for name in wanted
-        for told, job in _examined(params, name)
-    ]
+    found = [examine(*asked, "names")[0] for name in wanted for asked in _examined(params, jobs, name)]
     return Survey(params.experiment, {"datasets": found}, [], None)
 
 
@@ -101,11 +98,10 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     found: list[Check] = []
     indexes: dict[str, Index | None] = {}
     for name in params.used:
-        dataset = params.datasets[name]
         progress = partial(tqdm, desc=f"check {name}", unit="file", leave=False, disable=None)
-        for told, job in _examined(params, name):
-            tell(f"dataset {told}")
-            finding, index = examine(told, dataset, *_of(jobs, job), depth, os.cpu_count() or 1, progress)
+        for asked in _examined(params, jobs, name):
+            tell(f"dataset {asked[0]}")
+            finding, index = examine(*asked, depth, os.cpu_count() or 1, progress)
             found.append(finding)
             indexes.setdefault(name, index)
     tell("finished jobs")
@@ -127,16 +123,15 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     return Survey(params.experiment, findings, work, probed)
 
 
-def _examined(params: Params, name: str) -> list[tuple[str, str]]:
-    """Return what to call a dataset, and its job: of every draw with a folder of its own, of the first if rendered."""
-    if params.datasets[name].source.folder is None:
-        return [(name, dataset_of(params, name, params.draws[0]))]
-    return [(job, job) for job in dict.fromkeys(dataset_of(params, name, draw) for draw in params.draws)]
-
-
-def _of(jobs: Mapping[str, Jobs], job: str) -> tuple[dict[str, Any], Path]:
-    """Return a dataset's settings and the path of its index."""
-    return jobs["dataset"][job].parameters, Path(jobs["index"][job].outputs["out"])
+def _examined(
+    params: Params, jobs: Mapping[str, Jobs], name: str
+) -> Iterator[tuple[str, Dataset, dict[str, Any], Path]]:
+    """Yield the first arguments of `examine`: for every draw's folder of a dataset, or its first draw if rendered."""
+    dataset = params.datasets[name]
+    rendered = dataset.source.folder is None
+    for job in dict.fromkeys(dataset_of(params, name, draw) for draw in params.draws[: 1 if rendered else None]):
+        made = Path(jobs["index"][job].outputs["out"])
+        yield name if rendered else job, dataset, jobs["dataset"][job].parameters, made
 
 
 def _tested(params: Params, name: str, index: Index | None) -> int | None:
