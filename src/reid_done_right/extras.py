@@ -4,7 +4,7 @@ import re
 from importlib.metadata import PackageNotFoundError, requires
 
 PROJECT = "reid-done-right"
-PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "faiss": "faiss-cpu", "yaml": "pyyaml"}
 """Module -> package, where the names differ."""
 
 
