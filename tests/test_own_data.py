@@ -429,5 +429,7 @@ def test_distractors_and_tables_of_the_paper_may_be_left_out() -> None:
     }
     jobs = plan(Params.model_validate(changed(without)))
     assert jobs["embed_distractors"] == jobs["distract"] == {}
-    assert jobs["tabulate"]["tables"].parameters["curves"] == []
+    tables = jobs["tabulate"]["tables"]
+    assert tables.parameters["curves"] == [] and tables.parameters["tables"] == {}
+    assert not [name for name in tables.outputs if name.startswith("table")]
     assert jobs["retrieve"] == jobs["illustrate"] == {} and jobs["publish"]["page"].parameters["shown"] == {}

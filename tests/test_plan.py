@@ -490,10 +490,8 @@ def test_table_of_an_experiments_own_is_written_and_named_under_both_engines() -
     params = Params.model_validate(changed({"report/tables": {"table6": table}}))
     jobs = plan(params)
     asked = jobs["tabulate"]["tables"]
-    assert asked.parameters["claims"] == "the paper's claims" and list(asked.parameters["tables"])[-2:] == [
-        "table5",
-        "table6",
-    ]
+    assert asked.parameters["claims"] == "the paper's claims"
+    assert list(asked.parameters["tables"]) == ["table1", "table2", "table3", "table4", "table6"]  # 5 has no rows
     assert asked.outputs["table6.tex"] == "reports/tiny/table6.tex"
     assert rules(params, jobs)["rules"]["tabulate"]["outputs"]["table6.tex"] == "reports/tiny/table6.tex"
     assert "reports/tiny/table6.tex" in pipeline(params, jobs, Path("params.yaml"))

@@ -248,5 +248,5 @@ class Report(Section):
 
     @property
     def all_tables(self) -> dict[str, Table]:
-        """The paper's tables, then the others."""
-        return {name: paper_table(name, rows) for name, rows in self.of_the_paper.items()} | self.tables
+        """The paper's tables that have rows, then the others."""
+        return {name: paper_table(name, rows) for name, rows in self.of_the_paper.items() if rows} | self.tables
