@@ -1,150 +1,152 @@
-"""The smoke experiment on a real one-node Slurm with simulated GPUs; one training is cancelled on the way.
+"""The smoke experiment on four nodes of a real Slurm with simulated GPUs, some of which fail on the way.
 
 `make test-slurm` installs Slurm where it may, and runs this.
 """
 
 import os
-import re
-import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import cluster
-from conftest import Checkout, copy_of_the_project
+import nodes
+from conftest import BIN, Checkout, copy_of_the_project
+from nodes import LONG, NODES, Run
 
 pytestmark = pytest.mark.slurm
 
-SMOKE = "experiments/smoke/params.yaml"
-THROUGH_SLURM = (
-    f"snakemake --workflow-profile profiles/slurm --configfile {SMOKE} --cores 4 --slurm-no-account"
-    " --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2"
-)
-LONG, UPDATES, MIDDLE = "market-side-48-draw0", 400, 20  # a training that lasts long enough to be cancelled in between
-
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Slurm]:
     if os.geteuid() != 0:
         pytest.skip("needs root, as whom the tests' Slurm runs")
     if cluster.missing():
         pytest.skip("needs Slurm")
+    if subprocess.run([*cluster.NAMESPACES, "true"], capture_output=True).returncode:
+        pytest.skip("needs namespaces, in which the nodes run")
     folder = tmp_path_factory.mktemp("slurm")
-    with cluster.slurm(folder, cores=4, gpus=2):
-        yield
+    with cluster.slurm(folder, NODES) as running:
+        yield running
     assert cluster.processes(folder) == [] and not (cluster.SITE / "slurm.conf").is_symlink()
 
 
 @pytest.fixture(scope="module")
-def copies(node: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Checkout]:
-    """Two copies of one state of the project."""
-    local, through_slurm = (tmp_path_factory.mktemp(name) for name in ("local", "through_slurm"))
-    return Checkout(copy_of_the_project(local)), Checkout(copy_of_the_project(through_slurm), clusters=True)
+def copies(slurm: cluster.Slurm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkout]:
+    """Three copies of one state of the project."""
+    found = {}
+    for name in ("local", *nodes.PROFILES):
+        found[name] = Checkout(copy_of_the_project(tmp_path_factory.mktemp(name)), clusters=name != "local")
+        nodes.prepare(found[name])
+    return found
 
 
 @pytest.fixture(scope="module")
-def local(copies: tuple[Checkout, Checkout]) -> Checkout:
-    """The experiment as one machine computes it."""
-    checkout, _ = copies
-    prepare(checkout)
-    checkout.run(f"snakemake --cores 2 --configfile {SMOKE}")
-    return checkout
+def expected(copies: dict[str, Checkout]) -> dict[str, bytes]:
+    """The report as one machine computes it."""
+    copies["local"].run(nodes.LOCAL)
+    return nodes.reports(copies["local"])
 
 
 @pytest.fixture(scope="module")
-def through_slurm(copies: tuple[Checkout, Checkout]) -> Checkout:
-    """The experiment through Slurm in one call, in which one training was cancelled."""
-    _, checkout = copies
-    prepare(checkout)
-    printed = checkout.folder / "printed.txt"
-    # the GPUs are simulated
-    started = checkout.start(f"exec {THROUGH_SLURM} > {printed} 2>&1", TQDM_MININTERVAL="0.1", REID_DEVICE="cpu")
-    try:
-        wait_for_the_long_training(checkout, started, printed)
-        (job,) = of_training(LONG)
-        subprocess.run(["scancel", job.number], check=True)
-        assert started.wait(timeout=1500) == 0, printed.read_text()[-6000:]
-    finally:
-        if started.poll() is None:
-            os.killpg(started.pid, signal.SIGKILL)
-    return checkout
+def alone(slurm: cluster.Slurm, copies: dict[str, Checkout]) -> tuple[Run, dict[str, str]]:
+    """The experiment with long jobs alone; one node is full, one drained, one lost, and a training cancelled."""
+    return nodes.suffer(slurm, copies["slurm"], "slurm")
 
 
-def prepare(checkout: Checkout) -> None:
-    checkout.change(SMOKE, "variants/side-48", {"largest_side": 48, "updates": UPDATES})
-    checkout.change(SMOKE, "resources", {"train": {"gpu": 1, "mem_mb": 2000, "runtime": 10}})
+@pytest.fixture(scope="module")
+def grouped(slurm: cluster.Slurm, alone: object, copies: dict[str, Checkout]) -> tuple[Run, dict[str, str]]:
+    """The experiment with all jobs in groups; one node hangs."""
+    return nodes.suffer(slurm, copies["slurm-grouped"], "slurm-grouped")
 
 
-def wait_for_the_long_training(checkout: Checkout, started: "subprocess.Popen[str]", printed: Path) -> None:
-    deadline = time.monotonic() + 900
-    while max(progress(checkout), default=0) < MIDDLE:
-        assert started.poll() is None, f"it ended before it trained\n{printed.read_text()}"
-        assert time.monotonic() < deadline, f"no training within a quarter of an hour\n{printed.read_text()}"
-        time.sleep(0.05)
+def test_reports_are_those_of_one_machine(
+    expected: dict[str, bytes], alone: tuple[Run, object], grouped: tuple[Run, object]
+) -> None:
+    assert expected.keys() >= {"table1.md", "table4.csv", "report.json", "report.html", "figure7.svg"}
+    for run, _ in (alone, grouped):
+        found = nodes.reports(run.checkout)
+        assert found.keys() == expected.keys(), run.profile
+        assert [name for name in expected if expected[name] != found[name]] == [], run.profile
 
 
-def progress(checkout: Checkout) -> list[int]:
-    """Return the updates that the progress bar of the long training has shown since its job's start, but 0."""
-    log = checkout.folder / f"results/smoke/logs/train/{LONG}.log"
-    shown = log.read_text(errors="replace") if log.is_file() else ""
-    return [int(done) for done in re.findall(rf"\b([1-9]\d*)/{UPDATES} \[", shown)]
+def test_nodes_ask_for_different_kernels(slurm: cluster.Slurm, alone: tuple[Run, object]) -> None:
+    """Else the test above would not mean much."""
+    program = "import platform, torch; print(platform.node(), torch.backends.cpu.get_cpu_capability())"
+    printed = cluster.said("srun", "--nodelist=n1,n2", "--nodes=2", str(BIN / "python"), "-c", program)
+    assert "n2 DEFAULT" in printed.splitlines() and "n1 DEFAULT" not in printed
+    run, _ = alone
+    for found in run.given:
+        (node,) = (node for node in NODES if node.name == found["SLURMD_NODENAME"])
+        assert found.items() >= node.environment.items()
 
 
-def of_training(name: str = "") -> list[cluster.Job]:
-    return [job for job in cluster.jobs() if job.comment.startswith("rule_train_") and name in job.comment]
+def test_jobs_run_on_all_nodes(alone: tuple[Run, object]) -> None:
+    run, _ = alone
+    assert {job.node for job in run.jobs()} == {node.name for node in NODES}
 
 
-def reports(checkout: Checkout) -> dict[str, bytes]:
-    files = [path for path in (checkout.folder / "reports/smoke").iterdir() if path.is_file()]
-    return {path.name: path.read_bytes() for path in files}
-
-
-def test_reports_are_those_of_one_machine(local: Checkout, through_slurm: Checkout) -> None:
-    expected, found = reports(local), reports(through_slurm)
-    assert expected.keys() == found.keys() >= {"table1.md", "table4.csv", "report.json", "report.html", "figure7.svg"}
-    assert [name for name in expected if expected[name] != found[name]] == []
-
-
-def test_cancelled_training_is_retried_with_more_resources(through_slurm: Checkout) -> None:
-    first, second = of_training(LONG)
+def test_cancelled_training_is_retried_elsewhere_with_more_resources(alone: tuple[Run, dict[str, str]]) -> None:
+    run, hit = alone
+    first, second = run.jobs(LONG)
     assert (first.state, first.memory, first.time) == ("CANCELLED", "2000M", "10:00")
     assert (second.state, second.memory, second.time) == ("COMPLETED", "4000M", "20:00")
+    assert hit["drain"] == hit["cancel"] == first.node != hit["lose"]  # its own is drained
 
 
-def test_cancelled_training_resumes(through_slurm: Checkout) -> None:
-    assert min(progress(through_slurm)) > MIDDLE
+def test_training_of_a_lost_node_resumes_on_another(alone: tuple[Run, dict[str, str]]) -> None:
+    run, hit = alone
+    *_, last = run.jobs(LONG)
+    assert last.restarts == "1" and last.node not in (hit["lose"], hit["drain"])
+    assert min(run.progress()) > nodes.SECOND - nodes.EVERY
 
 
-def test_slurm_counts_the_gpus_that_rules_ask_for(through_slurm: Checkout) -> None:
-    asked = {job.comment: job.gpus for job in cluster.jobs()}
-    trainings = {job.comment for job in of_training()}
+def test_training_of_a_node_that_hangs_resumes_on_another(grouped: tuple[Run, dict[str, str]]) -> None:
+    run, _ = grouped
+    *_, last = run.jobs("rule_learn")
+    assert last.state == "COMPLETED"
+    assert min(run.progress()) > nodes.SECOND - nodes.EVERY
+
+
+def test_slurm_counts_the_gpus_that_rules_ask_for(alone: tuple[Run, object]) -> None:
+    run, _ = alone
+    asked = {job.comment: job.gpus for job in run.jobs()}
+    trainings = {job.comment for job in run.jobs("rule_train_")}
     assert len(trainings) == 7
     assert {comment for comment in asked if asked[comment] == "gres:gpu:1"} == trainings
     assert {asked[comment] for comment in asked.keys() - trainings} == {"N/A"}
 
 
-def test_short_jobs_go_to_slurm_together(through_slurm: Checkout) -> None:
-    together = Counter(job.comment for job in cluster.jobs() if "_wildcards_" not in job.comment)
+def test_short_jobs_go_to_slurm_together(alone: tuple[Run, object]) -> None:
+    run, _ = alone
+    together = Counter(job.comment for job in run.jobs("rule_") if "_wildcards_" not in job.comment)
     report = "rule_report_draw_illustrate_publish_tabulate"
     assert together == {"rule_prepare_dataset_index": 5, "rule_score_evaluate_retrieve": 1, report: 1}
 
 
-def test_one_machine_takes_over_with_nothing_to_do(through_slurm: Checkout) -> None:
-    assert "Nothing to be done" in through_slurm.run(f"snakemake --cores 2 --configfile {SMOKE}")
+def test_grouped_jobs_are_few(grouped: tuple[Run, object]) -> None:
+    run, _ = grouped
+    print(Counter(job.comment for job in run.jobs()))
+    assert all("_wildcards_" not in job.comment for job in run.jobs())
 
 
-def test_two_slurm_jobs_that_want_the_same_compute_it_once(through_slurm: Checkout) -> None:
-    command = "srun --mem 1000 reid initialise --settings results/smoke/settings/initialise/resnet10-draw0.json"
+def test_one_machine_takes_over_with_nothing_to_do(alone: tuple[Run, object]) -> None:
+    run, _ = alone
+    assert "Nothing to be done" in run.checkout.run(nodes.LOCAL)
+
+
+def test_two_slurm_jobs_that_want_the_same_compute_it_once(alone: tuple[Run, object]) -> None:
+    run, _ = alone
+    command = "reid initialise --settings results/smoke/settings/initialise/resnet10-draw0.json"
     started = [
-        through_slurm.start(f"{command} --out {place}/resnet10.safetensors", REID_STORE="another store")
-        for place in ("one", "two")
+        run.checkout.start(
+            f"srun --mem 1000 --nodelist {node} {command} --out {node}/resnet10.safetensors", REID_STORE="another store"
+        )
+        for node in ("n1", "n2")
     ]
     printed = [each.communicate(timeout=300)[0] for each in started]
     assert [each.returncode for each in started] == [0, 0], printed
     assert sorted("found in the store" in each for each in printed) == [False, True], printed
-    one, two = (through_slurm.folder / place / "resnet10.safetensors" for place in ("one", "two"))
+    one, two = (run.checkout.folder / node / "resnet10.safetensors" for node in ("n1", "n2"))
     assert one.samefile(two)
