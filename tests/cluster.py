@@ -130,7 +130,7 @@ class Slurm:
                 if (place / "ns/pid").readlink() == space:
                     os.kill(int(place.name), number)
 
-    def wait(self, until: Callable[[], bool], trouble: str, seconds: float = 120) -> None:
+    def wait(self, until: Callable[[], bool], trouble: str, seconds: float = 300) -> None:
         """Wait until something is so. Raises RuntimeError with the ends of all logs if it takes too long."""
         deadline = time.monotonic() + seconds
         while not until():

@@ -52,13 +52,13 @@ NODES = [  # each asks for other kernels, as another processor would choose them
     cluster.Node("n1", gpus=2, environment={"ATEN_CPU_CAPABILITY": "avx512", "OPENBLAS_CORETYPE": "SkylakeX"}),
     cluster.Node(
         "n2",
-        gpus=1,
+        gpus=2,
         environment={
             **{"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Prescott"},
             **{"NUMBA_CPU_NAME": "generic", "OPENCV_IPP": "sse42", "OMP_NUM_THREADS": "3"},
         },
     ),
-    cluster.Node("n3", gpus=1, environment={"OPENBLAS_CORETYPE": "Zen", "MKL_CBWR": "AVX2", "OMP_NUM_THREADS": "7"}),
+    cluster.Node("n3", gpus=2, environment={"OPENBLAS_CORETYPE": "Zen", "MKL_CBWR": "AVX2", "OMP_NUM_THREADS": "7"}),
     cluster.Node("n4", environment={"NPY_DISABLE_CPU_FEATURES": "", "OPENBLAS_NUM_THREADS": "5"}),
 ]
 
@@ -109,7 +109,10 @@ class Run:
 def given(process: Path) -> dict[str, str]:
     """Return the environment that a process of the long training was given; of another process, nothing."""
     with suppress(OSError):
-        if f"settings/train/{LONG}.json" in (words := (process / "cmdline").read_text().split("\0")) and "-m" in words:
+        if (
+            f"reid_done_right\0train\0--settings\0results/smoke/settings/train/{LONG}.json"
+            in (process / "cmdline").read_text()
+        ):
             lines = (process / "environ").read_text().split("\0")
             return {name: value for name, _, value in (line.partition("=") for line in lines)}
     return {}
@@ -146,7 +149,7 @@ def cancel(run: Run) -> str:
     """Cancel the long training: Slurm sends SIGTERM."""
     found = run.reach(FIRST)
     subprocess.run(["scancel", found["SLURM_JOB_ID"]], check=True)
-    run.slurm.wait(lambda: not run.progress(), "it does not start again", 300)
+    run.slurm.wait(lambda: not run.progress(), "it does not start again")
     return found["SLURMD_NODENAME"]
 
 
@@ -169,7 +172,7 @@ def hang(run: Run) -> str:
         (job,) = (job for job in cluster.jobs() if job.number == number)
         return job.state == "RUNNING" and job.node != node
 
-    run.slurm.wait(elsewhere, "it does not start elsewhere", 300)
+    run.slurm.wait(elsewhere, "it does not start elsewhere")
     run.slurm.signal(node, signal.SIGCONT)
     return node
 
@@ -219,11 +222,11 @@ def daemons() -> float:
 
 
 def cost(folder: Path) -> dict[str, Any]:
-    """Find the embeddings of the long training, and what they need, in the store: on one machine, and through Slurm."""
+    """Find the long training and what it needs in the store: on one machine, and through Slurm."""
     CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what outlives its parent is waited for here
     checkout = Checkout(copy_of_the_project(folder), clusters=True)
     prepare(checkout)
-    target = f"results/smoke/embed/{LONG}.safetensors"
+    target = f"results/smoke/train/{LONG}.safetensors"
     checkout.run(f"{LOCAL} {target}")
 
     def repeated(how: Callable[[], object]) -> float:
