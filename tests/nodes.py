@@ -68,7 +68,7 @@ class Run:
 
     def __init__(self, slurm: cluster.Slurm, checkout: Checkout, profile: str, target: str = "") -> None:
         self.slurm, self.checkout, self.profile = slurm, checkout, profile
-        self.earlier = len(cluster.jobs())
+        self.earlier, self.later = len(cluster.jobs()), list[cluster.Job]()
         self.given: list[dict[str, str]] = []
         self.printed = checkout.folder / f"printed-{profile}.txt"
         command = f"exec {THROUGH_SLURM}{profile} {target} > {self.printed} 2>&1"
@@ -79,13 +79,14 @@ class Run:
         try:
             self.slurm.wait(lambda: self.started.poll() is not None, "no end", 1500)
             assert self.started.returncode == 0, self.printed.read_text()[-6000:]
+            self.later = cluster.jobs()[self.earlier :]
         finally:
             if self.started.poll() is None:
                 os.killpg(self.started.pid, signal.SIGKILL)
 
     def jobs(self, name: str = "") -> list[cluster.Job]:
-        """Return its jobs, or those of the rule, group or job."""
-        return [job for job in cluster.jobs()[self.earlier :] if name in job.comment]
+        """Return its jobs when it has ended, or those of a rule, group or job."""
+        return [job for job in self.later if name in job.comment]
 
     def progress(self) -> list[int]:
         """Return the updates that the progress bar of the long training has shown since its last start, but 0."""
