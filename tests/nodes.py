@@ -34,7 +34,7 @@ from reid_done_right.artifacts import write_json
 
 RESULT = ROOT / "benchmarks/results/scale.json"
 SMOKE = "experiments/smoke/params.yaml"
-LOCAL = f"snakemake --cores 2 --configfile {SMOKE}"
+LOCAL = f"snakemake --configfile {SMOKE} --cores 2"
 PROFILES = ("slurm", "slurm-grouped")
 THROUGH_SLURM = (
     f"snakemake --configfile {SMOKE} --cores 2 --slurm-no-account"
