@@ -2,7 +2,7 @@
 # make study       the same on the draws of the study, hours; the report is in reports/study
 # make test        install, then check format, lint and types and run the tests
 # make check       the same in two minutes, without the slow tests
-# make test-slurm  run the smoke experiment on Slurm, installing it first if it is missing and apt-get is allowed
+# make test-slurm  run the smoke experiment on a Slurm of four nodes, installing it first if it is missing and apt-get is allowed
 # make test-gpu    run the tests that compute on a GPU
 # make test-kubernetes  run jobs in stand-ins for pods, and two workers that share only an S3 server
 # make soak        try new random inputs, then inject random faults for MINUTES=10 (docs/robustness.md)

@@ -5,7 +5,7 @@ Writes the part `slurm` of benchmarks/results/scale.json.
 | key | what |
 |---|---|
 | nodes | of a Slurm on this machine, with processors that ask for other kernels and numbers of threads |
-| tried, survived, lost | faults; those after which all reports were those of one machine, and not |
+| tried, survived, lost | faults; those after which what is `compared` had the bytes of a run without faults, and not |
 | faults | which, in the runs with which profile |
 | computing | CPU seconds of the experiment on one machine |
 | submissions | with each profile, those after a fault included |
@@ -270,7 +270,7 @@ def faults(folder: Path) -> dict[str, Any]:
     names = {profile: [fault.__name__ for fault in each] for profile, each in FAULTS.items()}
     tried = sum(map(len, names.values()))
     counts = {"nodes": len(NODES), "tried": tried, "survived": survived, "lost": tried - survived}
-    return {**counts, "faults": names, "computing": computing, "submissions": submissions}
+    return {**counts, "compared": "all reports", "faults": names, "computing": computing, "submissions": submissions}
 
 
 def main() -> None:

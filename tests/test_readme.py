@@ -251,10 +251,31 @@ def calibration() -> str:
     return "\n".join(told)
 
 
+def nodes() -> str:
+    """Return what a Slurm of several nodes survived and cost."""
+    found = json.loads(SCALE.read_text())["slurm"]
+    named = "; ".join(f"`profiles/{profile}`: {', '.join(faults)}" for profile, faults in found["faults"].items())
+    told = (
+        f"{found['nodes']} nodes, {found['tried']} faults ({named}), each in `tests/nodes.py`: "
+        f"{found['survived']} survived, {found['lost']} lost. Compared: {found['compared']}."
+    )
+    if "overhead" not in found:
+        return told
+    head = "| profile | submissions | CPU seconds of each | of these, Slurm's daemons | share of the experiment |"
+    rows = []
+    for profile, count in found["submissions"].items():
+        each, daemons = found["overhead"][profile], found["daemons"][profile]
+        share = 100 * count * each / found["computing"]
+        rows.append(f"| `profiles/{profile}` | {count} | {each:.1f} | {daemons:.2f} | {share:.0f} % |")
+    computing = f"The experiment itself takes {found['computing']:.0f} CPU seconds."
+    return "\n".join([told, computing, "", head, "|---|---:|---:|---:|---:|", *rows])
+
+
 PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "scale": (ROOT / "docs/scale.md", scale),
     "projection": (ROOT / "docs/scale.md", projection),
     "calibration": (ROOT / "docs/protocols.md", calibration),
+    "nodes": (ROOT / "docs/scale.md", nodes),
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
     "across": (ROOT / "docs/extending.md", partial(reported, "across", "table6")),
