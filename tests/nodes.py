@@ -34,7 +34,7 @@ from reid_done_right.artifacts import write_json
 
 RESULT = ROOT / "benchmarks/results/scale.json"
 SMOKE = "experiments/smoke/params.yaml"
-LOCAL = f"snakemake --configfile {SMOKE} --cores 2"
+LOCAL = f"REID_DEVICE=cpu snakemake --configfile {SMOKE} --cores 2"  # the GPUs are simulated
 PROFILES = ("slurm", "slurm-grouped")
 THROUGH_SLURM = (
     f"snakemake --configfile {SMOKE} --cores 2 --slurm-no-account"
@@ -43,7 +43,7 @@ THROUGH_SLURM = (
 LONG, UPDATES = "market-side-48-draw0", 400  # a training that lasts long enough for two faults
 FIRST, SECOND, EVERY = 20, 120, 20  # updates until the faults, and from one checkpoint to the next
 ENVIRONMENT = {
-    "REID_DEVICE": "cpu",  # the GPUs are simulated
+    "REID_DEVICE": "cpu",
     "REID_CHECKPOINT_UPDATES": str(EVERY),
     "TQDM_MININTERVAL": "0.1",
 }
