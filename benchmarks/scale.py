@@ -15,6 +15,8 @@ costs is measured apart and not counted: it stands for a network, which costs fa
 | seconds_per_million_2048 | after 100,000 with embeddings of 2048 dimensions, the paper's |
 | embedding_seconds_per_million | of generating the embeddings, not counted above |
 | search | the same of a search for the first 100 of each query |
+| approximate | the same search in an index of a million: CPU seconds of 1,000 queries, exact and for numbers of cells visited, and the share of the first 1, 10 and 100 that is found |
+| k_reciprocal | re-ranking Market-1501 among distractors, so many items in all, each compared with each; CPU seconds, and memory above the embeddings |
 | nodes | processes that share the shards of a smaller gallery, each with a file of its counts so far |
 | tried, survived, lost | nodes killed at random moments, begun again elsewhere; kills after which the sum was that of one undisturbed process, and not |
 | node_bytes | what a node sends: its counts, whatever the number of its shards |
@@ -31,18 +33,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from evaluation import Peak, embed, market
 from reid_done_right.artifacts import replacing, write_json
+from reid_done_right.evaluation.approximate import index_shards, recall, search_index
 from reid_done_right.evaluation.distractors import sweep
 from reid_done_right.evaluation.embedded import Embedded, Labels
-from reid_done_right.evaluation.ranking import Ranking, rank_gallery
+from reid_done_right.evaluation.ranking import Ranking, rank_by, rank_gallery
+from reid_done_right.evaluation.reciprocal import k_reciprocal
 from reid_done_right.evaluation.rules import MARKET1501
 from reid_done_right.evaluation.shards import Orders, Shard, count_shards, search_shards
 from reid_done_right.evaluation.task import Task
@@ -50,6 +56,7 @@ from reid_done_right.store.ledger import made_with
 
 DIMENSIONS, SHARD, ORDERS, TOP = 128, 20_000, 10, 100
 NODES, KILLS = 4, 24
+CELLS, SAMPLED, VISITED = 4096, 8, [16, 64, 256]
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,51 @@ def search(marks: list[int], dimensions: int) -> dict[str, Any]:
     }
 
 
+def approximate(items: int, dimensions: int) -> dict[str, Any]:
+    """Index distractors, and compare searches of the index with the exact search."""
+    whole = gallery(items, [0], dimensions)
+    shards = [whole.made(number) for number in range(whole.shards)]
+    sample = np.concatenate([rows for _, rows in shards[:SAMPLED]])
+    thousands = len(whole.query) / 1000
+
+    def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+        start = time.process_time()
+        return work(), time.process_time() - start
+
+    search_shards(whole.query[:100], shards[:1], TOP, threads=1)  # compiles
+    exact, seconds = timed(lambda: search_shards(whole.query, shards, TOP, threads=1))
+    index, indexing = timed(lambda: index_shards(sample, shards, cells=CELLS, threads=1))
+    found = {"items": items, "cells": CELLS, "sampled": len(sample), "indexing": indexing, "exact": seconds / thousands}
+    found |= {"visited": VISITED, "seconds": [], "recall": []}
+    for visited in VISITED:
+        (near, _), spent = timed(lambda: search_index(whole.query, index, TOP, visited=visited, threads=1))
+        found["seconds"].append(spent / thousands)
+        found["recall"].append([recall(near, exact.items[:, :k]) for k in (1, 10, TOP)])
+    return found
+
+
+def rerank(items: int, dimensions: int) -> dict[str, Any]:
+    """Re-rank Market-1501 among distractors, so many items in all."""
+    query, base = market()
+    strangers = np.zeros(items - len(query) - len(base), np.int64)
+    labels = Labels(np.append(base.person_id, strangers), np.append(base.camera_id, strangers))
+    left, right = embed(query, 0, dimensions), embed(labels, 1, dimensions)
+    k_reciprocal(left[:100], right[:100], threads=1)  # compiles
+    with Peak() as peak:
+        start = time.process_time()
+        scorer = k_reciprocal(left, right, threads=1, progress=partial(tqdm, mininterval=60))
+        ranking = rank_by(scorer.score, query, labels, MARKET1501)
+        spent = time.process_time() - start
+    plain = rank_gallery(Task(Embedded(left, query), Embedded(right, labels), MARKET1501), threads=1)
+    return {
+        "items": items,
+        "dimensions": dimensions,
+        "seconds": spent,
+        "extra_gib": peak.gib,
+        "mAP": [float(each.average_precision().mean()) for each in (plain, ranking)],
+    }
+
+
 # --- nodes that are killed
 
 
@@ -223,9 +275,12 @@ def main() -> None:
     parser.add_argument("--millions", default="1,3,10", help="distractors to count")
     parser.add_argument("--search", default="0.2,1", help="millions to search")
     parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
+    parser.add_argument("--items", type=int, default=1_000_000, help="items to re-rank")
     parser.add_argument("--rounds", type=int, default=4, help="runs of nodes of which some are killed")
     parser.add_argument(
-        "--parts", default="nodes,count,wide,search", help="what to measure; the rest stays in the file"
+        "--parts",
+        default="nodes,count,wide,search,approximate,k_reciprocal",
+        help="what to measure; the rest stays in the file",
     )
     asked = parser.parse_args()
     threadpool_limits(1)
@@ -237,6 +292,8 @@ def main() -> None:
         "count": lambda: count(marks, asked.dimensions),
         "wide": lambda: {"seconds_per_million_2048": count([100_000], 2048)["seconds_per_million"][0]},
         "search": lambda: {"search": search(searched, asked.dimensions)},
+        "approximate": lambda: {"approximate": approximate(1_000_000, asked.dimensions)},
+        "k_reciprocal": lambda: {"k_reciprocal": rerank(asked.items, 64)},
     }
     found: dict[str, Any] = {"command": "python benchmarks/scale.py"}
     if asked.json and asked.json.is_file():

@@ -217,6 +217,27 @@ def scale() -> str:
     return "\n".join([head, *rows, "", *told])
 
 
+def approximate() -> str:
+    """Return what an index finds, and what searches cost, as measured."""
+    found = json.loads(SCALE.read_text())["approximate"]
+    rows = [
+        f"| {visited} of {found['cells']:,} | {seconds:.2f} | "
+        + " | ".join(f"{100 * share:.0f} %" for share in shares)
+        + " |"
+        for visited, seconds, shares in zip(*(found[name] for name in ("visited", "seconds", "recall")), strict=True)
+    ]
+    return "\n".join(
+        [
+            "| cells visited | CPU seconds of 1,000 queries | of the first 1 | of the first 10 | of the first 100 |",
+            "|---:|---:|---:|---:|---:|",
+            *rows,
+            f"| exact search | {found['exact']:.2f} | 100 % | 100 % | 100 % |",
+            "",
+            f"{found['items']:,} items, indexed in {found['indexing']:.0f} CPU seconds, most of them to learn the cells.",
+        ]
+    )
+
+
 def projection() -> str:
     """Return what follows for more distractors and nodes, from the cost after the last mark."""
     found = json.loads(SCALE.read_text())
@@ -274,6 +295,7 @@ def nodes() -> str:
 PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "scale": (ROOT / "docs/scale.md", scale),
     "projection": (ROOT / "docs/scale.md", projection),
+    "approximate": (ROOT / "docs/scale.md", approximate),
     "calibration": (ROOT / "docs/protocols.md", calibration),
     "nodes": (ROOT / "docs/scale.md", nodes),
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
