@@ -308,6 +308,21 @@ def test_arithmetic_and_weights_of_a_network_by_hand() -> None:
     assert network.weights_bytes(layers, 5) == 4 * (convolutions + norms + 16 * 5 + 5)
 
 
+def test_shorter_variants_of_the_embedded_experiment_take_the_compute_of_the_default() -> None:
+    params = load(ROOT / "params.yaml")
+    default = params.variant("default")
+    shallow = network.arithmetic(params.backbones[default.backbone], 64, 32)
+    found = {name: params.variant(name) for name in params.variants if name.endswith("-shorter")}
+    assert {variant.backbone for variant in found.values()} == params.backbones.keys() - {default.backbone}
+    for name, variant in found.items():
+        share = network.arithmetic(params.backbones[variant.backbone], 64, 32) / shallow
+        classified = params.classification(variant)
+        assert share * variant.updates == pytest.approx(default.updates, rel=0.01), name
+        assert share * variant.halve_every == pytest.approx(default.halve_every, rel=0.02), name
+        assert classified and share * classified.updates == pytest.approx(params.pretrain.updates, rel=0.01), name
+        assert len({(each.largest_side, each.batch, each.pool, each.refresh) for each in (variant, default)}) == 1
+
+
 def sections() -> tuple[Backbone, Pretrain, Train]:
     params = own()
     return params.backbones["shallow"], params.pretrain, params.train
