@@ -106,6 +106,8 @@ def _kind(field: Schema) -> str:
         case "integer" | "number" as kind:
             if "maximum" in field:
                 return f"{kind} from {field['minimum']} to {field['maximum']}"
+            if "exclusiveMaximum" in field:
+                return f"{kind} between {field['exclusiveMinimum']} and {field['exclusiveMaximum']}"
             if "minimum" in field:
                 return f"{kind} ≥ {field['minimum']}"
             return f"{kind} > {field['exclusiveMinimum']}" if "exclusiveMinimum" in field else kind

@@ -152,10 +152,10 @@ def _report(content: dict[str, Any], title: str) -> dict[str, Any]:
 
 
 def _reduced(content: dict[str, Any]) -> dict[str, Any]:
-    """Return an experiment's parameters with the default's backbone alone, and without distractors and inspection."""
+    """Return an experiment's parameters with the default's backbone, and without what is measured beside the scores."""
     backbones = {name: each for name, each in content["backbones"].items() if name == content["train"]["backbone"]}
     content |= {"backbones": backbones}
-    return {section: each for section, each in content.items() if section not in ("distract", "inspect")}
+    return {section: each for section, each in content.items() if section not in ("distract", "inspect", "identify")}
 
 
 def study(source: Path) -> str:

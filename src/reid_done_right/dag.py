@@ -191,6 +191,9 @@ CURVES = Read(
     "Folder of the distractor curves, .json and .parquet, written by `reid distract`.",
     _named("curves"),
 )
+IDENTIFIED = Read(
+    _result("identify", "json", "{each}"), "Folder of the open sets, written by `reid identify`.", _named("identified")
+)
 LOG = "the training log, one row per update"
 REPORT = "The report's folder, reports/<experiment>."
 
@@ -398,6 +401,17 @@ STAGES = {
         },
         device="network",
     ),
+    "identify": Stage(
+        help="""Search for persons whom the gallery does not hold, too.
+
+        Leaves a share of the test persons out of the gallery and computes, in the terms of ISO/IEC 19795, FNIR at FPIR,
+        thresholds with their intervals, and the whole curve.""",
+        brief="open set",
+        box=(3, 3),
+        environment="numeric",
+        reads={"index": INDEX, "embeddings": EMBEDDINGS},
+        writes={"out": _written("identify", "json", "the error rates")},
+    ),
     "tabulate": Stage(
         help="""Write the tables with our values and the paper's, and judge the paper's claims.
 
@@ -416,6 +430,7 @@ STAGES = {
                 "Folder of what was measured of the networks, written by `reid inspect`.",
                 _named("inspected"),
             ),
+            "identified": IDENTIFIED,
             "paper": PAPER,
         },
         writes=_report("{each}.md", "{each}.html", "{each}.tex", "{each}.csv", each=_named("tables"))
@@ -465,11 +480,14 @@ STAGES = {
                 "Folder of convergence, written by `reid follow`.",
                 _named("followed"),
             ),
+            "identified": IDENTIFIED,
             "paper": PAPER,
         },
         writes=_drawn("figure7", when="curves")
         | _drawn("convergence", when="followed")
         | _report("convergence.csv", when="followed")
+        | _drawn("open_set", when="identified")
+        | _report("open_set.csv", when="identified")
         | _drawn("training_curves")
         | _drawn("similarities", when="shown")
         | _report("training_curves.csv")

@@ -24,7 +24,7 @@ from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import name_of
 from reid_done_right.params import Params
 from reid_done_right.params.datasets import OWN, Dataset
-from reid_done_right.params.evaluation import Distract, Inspect
+from reid_done_right.params.evaluation import Distract, Identify, Inspect
 from reid_done_right.params.messages import check_known
 from reid_done_right.params.networks import Backbone
 from reid_done_right.params.report import Report, Shown, Table
@@ -111,6 +111,8 @@ def plan(params: Params) -> dict[str, Jobs]:
         _add_curves(planned, params.curves)
     if params.inspect is not None:
         _add_inspections(planned, params.inspect)
+    if params.identify is not None:
+        _add_open_sets(planned, params.identify)
     _add_report(planned)
     return planned.jobs
 
@@ -255,6 +257,17 @@ def _add_inspections(planned: _Plan, inspect: Inspect) -> None:
             planned.add("inspect", dag.run_name(name, variant, draw), settings, index=dataset_of(params, name, draw))
 
 
+def _add_open_sets(planned: _Plan, identify: Identify) -> None:
+    """Add the open sets that are made of one dataset's test set, for some variants."""
+    params, name = planned.params, identify.dataset
+    how = identify.model_dump(include={"unknown", "fpir"}) | params.evaluate.model_dump(include={"tracklets"})
+    for variant in params.identified:
+        for draw in params.draws:
+            about = _about(name, variant, params.variant(variant).backbone, draw)
+            settings = {"run": about, **_rule(params, name), **how, **planned.threads("identify")}
+            planned.add("identify", dag.run_name(name, variant, draw), settings, index=dataset_of(params, name, draw))
+
+
 def _add_report(planned: _Plan) -> None:
     """Add the jobs of the report: ranked lists, tables, figures, the page."""
     params, jobs = planned.params, planned.jobs
@@ -271,12 +284,20 @@ def _add_report(planned: _Plan) -> None:
     report["contact_sheet"] = params.report.contact_sheet is not None
     report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     unused = {name: {"test_on"} for name, dataset in params.datasets.items() if not dataset.test_on}
-    computed = params.model_dump(exclude={"report": True, "resources": True, "datasets": unused})
+    left_out = {"identify"} if params.identify is None else set()
+    computed = params.model_dump(exclude=dict.fromkeys(("report", "resources", *left_out), True) | {"datasets": unused})
     report["parameters_digest"] = digest(computed)[:DIGITS]
     inspected = {"inspected": list(jobs["inspect"])} if jobs["inspect"] else {}
-    planned.add("tabulate", STAGES["tabulate"].job, report | runs | inspected | followed)
+    identified = {"identified": list(jobs["identify"])} if jobs["identify"] else {}
+    planned.add("tabulate", STAGES["tabulate"].job, report | runs | inspected | followed | identified)
     figures = {"experiment": params.experiment, "synthetic": params.report.synthetic, "margin": params.train.margin}
-    figures |= {**runs, "runs": list(jobs["train"]), **followed, "allow_missing": params.report.allow_missing}
+    figures |= {
+        **runs,
+        "runs": list(jobs["train"]),
+        **followed,
+        **identified,
+        "allow_missing": params.report.allow_missing,
+    }
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.curves.dataset].source.render if params.curves is not None else None
     if sheet is not None and rendered is not None:
@@ -289,6 +310,7 @@ def _add_report(planned: _Plan) -> None:
         "contact_sheet": report["contact_sheet"],
         "curves": list(jobs["distract"]),
         **followed,
+        **identified,
         "shown": browsed,
     }
     page["allow_missing"] = params.report.allow_missing

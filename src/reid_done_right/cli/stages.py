@@ -83,6 +83,12 @@ def _inspect() -> Function:
     return inspect
 
 
+def _identify() -> Function:
+    from reid_done_right.stages.identify import identify
+
+    return identify
+
+
 def _tabulate() -> Function:
     from reid_done_right.stages.tabulate import tabulate
 
@@ -119,6 +125,7 @@ LOADERS: Mapping[str, Callable[[], Function]] = {
     "distract": _distract,
     "retrieve": _retrieve,
     "inspect": _inspect,
+    "identify": _identify,
     "tabulate": _tabulate,
     "illustrate": _illustrate,
     "draw": _draw,

@@ -21,6 +21,7 @@ Three queries for strangers, with best scores 0.8, 0.6 and 0.3, and two for know
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from statistics import NormalDist
 from typing import Any
 
@@ -29,7 +30,9 @@ from numpy.typing import NDArray
 
 from reid_done_right.evaluation.blocks import split
 from reid_done_right.evaluation.counting import Backend
+from reid_done_right.evaluation.embedded import Embedded
 from reid_done_right.evaluation.ranking import BLOCK, Ranking, dot_scorer
+from reid_done_right.evaluation.rules import relevant_and_junk
 from reid_done_right.evaluation.task import Counting, Task
 
 NOTHING = -1.0
@@ -104,6 +107,27 @@ class OpenSet:
             "at": [self.at(rate, level) for rate in rates],
             "curve": self.curve(),
         }
+
+
+def leave_out(task: Task, share: float) -> Task:
+    """Return a task whose gallery lacks a share, in (0, 1), of the persons that queries find in it.
+
+    These are the persons whose numbers, in decimal, have the least SHA-256: the same on every machine and in every
+    draw, and a smaller share leaves out some of those that a larger one does. The task has no lists. Raises ValueError
+    if that is nobody, or everybody.
+    """
+    assert task.lists is None
+    query, gallery = task.query.labels, task.gallery
+    relevant, _ = relevant_and_junk(query, gallery.labels, task.rule)
+    persons = np.unique(query.person_id[relevant.rows]).tolist()
+    count = round(share * len(persons))
+    if not 0 < count < len(persons):
+        raise ValueError(
+            f"{share:g} of {len(persons)} persons with a match is {count}; leave out one person or more, but not all"
+        )
+    unknown = sorted(persons, key=lambda person: sha256(str(person).encode()).digest())[:count]
+    kept = ~np.isin(gallery.labels.person_id, unknown)
+    return Task(task.query, Embedded(gallery.embeddings[kept], gallery.labels[kept], gallery.name), task.rule)
 
 
 def open_set(task: Task, ranking: Ranking, block: int = BLOCK) -> OpenSet:

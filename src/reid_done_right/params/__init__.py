@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from reid_done_right.artifacts import InputError
 from reid_done_right.numerics import Numerics
 from reid_done_right.params.datasets import OWN, Dataset
-from reid_done_right.params.evaluation import Distract, Evaluate, Follow, Inspect
+from reid_done_right.params.evaluation import Distract, Evaluate, Follow, Identify, Inspect
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
 from reid_done_right.params.reading import parse_json, read_yaml
@@ -69,6 +69,11 @@ class Params(Section):
     inspect: Inspect | None = Field(
         default=None,
         description="What networks look at in rendered queries: a table of the report. If omitted, there is none.",
+    )
+    identify: Identify | None = Field(
+        default=None,
+        description="Open sets: searches for persons whom the gallery may not hold, and a threshold that says so. If "
+        "omitted, the report has none.",
     )
     report: Report = Field(description="Contents of the report.")
     resources: dict[str, Resources] = Field(
@@ -128,7 +133,12 @@ class Params(Section):
         """The variants that are inspected; none if nothing is trained on their dataset."""
         return self._of_trained(self.inspect)
 
-    def _of_trained(self, section: Follow | Inspect | None) -> list[str]:
+    @property
+    def identified(self) -> list[str]:
+        """The variants that are scored on an open set; none if nothing is trained on its dataset."""
+        return self._of_trained(self.identify)
+
+    def _of_trained(self, section: Follow | Inspect | Identify | None) -> list[str]:
         return list(section.variants) if section and self.variants_of(section.dataset) else []
 
     @property
@@ -185,6 +195,8 @@ class Params(Section):
                 check_known("follow.variants", self.follow.variants, trained)
         if self.inspect is not None:
             self._check_inspect(self.inspect)
+        if self.identify is not None:
+            self._check_identify(self.identify)
         rendered = None
         if self.distract is not None:
             self._check_distract(self.distract)
@@ -280,6 +292,27 @@ class Params(Section):
             )
         if trained := self.variants_of(inspect.dataset):
             check_known("inspect.variants", inspect.variants, trained)
+
+    def _check_identify(self, identify: Identify) -> None:
+        name = identify.dataset
+        check_known("identify.dataset", [name], self.datasets)
+        dataset = self.datasets[name]
+        if why := dataset.untested:
+            raise ValueError(f"identify.dataset: {name} has no test set ({why}); give one that has")
+        if dataset.format == "person-search":
+            raise ValueError(
+                f"identify.dataset: every query of {name} has a gallery of its own, so nobody can be left out of the "
+                "gallery; give a dataset of another format"
+            )
+        if dataset.read is not None and dataset.read.splits in ("closed", "time-aware"):
+            raise ValueError(
+                f"identify.dataset: {name} tests on those whom it trains on (read.splits: {dataset.read.splits}), so "
+                "nobody is unknown; give disjoint splits"
+            )
+        if trained := self.variants_of(name):
+            check_known("identify.variants", identify.variants, trained)
+        if identify.fpir != sorted(set(identify.fpir)):
+            raise ValueError(f"identify.fpir: {identify.fpir} must be ascending, each rate once")
 
     def _check_distract(self, distract: Distract) -> None:
         check_known("distract.dataset", [distract.dataset], self.datasets)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section
+from reid_done_right.params.section import Fraction, Name, Natural, Positive, Section, Share
 
 
 class QeDba(Section):
@@ -97,6 +97,25 @@ class Inspect(Section):
         default=0.25, description="Share of the tiles that are filled with the image's mean colour; at least one is."
     )
     seed: Natural = Field(default=0, description="Seed of the tiles that are blanked at random.")
+
+
+class Identify(Section):
+    """Open sets: which runs search for persons whom the gallery does not hold, too."""
+
+    dataset: Name = Field(
+        description="Dataset whose test set is opened. It has one gallery, and trains on nobody whom it tests on."
+    )
+    variants: Annotated[list[Name], Field(min_length=1)] = Field(description="Variants to score.")
+    unknown: Share = Field(
+        default=0.5,
+        description="Share of the test persons to leave out of the gallery: those whose numbers have the least "
+        "SHA-256. Searches for them should return nobody.",
+    )
+    fpir: Annotated[list[Share], Field(min_length=1)] = Field(
+        default=[0.01, 0.1],
+        description="False-positive identification rates, ascending: shares of these searches that may return "
+        "somebody. A threshold is found for each.",
+    )
 
 
 class Distract(Section):

@@ -16,6 +16,7 @@ Natural = Annotated[int, Field(ge=0), AfterValidator(_counts)]
 Positive = Annotated[int, Field(gt=0), AfterValidator(_counts)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Key = Annotated[str, Field(pattern=r"^[a-z_]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 

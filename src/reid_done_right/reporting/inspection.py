@@ -8,7 +8,7 @@ from typing import Any
 from reid_done_right.artifacts import InputError
 from reid_done_right.reporting.paper import DATASETS
 from reid_done_right.reporting.runs import Cell
-from reid_done_right.reporting.tables import COLLAPSED, Grid, Sheet, Text, cell_text, listed
+from reid_done_right.reporting.tables import COLLAPSED, Grid, Sheet, Text, cell_text, listed, spanned
 
 Inspection = Mapping[str, Any]
 
@@ -82,13 +82,8 @@ def _loss(found: Inspection, way: str) -> float | None:
     return None if whole is None or blanked is None else whole - blanked
 
 
-def _span(counts: Sequence[int]) -> str:
-    """Print counts as the least and the greatest of them."""
-    return " to ".join(map(str, sorted({min(counts), max(counts)})))
-
-
 def _notes(found: Sequence[Inspection]) -> list[str]:
-    counts = {part: _span([each[part]["queries"] for each in found]) for part in ("clean", "occluded", "heat")}
+    counts = {part: spanned([each[part]["queries"] for each in found]) for part in ("clean", "occluded", "heat")}
     share = listed(sorted({f"{100 * each['above']:g}" for each in found}))
     tiles = listed(sorted({f"{each['tiles']['blanked']} of {each['tiles']['of']}" for each in found}))
     notes = [

@@ -23,6 +23,7 @@ FIGURES = {
     "figure7.svg": "Figure 7. Performance in the presence of distractors",
     "similarities.svg": "Similarities of the same and of other people",
     "convergence.svg": "Convergence of the ranking stage",
+    "open_set.svg": "Open set: known persons missed, by false alarms",
     "training_curves.svg": "Training of every run",
 }
 WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
@@ -31,14 +32,15 @@ WITH_PEOPLE = ("figure1.svg", "figure4.svg", "figure5.svg", "figure6.svg")
 def captions(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the figures of an experiment with captions.
 
-    There are no verdicts without claims, no Figure 7 without curves, no convergence without followed runs, no people
-    without shown ones.
+    There are no verdicts without claims, no Figure 7 without curves, no convergence without followed runs, no open
+    set without identified ones, no people without shown ones.
 
-    settings: {"claims", "contact_sheet", "curves", "shown"} and, if there are any, {"followed"}
+    settings: {"claims", "contact_sheet", "curves", "shown"} and, if there are any, {"followed", "identified"}
     """
     left_out = [] if settings["claims"] else ["forest.svg"]
     left_out += [] if settings["curves"] else ["figure7.svg"]
     left_out += [] if settings.get("followed") else ["convergence.svg"]
+    left_out += [] if settings.get("identified") else ["open_set.svg"]
     left_out += [] if settings["shown"] else [*WITH_PEOPLE, "similarities.svg"]
     sheet = {"contact_sheet.png": "The rendered benchmark"} if settings["contact_sheet"] else {}
     claims = begun(whose(settings))

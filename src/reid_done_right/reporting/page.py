@@ -38,6 +38,7 @@ TAKEAWAYS = {
     "figure7": "The flatter a line, the less a gallery of strangers disturbs the embedding.",
     "similarities": "The less the two overlap, the better one threshold tells the same person from another.",
     "convergence": "Training persons above test persons: the distance between the panels is over-fitting.",
+    "open_set": "Further left, fewer strangers raise an alarm, and more known persons are missed; lower is better.",
     "training_curves": "Mined triplets should stay active: at a share of 0 a run learns nothing more.",
 }
 """Figure -> how to read it, in a sentence."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ def interval_text(mean: float, low: float, high: float) -> str:
     return f"{signed(mean)} [{ends}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def cell_text(cell: Cell, draws: int) -> str:
+def cell_text(cell: Cell, draws: int, printed: Callable[[float], str] = percent) -> str:
     """Print a cell: mean ± standard deviation over draws, n where it is not all of them, a mark if any collapsed.
 
     A no-break space keeps ± with its number where a narrow column wraps.
@@ -51,8 +51,8 @@ def cell_text(cell: Cell, draws: int) -> str:
     if not n:
         return MISSING
     mean, deviation = mean_and_deviation(np.array(list(cell.values.values())))
-    text = percent(mean)
-    text += f" ±\N{NO-BREAK SPACE}{percent(deviation)}" if n > 1 else ""
+    text = printed(mean)
+    text += f" ±\N{NO-BREAK SPACE}{printed(deviation)}" if n > 1 else ""
     text += f" (n={n})" if n < draws else ""
     return text + (f" {COLLAPSED}" if cell.collapsed else "")
 
@@ -537,6 +537,11 @@ def listed(items: Sequence[Any]) -> str:
     """Join things as English does: 1, 2 and 3."""
     words = [str(item) for item in items]
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def spanned(counts: Sequence[int]) -> str:
+    """Print counts as the least and the greatest of them: 283 to 312."""
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
 # --- the numbers

@@ -9,6 +9,7 @@ The settings (as YAML):
     curves: [market-default-draw0]  # the runs of Figure 7, in the order of its lines
     shown: [market-default-draw0]   # the runs whose similarities are drawn
     followed: [market-default-draw0]  # the runs whose convergence is drawn; optional
+    identified: [market-default-draw0]  # the runs whose open set is drawn; optional
     allow_missing: false            # true: name missing runs in the figures instead of failing
     contact_sheet:                  # optional: draw the rendered people of the market dataset
       {world: 1, cameras: 6, identities: 6, lookalikes: 2, hardness: 0.45}
@@ -29,6 +30,7 @@ from reid_done_right.reporting.convergence import convergence, convergence_lines
 from reid_done_right.reporting.curves import Training, distractor_lines, parse_log, training_means
 from reid_done_right.reporting.figures import figure7, house_style, image, in_few_colours, training_curves
 from reid_done_right.reporting.figures import similarities as histograms
+from reid_done_right.reporting.identification import error_rates, read_open_sets, tradeoff
 from reid_done_right.reporting.paper import Paper, parse_paper
 from reid_done_right.reporting.runs import Runs, index_runs
 
@@ -45,18 +47,19 @@ def draw(
     scores: list[Path],
     similarities: list[Path],
     followed: list[Path],
+    identified: list[Path],
     paper: Path,
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[Path]:
     """Write training_curves, figure7 and similarities as .svg and .png into `out`; return their paths.
 
-    Also writes figure7.csv, training_curves.csv and, if the settings have them, convergence (with a .csv) and
-    contact_sheet.png. Without curves there is no Figure 7; without shown runs there are no similarities.
+    Also writes figure7.csv, training_curves.csv and, if the settings have them, convergence and open_set (each with
+    a .csv) and contact_sheet.png. Without curves there is no Figure 7; without shown runs there are no similarities.
 
     curves: JSON of `distract`, one per run. logs: CSV of `train`, one per run and named after it. scores: JSON of
     `evaluate`, which mark collapsed runs. similarities: JSON of `retrieve`, one per shown run.
-    followed: JSON of `follow`, one per followed run.
+    followed: JSON of `follow`, one per followed run. identified: JSON of `identify`, likewise.
     paper: reports/paper.csv. settings: see the module docstring.
     Raises InputError naming the planned run whose scores, curve or log is missing, unless `allow_missing`.
     """
@@ -94,11 +97,18 @@ def draw(
         if settings.get("followed"):
             unfollowed = absent(followed, settings["followed"])
             along = convergence_lines(((path, read_json(path)) for path in followed), settings["followed"], unfollowed)
-            draws = int(along["runs"].max()) if len(along) else 0
-            spread = f"mean of {draws} draws, band: least to greatest" if draws > 1 else "one draw"
-            subtitle = "\n".join(filter(None, [f"{where}; {spread}; without re-ranking", _not_run(unfollowed)]))
+            subtitle = "\n".join(filter(None, [f"{where}; {_spread(along)}; without re-ranking", _not_run(unfollowed)]))
             figures["convergence"] = convergence(along, "Convergence of the ranking stage", subtitle)
             tables["convergence.csv"] = along.to_csv(index=False, float_format="%.3f", lineterminator="\n")
+        if settings.get("identified"):
+            planned, unscored = settings["identified"], absent(identified, settings["identified"])
+            opened = read_open_sets(
+                ((path, read_json(path)) for path in identified), planned, settings["allow_missing"]
+            )
+            rates = error_rates(opened)
+            subtitle = "\n".join(filter(None, [f"{where}; {_spread(rates)}; without re-ranking", _not_run(unscored)]))
+            figures["open_set"] = tradeoff(rates, "Open set: known persons missed, by false alarms", subtitle)
+            tables["open_set.csv"] = rates.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         if settings["shown"]:
             unseen = absent(similarities, settings["shown"])
             figures["similarities"] = histograms(
@@ -132,6 +142,12 @@ def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     if not settings["synthetic"]:
         text += f"; dashed: {RIVAL} without distractors, as the paper prints it"
     return text
+
+
+def _spread(lines: pd.DataFrame) -> str:
+    """Say over what the lines are means."""
+    draws = int(lines["runs"].max()) if len(lines) else 0
+    return f"mean of {draws} draws, band: least to greatest" if draws > 1 else "one draw"
 
 
 def _named(what: str, names: list[str]) -> str:

@@ -32,7 +32,7 @@ from reid_done_right.reporting.markdown import WITH_PEOPLE, captions
 from reid_done_right.reporting.page import Browsed, page, thumbnails
 
 WITHHELD = "It shows people whose images are not to be passed on; it is beside this page, as files."
-NUMBERS = {f"{name}.svg": (f"{name}.csv",) for name in ("figure7", "convergence", "training_curves")}
+NUMBERS = {f"{name}.svg": (f"{name}.csv",) for name in ("figure7", "convergence", "open_set", "training_curves")}
 
 
 def publish(

@@ -14,6 +14,7 @@ The settings (as YAML):
     curves: [market-default-draw0]  # the runs of Figure 7, for its claim; optional
     shown: [market-default-draw0]   # the runs whose ranked lists are shown; optional
     inspected: [market-default-draw0]  # the runs of which it is known what they look at; optional
+    identified: [market-default-draw0]  # the runs that are scored on an open set; optional
     allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
     baseline: default               # tables add each row's difference to this variant's row, paired by draw
     tables: {table1: {...}}         # name -> `reid_done_right.params.report.Table`, complete
@@ -37,6 +38,7 @@ from reid_done_right.reporting.claims import Finding, findings
 from reid_done_right.reporting.comparisons import Queries, Scored, check_queries
 from reid_done_right.reporting.figures import house_style, image
 from reid_done_right.reporting.forest import forest
+from reid_done_right.reporting.identification import open_set_sheet, read_open_sets
 from reid_done_right.reporting.inspection import what_networks_look_at
 from reid_done_right.reporting.latex import sheet_latex
 from reid_done_right.reporting.markdown import begun, findings_sheet, readme_markdown, sheet_html, sheet_markdown
@@ -53,6 +55,7 @@ def tabulate(
     curves: list[Path],
     decays: list[Path],
     inspections: list[Path],
+    identified: list[Path],
     paper: Path,
     settings: Mapping[str, Any],
     out: Path,
@@ -61,7 +64,8 @@ def tabulate(
 
     Tables are .md, .html, .tex and .csv, findings .md and .html.
     scores and queries: JSON and Parquet of `evaluate`, one per run and named after it; unplanned runs are ignored.
-    curves and decays: JSON and Parquet of `distract`, likewise. inspections: JSON of `inspect`, by run.
+    curves and decays: JSON and Parquet of `distract`, likewise. inspections: JSON of `inspect`, by run; identified: of
+    `identify`.
     paper: reports/paper.csv. settings: see the module docstring.
     metrics.json holds the baseline's headline numbers, report.json everything the other files print.
     Raises InputError naming the planned run and its file if its scores are missing, unless `allow_missing`.
@@ -81,7 +85,10 @@ def tabulate(
     beside = others(runs, settings)
     readings = what_readings_change(runs, by_query, settings)
     looks = what_networks_look_at({path.stem: read_json(path) for path in inspections}, settings)
-    shown = [sheet for sheet in [*sheets, looks, readings, beside] if sheet.grids]
+    of_files = ((path, read_json(path)) for path in identified)
+    opened = read_open_sets(of_files, settings.get("identified", []), settings["allow_missing"])
+    unknown = open_set_sheet(opened, settings)
+    shown = [sheet for sheet in [*sheets, looks, unknown, readings, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "claims", "draws", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in runs],
