@@ -26,6 +26,7 @@ from reid_done_right.stages.distract import distract
 from reid_done_right.stages.embed import embed
 from reid_done_right.stages.evaluate import evaluate
 from reid_done_right.stages.follow import follow
+from reid_done_right.stages.identify import identify
 from reid_done_right.stages.index import index
 from reid_done_right.stages.initialise import initialise
 from reid_done_right.stages.pretrain import pretrain
@@ -34,7 +35,7 @@ from reid_done_right.stages.train import train
 from tiny import changed
 
 RUN = "market-default-draw0"
-JOBS = plan(Params.model_validate(changed({})))
+JOBS = plan(Params.model_validate(changed({"identify": {"dataset": "market", "variants": ["default"]}})))
 
 
 def settings(group: str, job: str) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def compute(made: Path) -> None:
         embedder=embedder,
         out=made / "follow.json",
     )
+    identify(settings=settings("identify", RUN), **inputs, out=made / "open_set.json")
     retrieve(
         settings=settings("retrieve", RUN),
         **inputs,

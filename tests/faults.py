@@ -40,7 +40,7 @@ ENGINES = {"Snakemake": SNAKEMAKE, "DVC": DVC}
 REFUSAL = {"Snakemake": "LockException|cannot be locked|could not be acquired", "DVC": "is busy|Unable to acquire lock"}
 SEED = int(os.environ.get("REID_FAULTS_SEED", time.time_ns() % 10**6 if "REID_SOAK_MINUTES" in os.environ else 0))
 ORDER = ["dataset", "index", "initialise", "pretrain", "train", "embed", "evaluate", "distract", "retrieve"]
-ORDER += ["follow", "inspect", "tabulate", "illustrate", "draw", "publish"]
+ORDER += ["follow", "inspect", "identify", "tabulate", "illustrate", "draw", "publish"]
 
 
 # --- what was tried
@@ -418,7 +418,7 @@ def smallest() -> dict[str, Any]:
     content["datasets"]["market"]["variants"] = ["default"]
     content["backbones"] = {"shallow": content["backbones"]["shallow"]}
     content["distract"] |= {"variants": ["default"], "shards": 2}
-    content["inspect"] = {"dataset": "market", "variants": ["default"]}
+    content |= {section: {"dataset": "market", "variants": ["default"]} for section in ("inspect", "identify")}
     content["report"]["shown"]["datasets"] = ["market"]
     content["report"] |= {"table1": [{"variant": "default", "label": "- - ✓", "paper": "- - ✓"}], "table3": []}
     return content

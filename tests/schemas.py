@@ -23,6 +23,7 @@ from reid_done_right.artifacts import InputError, Weights, read_json, read_weigh
 from reid_done_right.data.gallery import read_gallery, write_gallery
 from reid_done_right.data.manifest import read_manifest
 from reid_done_right.photos import load_embedder
+from reid_done_right.reporting.identification import error_rates, open_set_sheet, read_open_sets
 from reid_done_right.stages.export import scores_of
 from reid_done_right.stages.search import check_model
 from reid_done_right.store.ledger import Entry, Ledger, read_copy
@@ -214,6 +215,23 @@ def _scores(content: Any, folder: Path) -> object:
     return read_json(folder / "s.json") and scores_of(folder / "s.json")
 
 
+AT = {"false_alarms": 0.1, "threshold": 0.9, "low": None, "high": 1.0, "fpir": 0.0, "fpir_low": 0.0, "fpir_high": 0.3}
+AT |= {f"{name}{end}": 0.5 for name in ("fnir", "fnir_rank1") for end in ("", "_low", "_high")}
+OPEN_SET = {
+    "run": {"dataset": "market", "variant": "default", "backbone": "resnet10", "draw": 0},
+    **{"collapsed": False, "unknown": 0.5, "gallery_items": 9, "level": 0.95, "at": [AT]},
+    **{f"{who}_{what}": 4 for who in ("known", "unknown") for what in ("queries", "persons")},
+    "curve": {"threshold": [0.9, 0.1], "fpir": [0.0, 0.75], "fnir": [0.5, 0.0], "fnir_rank1": [0.5, 0.25]},
+}
+
+
+def _open_set(content: Any, folder: Path) -> object:
+    name = "market-default-draw0"
+    (folder / f"{name}.json").write_text(json.dumps(content))
+    found = read_open_sets([(folder / f"{name}.json", read_json(folder / f"{name}.json"))], [name], False)
+    return open_set_sheet(found, {"draws": [0], "baseline": "default"}), error_rates(found)
+
+
 SCHEMAS = {
     "model": Schema(MODEL, _model),
     "gallery": Schema({"kind": "gallery", **GALLERY}, _gallery),
@@ -221,4 +239,5 @@ SCHEMAS = {
     "ledger copy": Schema(COPY, _copy),
     "manifest": Schema(IMAGES, _manifest),
     "scores": Schema(SCORES, _scores),
+    "open set": Schema(OPEN_SET, _open_set),
 }

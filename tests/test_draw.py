@@ -71,7 +71,7 @@ def inputs(tmp_path: Path) -> dict[str, list[Path]]:
         ):
             files[folder].append(tmp_path / folder / f"{name}.{suffix}")
             files[folder][-1].write_text(text)
-    files["followed"] = []
+    files |= {"followed": [], "identified": []}
     files["similarities"].append(tmp_path / "similarities" / f"{NAMES[0]}.json")
     files["similarities"][0].write_text(json.dumps(SIMILARITIES))
     return files

@@ -36,7 +36,7 @@ from faults import (
 pytestmark = pytest.mark.slow
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
-LATE = ("retrieve", "inspect", "tabulate", "illustrate", "draw", "publish")
+LATE = ("retrieve", "inspect", "identify", "tabulate", "illustrate", "draw", "publish")
 KINDS = [
     r"dataset/[\w-]+\.json",
     r"index/.*",
@@ -47,7 +47,7 @@ KINDS = [
     r"embed/.*",
 ]
 KINDS += [r"distractors/.*", r"evaluate/.*json", r"evaluate/.*parquet", r"distract/.*json", r"distract/.*parquet"]
-KINDS += [r"retrieve/.*parquet", r"retrieve/.*json", r"inspect/.*json"]
+KINDS += [r"retrieve/.*parquet", r"retrieve/.*json", r"inspect/.*json", r"identify/.*json"]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ WRITES = {
     "evaluate": ("scores.json", "queries.parquet"),
     "follow": ("follow.json",),
     "distract": ("curve.*",),
+    "identify": ("open_set.json",),
     "retrieve": ("ranked.parquet", "similarities.json"),
 }
 """Stage -> its files in the chain (`chain.py`); a stage stands before those that read them."""

@@ -18,6 +18,7 @@ from reid_done_right.evaluation.embedded import Embedded, Labels
 from reid_done_right.evaluation.open_set import (
     OpenSet,
     _binomial,
+    leave_out,
     open_set,
     threshold_at,
     threshold_interval,
@@ -113,6 +114,77 @@ def test_own_item_that_was_cut_off_is_missed_at_any_threshold() -> None:
     cut = task(3, Rule(cut=1))
     found = open_set(cut, rank_gallery(cut))
     assert found.fnir(-1) > 0 and found.fnir(-1) == float((found.mate == -np.inf).mean())
+
+
+# --- made of a closed set
+
+BY_HASH = [9, 8, 4, 3, 1, 7, 2, 6, 5]
+"""Persons by SHA-256 of their numbers, as `printf 9 | sha256sum` prints it: 19581e27... for 9, ef2d127d... for 5."""
+
+
+def closed(seed: int, rule: Rule = MARKET1501) -> Task:
+    """Return 24 queries of persons 1 to 9, all of whom are in the gallery, among junk and distractors."""
+    rng = np.random.default_rng(seed)
+    person = np.concatenate([np.arange(1, 10), rng.integers(1, 10, 15)])
+    shown = np.concatenate([np.arange(1, 10), rng.integers(-1, 10, 40)])
+
+    def some(persons: Any, cameras: Any, name: str) -> Embedded:
+        looks = oracles.unit(rng.normal(size=(len(persons), 4))).astype(np.float32)
+        return Embedded(looks, Labels(persons, cameras), name)
+
+    return Task(some(person, rng.integers(1, 3, 24), "query"), some(shown, rng.integers(3, 5, 49), "gallery"), rule)
+
+
+@pytest.mark.parametrize(("share", "left_out"), [(0.12, BY_HASH[:1]), (0.5, BY_HASH[:4]), (0.9, BY_HASH[:8])])
+def test_persons_of_the_least_hashes_are_left_out_of_the_gallery_alone(share: float, left_out: list[int]) -> None:
+    whole = closed(0)
+    opened = leave_out(whole, share)
+    kept = [row for row in range(49) if whole.gallery.labels.person_id[row] not in left_out]
+    assert opened.gallery.labels.person_id.tolist() == whole.gallery.labels.person_id[kept].tolist()
+    assert np.array_equal(opened.gallery.embeddings, whole.gallery.embeddings[kept])
+    assert opened.query is whole.query and opened.rule is whole.rule
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.06, 0.94), st.booleans())
+def test_rates_of_an_open_set_equal_a_walk_past_those_who_are_left_out(seed: int, share: float, cameras: bool) -> None:
+    whole = closed(seed, Rule(same_camera_is_junk=cameras))
+    opened = leave_out(whole, share)
+    found = open_set(opened, rank_gallery(opened))
+    left_out = BY_HASH[: round(share * 9)]
+    scores = whole.query.embeddings @ whole.gallery.embeddings.T
+    best: dict[bool, list[float]] = {True: [], False: []}
+    for i, person in enumerate(whole.query.labels.person_id.tolist()):
+        counted = [
+            (float(scores[i, j]), other == person)
+            for j, other in enumerate(whole.gallery.labels.person_id.tolist())
+            if other != -1 and other not in left_out
+        ]  # no query and item share a camera
+        known = person not in left_out
+        best[known].append(max(score for score, own in counted if own or not known))
+    assert (found.strangers, found.known) == (len(left_out), 9 - len(left_out))
+    assert found.alarm == pytest.approx(np.array(sorted(best[False], reverse=True)), abs=1e-6)
+    assert found.mate == pytest.approx(np.array(best[True]), abs=1e-6)
+
+
+def test_person_whom_no_query_finds_is_neither_left_out_nor_counted() -> None:
+    whole = closed(1)
+    own_camera = np.where(whole.query.labels.person_id == 9, 3, 1)
+    camera = np.where(whole.gallery.labels.person_id == 9, 3, 4)
+    query, gallery = (
+        Embedded(side.embeddings, Labels(side.labels.person_id, cameras), side.name)
+        for side, cameras in ((whole.query, own_camera), (whole.gallery, camera))
+    )
+    opened = leave_out(Task(query, gallery, MARKET1501), 0.25)
+    assert set(gallery.labels.person_id) - set(opened.gallery.labels.person_id) == {8, 4}
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.05, 0), (0.95, 9)])
+def test_share_that_leaves_out_nobody_or_everybody_is_reported(share: float, count: int) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^{share} of 9 persons with a match is {count}; leave out one person or more"
+    ):
+        leave_out(closed(0), share)
 
 
 # --- intervals

@@ -106,6 +106,11 @@ def transfers(changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def opened(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a change: an open set of Market, changed."""
+    return {"identify": {"dataset": "market", "variants": ["raw"]} | changes}
+
+
 MISTAKES = [
     # unknown and missing keys
     ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
@@ -142,6 +147,8 @@ MISTAKES = [
     ({"distract/variants": ["flp"]}, "distract.variants: unknown name 'flp'; did you mean 'flip'?"),
     ({"inspect": {"dataset": "markt", "variants": ["raw"]}}, "inspect.dataset: unknown name 'markt'; did you mean 'market'?"),
     ({"inspect": {"dataset": "duke", "variants": ["flip"]}}, "inspect.variants: unknown name 'flip'; known: default, raw"),
+    ({"identify": {"dataset": "markt", "variants": ["raw"]}}, "identify.dataset: unknown name 'markt'; did you mean 'market'?"),
+    ({"identify": {"dataset": "duke", "variants": ["flip"]}}, "identify.variants: unknown name 'flip'; known: default, raw"),
     ({"report/table3/0/variant": "dep"}, "report.table3.variant: unknown name 'dep'; did you mean 'deep'?"),
     ({"report/baseline": "defalt"}, "report.baseline: unknown name 'defalt'; did you mean 'default'?"),
     # tables
@@ -202,6 +209,14 @@ MISTAKES = [
     ({"distract/distractors": "duke"}, "distract.distractors: duke is not of the format distractors"),
     ({"inspect": {"dataset": "crowd", "variants": ["raw"]}}, "inspect.dataset: crowd is not rendered in the format market1501 or dukemtmc, so nobody knows where its people are; give one that is, or remove the section"),
     ({"inspect": {"dataset": "market", "variants": ["raw"], "tiles": [8, 33]}}, "inspect.tiles.1: Input should be less than or equal to 32, not 33"),
+    (opened({"unknown": 0}), "identify.unknown: Input should be greater than 0, not 0"),
+    (opened({"unknown": 1.0}), "identify.unknown: Input should be less than 1, not 1.0"),
+    (opened({"fpir": [0.1, 1]}), "identify.fpir.1: Input should be less than 1, not 1"),
+    (opened({"fpir": [0.1, 0.01]}), "identify.fpir: [0.1, 0.01] must be ascending, each rate once"),
+    (opened({"fpir": [0.1, 0.1]}), "identify.fpir: [0.1, 0.1] must be ascending, each rate once"),
+    (opened({"dataset": "crowd"}), "identify.dataset: crowd has no test set (distractors are nobody's queries); give one that has"),
+    (opened({"dataset": "scenes"}) | {"datasets/scenes": {"format": "person-search", "source": {"folder": "x"}}}, "identify.dataset: every query of scenes has a gallery of its own, so nobody can be left out of the gallery; give a dataset of another format"),
+    (opened({"dataset": "herd"}) | {"datasets/herd": {"format": "csv", "source": {"folder": "x"}, "read": {"table": "t.csv", "splits": "closed"}}}, "identify.dataset: herd tests on those whom it trains on (read.splits: closed), so nobody is unknown; give disjoint splits"),
     ({"distract/sizes": [3, 0]}, "distract.sizes: [3, 0] must be ascending, each size once"),
     ({"distract/variants": ["flip"], "datasets/market/variants": ["raw"], "follow": MISSING}, "distract.variants: unknown name 'flip'; known: raw"),
     ({"datasets/market/source": {"folder": "x"}}, "report.contact_sheet: shows rendered people only; remove it, as these images are real"),

@@ -56,6 +56,7 @@ def test_jobs_of_the_tiny_experiment() -> None:
         "distract": 2 * 2,
         "retrieve": 2,
         "inspect": 0,
+        "identify": 0,
         "tabulate": 1,
         "illustrate": 1,
         "draw": 1,
@@ -366,6 +367,41 @@ def test_inspecting_touches_only_itself_and_the_report(tmp_path: Path) -> None:
         "tabulate/tables",
         "publish/page",
     }
+
+
+def test_open_sets_are_made_in_every_draw_and_touch_only_themselves_and_the_report(tmp_path: Path) -> None:
+    changes = {"identify": {"dataset": "duke", "variants": ["raw"], "unknown": 0.25}}
+    assert touched(changes, tmp_path) == drawn("identify/duke-raw") | {
+        "tabulate/tables",
+        "draw/figures",
+        "publish/page",
+    }
+    jobs = jobs_of(changes)
+    job = jobs["identify"]["duke-raw-draw1"]
+    assert job.inputs == {
+        "index": "results/tiny/index/duke-draw1.parquet",
+        "embeddings": "results/tiny/embed/duke-raw-draw1.safetensors",
+    }
+    assert (job.parameters["format"], job.parameters["unknown"], job.parameters["fpir"]) == (
+        "dukemtmc",
+        0.25,
+        [0.01, 0.1],
+    )
+    for stage, name in (("tabulate", "tables"), ("draw", "figures"), ("publish", "page")):
+        assert jobs[stage][name].parameters["identified"] == ["duke-raw-draw0", "duke-raw-draw1"]
+    assert {"open_set.svg", "open_set.png", "open_set.csv"} <= set(jobs["draw"]["figures"].outputs)
+    assert "reports/tiny/open_set.svg" in jobs["publish"]["page"].inputs["figures"]
+    without = jobs_of()
+    digests = [each["tabulate"]["tables"].parameters["parameters_digest"] for each in (jobs, without)]
+    assert digests[0] != digests[1] and "open_set.svg" not in without["draw"]["figures"].outputs
+
+
+def test_parameters_without_open_sets_keep_their_digest() -> None:
+    """It stands below every table, and was there before open sets were."""
+    params = Params.model_validate(changed({}))
+    unused = {name: {"test_on"} for name in params.datasets}
+    content = params.model_dump(exclude={"report": True, "resources": True, "identify": True, "datasets": unused})
+    assert jobs_of()["tabulate"]["tables"].parameters["parameters_digest"] == keys.digest(content)[:12]
 
 
 def test_further_draw_touches_only_itself_and_the_report(tmp_path: Path) -> None:

@@ -428,7 +428,7 @@ def planned(**changed: object) -> dict[str, object]:
 
 def run(scores: list[Path], out: Path, inspections: list[Path] | None = None, **changed: object) -> list[Path]:
     inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores]}
-    inputs |= write_curves(out.parent / "curves") | {"inspections": inspections or []}
+    inputs |= write_curves(out.parent / "curves") | {"inspections": inspections or [], "identified": []}
     return tabulate(**inputs, paper=PAPER, settings=planned(**changed), out=out)
 
 
@@ -603,7 +603,7 @@ def test_report_of_collapsed_runs_says_so(tmp_path):
     scores = write_scores(tmp_path / "scores", tuple(SETTINGS["runs"]))
     curves = write_curves(tmp_path / "curves", tuple(SETTINGS["curves"]))
     inputs = {"scores": scores, "queries": [path.with_suffix(".parquet") for path in scores], **curves}
-    tabulate(**inputs, inspections=[], paper=PAPER, settings=planned(), out=tmp_path / "out")
+    tabulate(**inputs, inspections=[], identified=[], paper=PAPER, settings=planned(), out=tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["about"]["collapsed"] == sorted(SETTINGS["runs"]) and report["about"]["missing"] == []
     *judged, decay = report["findings"]
@@ -614,7 +614,7 @@ def test_report_of_collapsed_runs_says_so(tmp_path):
 
 
 def test_report_without_runs_is_allowed_on_request(tmp_path):
-    nothing = {"scores": [], "queries": [], "curves": [], "decays": [], "inspections": []}
+    nothing = {"scores": [], "queries": [], "curves": [], "decays": [], "inspections": [], "identified": []}
     tabulate(**nothing, paper=PAPER, settings=planned(allow_missing=True), out=tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["about"]["missing"] == SETTINGS["runs"]

@@ -27,6 +27,7 @@ SHOWN = {  # in Snakemake's own report: file -> caption, category, labels
     "figure6.svg": ("pictures", "Figures", {"figure": "6. Implicit attention"}),
     "training_curves.svg": ("figures", "Figures", {"figure": "Training curves"}),
     "convergence.svg": ("figures", "Figures", {"figure": "Convergence"}),
+    "open_set.svg": ("figures", "Figures", {"figure": "Open set"}),
     "figure7.svg": ("figures", "Figures", {"figure": "7. Distractors"}),
     "similarities.svg": ("figures", "Figures", {"figure": "Similarities"}),
     "contact_sheet.png": ("sheet", "Figures", {"figure": "The rendered people"}),

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.params.messages import validated
-from reid_done_right.params.section import Fraction, Natural, Positive, Strict
+from reid_done_right.params.section import Fraction, Name, Natural, Positive, Strict
 from reid_done_right.reporting.figures import MARKERS, NOTHING, PALETTE, say, titled
 from reid_done_right.reporting.paper import DATASETS
 from reid_done_right.reporting.runs import Cell
@@ -36,8 +36,8 @@ class Told(Strict):
 class Run(Told):
     """Whose open set it is."""
 
-    dataset: str
-    variant: str
+    dataset: Name
+    variant: Name
     draw: Natural
 
 
