@@ -109,6 +109,7 @@ SETTINGS = {
     "allow_missing": False,
     "curves": [RUN],
     "followed": [RUN],
+    "identified": [RUN],
     "shown": {
         RUN: {
             "dataset": "market",
@@ -183,6 +184,14 @@ def test_page_needs_nothing_but_itself(inputs):
     assert f'href="../../results/toy/evaluate/{RUN}.json"' in page
     told = re.search(r"The page holds everything it shows, ([\d.]+) MB", page)
     assert told and float(told[1]) == round(inputs["out"].stat().st_size / 1e6, 1)
+
+
+def test_page_links_to_the_files_of_numbered_tables_alone(inputs):
+    report = json.loads(inputs["report"].read_text())
+    report["tables"] += [{**report["tables"][0], "name": "identification"}]
+    inputs["report"].write_text(json.dumps(report))
+    page = published(inputs)
+    assert 'id="identification"' in page and 'href="table1.md"' in page and "identification.md" not in page
 
 
 def test_page_shows_the_verdicts_first(inputs):
