@@ -86,6 +86,6 @@ def test_workflow_is_a_module_of_a_remote_repository(tmp_path: Path, checkout: C
     shutil.copy(ROOT / "experiments/smoke/params.yaml", tmp_path)
     (tmp_path / "Snakefile").write_text(MODULE.format(repository=checkout.folder))
     planned = Folder(tmp_path).run("snakemake --dry-run --quiet rules")
-    assert re.search(r"total +47\n", planned)
+    assert re.search(r"total +48\n", planned)
     values = [(folder / "reports/paper.csv").read_text().splitlines() for folder in (tmp_path, ROOT)]
     assert values[0] == values[1]

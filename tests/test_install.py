@@ -174,7 +174,7 @@ def test_wheel_brings_the_workflow(bare: Path, tmp_path: Path) -> None:
     mine = Checkout(tmp_path / "mine")
     mine.environment["PYTHONPATH"] = os.pathsep.join(map(str, [site, WITHOUT_CLUSTERS]))
     planned = mine.run("snakemake --dry-run --quiet rules")
-    assert re.search(r"^total +47$", planned, re.MULTILINE), planned
+    assert re.search(r"^total +48$", planned, re.MULTILINE), planned
     assert mine.run("python -c 'import reid_done_right as r; print(r.__file__)'").startswith(str(site))
 
 

@@ -37,7 +37,7 @@ def test_the_documented_command_plans_every_job_and_writes_nothing(
 ) -> None:
     printed = checkout_with_clusters.run(documented(), KUBECONFIG="nowhere", **store.access())
     counts = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))
-    assert counts["total"] == "94" and counts["evaluate"] == "7" and counts["send"] == "47"
+    assert counts["total"] == "96" and counts["evaluate"] == "7" and counts["send"] == "48"
     assert "s3://bucket/reid/results/smoke/train/market-default-draw0.safetensors" in printed
     log = store.log.read_text()
     assert '"HEAD /bucket/reid/results/smoke/' in log and set(re.findall(r'"(\w+) /bucket/', log)) <= {"HEAD", "GET"}
