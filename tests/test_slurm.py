@@ -125,7 +125,8 @@ def test_short_jobs_go_to_slurm_together(alone: tuple[Run, object]) -> None:
     run, _ = alone
     together = Counter(job.comment for job in run.jobs("rule_") if "_wildcards_" not in job.comment)
     report = "rule_report_draw_illustrate_publish_tabulate"
-    assert together == {"rule_prepare_dataset_index": 5, "rule_score_evaluate_retrieve": 1, report: 1}
+    scored = sum(together.pop(name) for name in [*together] if name.startswith("rule_score_"))
+    assert together == {"rule_prepare_dataset_index": 5, report: 1} and scored == 2  # nine jobs, at most eight together
 
 
 def test_all_jobs_go_to_slurm_in_groups(grouped: tuple[Run, object]) -> None:
