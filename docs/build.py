@@ -181,7 +181,7 @@ def pipeline() -> str:
     from reid_done_right.dag import STAGES, drawing
     from reid_done_right.reporting.pipeline import picture
 
-    drawn = picture(drawing(dict.fromkeys(STAGES, 0)))
+    drawn = picture(drawing(dict.fromkeys(STAGES, 1)))
     wide, tall = drawn["wide"], drawn["tall"]
     head = '<defs><marker id="head" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     head += '<path d="M0 0L8 4L0 8z"/></marker></defs>'

@@ -111,6 +111,12 @@ def opened(changes: dict[str, Any]) -> dict[str, Any]:
     return {"identify": {"dataset": "market", "variants": ["raw"]} | changes}
 
 
+def joint(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment that trains on Market and Duke together, in which some keys differ."""
+    both = {"train_on": ["market", "duke"], "test_on": ["market", "duke"], "variants": ["default"]}
+    return {"joint": {"both": both | changes}}
+
+
 MISTAKES = [
     # unknown and missing keys
     ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
@@ -177,6 +183,23 @@ MISTAKES = [
     (transfers({"rows/1/trained_on": "duk"}), "report.tables.table6.rows.trained_on: unknown name 'duk'; did you mean 'duke'?"),
     (transfers({"rows/1/trained_on": MISSING}), "report.tables.table6: rows: some have trained_on and some not; give it to all, or none"),
     (transfers({"rows/1/variant": "flip"}), "report.tables.table6.rows: flip is not trained on duke; leave 'duke' out, or add it to datasets.duke.variants"),
+    # joint training data
+    (joint({"train_on": ["market", "duk"]}), "joint.both.train_on: unknown name 'duk'; did you mean 'duke'?"),
+    (joint({"train_on": ["market", "market"]}), "joint.both.train_on: market is there twice; list each once"),
+    (joint({"train_on": ["market", "crowd"]}), "joint.both.train_on: crowd has no training images (distractors have no identities); leave it out"),
+    (joint({}) | {"datasets/duke/source/render/train_ids": 0}, "joint.both.train_on: duke has no training images (source.render.train_ids is 0); leave it out"),
+    (joint({"train_on": ["market", "mine"]}) | {"datasets/mine": {"format": "folder", "source": {"folder": "x"}, "read": {"train": 0.0}}}, "joint.both.train_on: mine has no training images (read.train is 0); leave it out"),
+    (joint({"train_on": ["market", "again"]}) | {"datasets/again": deepcopy(PARAMS["datasets"]["market"])}, "joint.both.train_on: market and again show the same people, who would be two; leave one out"),
+    (joint({"train_on": ["mine", "again"]}) | {f"datasets/{name}": {"format": "folder", "source": {"folder": "x"}} for name in ("mine", "again")}, "joint.both.train_on: mine and again show the same people, who would be two; leave one out"),
+    (joint({"test_on": ["crowd"]}), "joint.both.test_on: crowd has no test set (distractors are nobody's queries); leave it out"),
+    (joint({"test_on": ["joint"]}), "joint.both.test_on: unknown name 'joint'; known: crowd, duke, market"),
+    (joint({"test_on": ["duke", "duke"]}), "joint.both.test_on: duke is there twice; list each once"),
+    (joint({"variants": ["defalt"]}), "joint.both.variants: unknown name 'defalt'; did you mean 'default'?"),
+    ({"joint": {"market": {"train_on": ["market", "duke"], "test_on": ["duke"]}}}, "joint.market: a dataset has this name; choose another"),
+    ({"joint": {"both": {"train_on": ["market", "duke"]}}}, "joint.both.test_on: missing; add it"),
+    (joint({"variants": []}) | transfers({"rows/1/trained_on": "both"}), "report.tables.table6.rows: default is not trained on both; leave 'duke' out, or add it to joint.both.variants"),
+    (transfers({"claims/0/trained_on": ["both"]}), "report.tables.table6: claims.trained_on: unknown name 'both'; known: market, duke"),
+    (own_table({"claims/0/trained_on": ["market"]}), "report.tables.table6: claims.trained_on: the rows do not say what they were trained on; leave it out"),
     (transfers({"rows/1/trained_on": "market", "rows/1/variant": "raw", "datasets/market/test_on": []}), "report.tables.table6.columns: no row is tested on duke; leave 'duke' out"),
     (transfers({"columns/1/protocol": "multi-query"}), "report.tables.table6.columns.protocol: unknown name 'multi-query'; did you mean 'single-query'?"),
     (transfers({"claims/0/worse": "default"}), "report.tables.table6.claims: 'It costs' compares a row with itself; give better, worse or both"),

@@ -46,6 +46,7 @@ def test_jobs_of_the_tiny_experiment() -> None:
     assert {group: len(members) for group, members in jobs.items()} == {
         "dataset": 3 * 2,
         "index": 3 * 2,
+        "join": 0,
         "initialise": 2 * 2,
         "pretrain": (2 + 1) * 2,  # market: both backbones, duke: the shallow one
         "train": (4 + 2) * 2,
@@ -182,6 +183,62 @@ def test_dataset_may_be_there_to_test_on_alone() -> None:
     assert "market-raw-on-duke-draw0" in jobs["evaluate"]
     params = Params.model_validate(changed({"datasets/market/test_on": ["duke"], "datasets/market/variants": []}))
     assert params.used == ["duke"]
+
+
+JOINT = {"both": {"train_on": ["market", "duke"], "test_on": ["duke", "market"], "variants": ["default", "raw"]}}
+
+
+def test_joint_training_reads_the_joined_index_and_leaves_every_job_as_it_is() -> None:
+    before, jobs = jobs_of(), jobs_of({"joint": JOINT})
+    tested = {f"both-{variant}-on-{name}" for variant in ("default", "raw") for name in ("market", "duke")}
+    added = {"join": ["both"], "pretrain": ["both-shallow"], "train": ["both-default", "both-raw"]}
+    for stage, members in before.items():
+        more = drawn(*added.get(stage, tested if stage in ("embed", "evaluate") else []))
+        assert set(jobs[stage]) == set(members) | more, stage
+        if stage not in ("tabulate", "draw", "publish"):
+            assert {name: jobs[stage][name] for name in members} == members, stage
+    joined = jobs["join"]["both-draw1"]
+    parts = ["market-draw1", "duke-draw1"]
+    assert joined.parameters == {"indexes": parts, "numerics": "portable"}
+    assert joined.inputs == {"indexes": [f"results/tiny/index/{part}.parquet" for part in parts]}
+    for stage, name in (("pretrain", "both-shallow-draw1"), ("train", "both-raw-draw1")):
+        assert jobs[stage][name].inputs["index"] == joined.outputs["out"] == "results/tiny/join/both-draw1.parquet"
+    embed, evaluate = (jobs[stage]["both-raw-on-duke-draw1"] for stage in ("embed", "evaluate"))
+    assert embed.inputs["index"] == evaluate.inputs["index"] == "results/tiny/index/duke-draw1.parquet"
+    assert embed.inputs["embedder"] == "results/tiny/train/both-raw-draw1.safetensors"
+    about = {"dataset": "duke", "variant": "raw", "backbone": "shallow", "draw": 1, "trained_on": "both"}
+    assert evaluate.parameters["run"] == about and evaluate.parameters["format"] == "dukemtmc"
+
+
+def test_curves_of_a_joint_training_are_marked_by_its_scores_on_the_first_test_set() -> None:
+    assert "scored" not in jobs_of()["draw"]["figures"].parameters
+    figures = jobs_of({"joint": JOINT})["draw"]["figures"]
+    scored = dict(zip(figures.parameters["runs"], figures.parameters["scored"], strict=True))
+    assert scored["both-raw-draw0"] == "both-raw-on-duke-draw0" and scored["duke-raw-draw0"] == "duke-raw-draw0"
+    assert figures.inputs["scores"] == [f"results/tiny/evaluate/{name}.json" for name in scored.values()]
+
+
+def test_joint_training_brings_its_datasets_and_its_digest() -> None:
+    def params(changes: dict[str, Any]) -> Params:
+        return Params.model_validate(
+            changed({f"datasets/{name}/variants": [] for name in ("market", "duke")} | changes)
+        )
+
+    both = {"train_on": ["market", "duke"], "test_on": ["duke"], "variants": ["default"]}
+    assert params({"joint": {"both": both}}).used == ["market", "duke"]
+    assert params({"joint": {"both": both | {"variants": []}}}).used == []
+    digests = [jobs_of({"joint": joint})["tabulate"]["tables"].parameters["parameters_digest"] for joint in ({}, JOINT)]
+    assert digests[0] == jobs_of()["tabulate"]["tables"].parameters["parameters_digest"] != digests[1]
+
+
+def test_joint_index_of_folders_is_one_for_all_draws() -> None:
+    folders = {f"datasets/{name}/source": {"folder": f"data/{name}"} for name in ("market", "duke")}
+    rest = {"distract": MISSING, "report/contact_sheet": MISSING}
+    assert set(jobs_of({"joint": JOINT, **folders, **rest})["join"]) == {"both"}
+    mixed = {"datasets/duke/source": {"folder": "data/duke"}}
+    assert {name: job.parameters["indexes"] for name, job in jobs_of({"joint": JOINT, **mixed})["join"].items()} == {
+        f"both-draw{draw}": [f"market-draw{draw}", "duke"] for draw in (0, 1)
+    }
 
 
 def test_what_the_experiment_across_datasets_trains_is_in_the_study() -> None:

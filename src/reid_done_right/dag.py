@@ -158,6 +158,12 @@ def _shards(parameters: Parameters) -> Iterable[str]:
     return map(str, range(parameters.get("shards", 1)))
 
 
+def _scored(parameters: Parameters) -> Iterable[str]:
+    """Return a scored run of each training: of the same name, unless it is tested on other datasets only."""
+    found: Iterable[str] = parameters.get("scored", parameters.get("runs", ()))
+    return found
+
+
 def _browsed(parameters: Parameters) -> Iterable[str]:
     """Return the indexes of the runs shown on the page."""
     return (about["index"] for about in parameters.get("shown", {}).values())
@@ -177,6 +183,12 @@ def _figures(parameters: Parameters) -> Iterable[str]:
 
 
 INDEX = Read(_result("index", "parquet", "{index}"), "The dataset's index, written by `reid index` (.parquet).")
+TRAINING = replace(
+    INDEX,
+    path="results/{experiment}/{rows}.parquet",
+    help="The images to train on: an index, written by `reid index` or `reid join` (.parquet).",
+    by=("index", "join"),
+)
 EMBEDDER = Read(_result("train", "safetensors"), "The embedder, written by `reid train`.")
 EMBEDDINGS = Read(_result("embed", "safetensors"), "The test images' embeddings, written by `reid embed`.")
 QUERIES = Read(_result("evaluate", "parquet"), "AP of its queries, written by `reid evaluate` (.parquet).")
@@ -245,6 +257,23 @@ STAGES = {
         writes={"out": _written("index", "parquet", "the index")},
         threads=True,
     ),
+    "join": Stage(
+        help="""Join the training images of several datasets into one index.
+
+        Persons, cameras and tracklets are numbered anew, so that those of two datasets never meet. An image that is in
+        two datasets is an error, as its person would be two.""",
+        brief="several to train on",
+        box=(1, 1),
+        environment="numeric",
+        reads={
+            "indexes": Read(
+                _result("index", "parquet", "{each}"),
+                "Folder of the indexes, written by `reid index`.",
+                _named("indexes"),
+            )
+        },
+        writes={"out": _written("join", "parquet", "the index of their training images")},
+    ),
     "initialise": Stage(
         help="""Make a backbone's initial weights.
 
@@ -266,7 +295,7 @@ STAGES = {
         box=(1, 2),
         environment="torch",
         reads={
-            "index": INDEX,
+            "index": TRAINING,
             "weights": Read(
                 _result("initialise", "safetensors", "{initial}"),
                 "Initial backbone weights, written by `reid initialise`.",
@@ -288,7 +317,7 @@ STAGES = {
         box=(2, 2),
         environment="torch",
         reads={
-            "index": INDEX,
+            "index": TRAINING,
             "weights": Read(
                 "results/{experiment}/{weights}.safetensors",
                 "Backbone weights to start from, written by `reid pretrain` or `reid initialise`.",
@@ -469,7 +498,7 @@ STAGES = {
                 "Folder of the training logs, written by `reid train`.",
                 _named("runs"),
             ),
-            "scores": SCORES,
+            "scores": replace(SCORES, each=_scored),
             "similarities": Read(
                 _result("retrieve", "json", "{each}"),
                 "Folder of the similarity histograms, written by `reid retrieve`.",
@@ -617,8 +646,13 @@ def edges() -> list[tuple[str, str]]:
 
 
 def drawing(jobs: Mapping[str, int]) -> dict[str, Any]:
-    """Return the picture of the pipeline as JSON-able values. `jobs` is the number of jobs of each stage."""
+    """Return the picture of the pipeline as JSON-able values: the stages that have jobs.
+
+    `jobs` is the number of jobs of each stage.
+    """
     boxes = [
-        {"rule": name, "at": list(stage.box), "does": stage.brief, "jobs": jobs[name]} for name, stage in STAGES.items()
+        {"rule": name, "at": list(stage.box), "does": stage.brief, "jobs": jobs[name]}
+        for name, stage in STAGES.items()
+        if jobs[name]
     ]
-    return {"boxes": boxes, "arrows": [list(edge) for edge in edges()]}
+    return {"boxes": boxes, "arrows": [[start, end] for start, end in edges() if jobs[start] and jobs[end]]}

@@ -93,7 +93,7 @@ def plan(params: Params) -> dict[str, Jobs]:
         check_known("resources", params.resources, dag.COMMANDS)
     except ValueError as error:
         raise InputError(str(error)) from None
-    jobs = sum(len(params.variants_of(name)) * (4 + 2 * len(each.test_on)) for name, each in params.datasets.items())
+    jobs = sum(len(params.variants_of(name)) * 2 * (1 + len(params.tests_of(name))) for name in params.training_sets)
     jobs += len(params.curves.variants) * params.curves.shards if params.curves else 0
     if len(params.draws) * jobs > MOST_JOBS:
         raise InputError(
@@ -103,7 +103,7 @@ def plan(params: Params) -> dict[str, Jobs]:
     for name in params.used:
         for draw in params.draws:
             _add_dataset(planned, name, draw)
-    for name in params.datasets:
+    for name in params.training_sets:
         for variant in params.variants_of(name):
             for draw in params.draws:
                 _add_run(planned, name, variant, draw)
@@ -163,10 +163,25 @@ def dataset_of(params: Params, name: str, draw: int) -> str:
     return dag.drawn(name, draw) if params.datasets[name].source.drawn else name
 
 
+def _add_rows(planned: _Plan, trained_on: str, draw: int) -> str:
+    """Return the index of a training, stage/job; add it, if that joins several datasets."""
+    params = planned.params
+    if trained_on in params.datasets:
+        return f"index/{dataset_of(params, trained_on, draw)}"
+    parts = params.joint[trained_on].train_on
+    drawn = any(params.datasets[part].source.drawn for part in parts)
+    name = dag.drawn(trained_on, draw) if drawn else trained_on
+    planned.add("join", name, {"indexes": [dataset_of(params, part, draw) for part in parts]})
+    return f"join/{name}"
+
+
 def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
-    """Add one training run, its initial weights, and its evaluation on every dataset that it is tested on."""
+    """Add one training run, its initial weights, and its evaluation on every dataset that it is tested on.
+
+    dataset: one, or the name of several that are joined.
+    """
     params, threads = planned.params, planned.threads
-    train, index = params.variant(variant), dataset_of(params, dataset, draw)
+    train, rows = params.variant(variant), _add_rows(planned, dataset, draw)
     run, backbone = dag.run_name(dataset, variant, draw), train.backbone
     if train.initial == "random":
         first: dict[str, Any] = {"seed": params.initialise.seed + draw}
@@ -185,7 +200,7 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
         usual = pretrain == params.pretrain and train.initial == "given"
         classifier = dag.run_name(dataset, backbone if usual else variant, draw)
         settings = {"pretrain": pretrain.model_dump(), "seed": draw, **threads("pretrain")}
-        planned.add("pretrain", classifier, settings, dataset=dataset, index=index, backbone=backbone, initial=initial)
+        planned.add("pretrain", classifier, settings, dataset=dataset, rows=rows, backbone=backbone, initial=initial)
         start = f"pretrain/{classifier}"
     kept = {"snapshots": params.follow.snapshots} if params.followed and params.follow else {}
     settings = {
@@ -198,19 +213,20 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
         "train",
         run,
         settings | kept | {"workers": workers},
-        index=index,
+        rows=rows,
         variant=variant,
         weights=start,
         dataset=dataset,
     )
     about = _about(dataset, variant, backbone, draw)
-    for tested in (dataset, *params.datasets[dataset].test_on):
+    for tested in params.tests_of(dataset):
         name, met = dag.run_name(dataset, variant, draw, tested), dataset_of(params, tested, draw)
         planned.add("embed", name, threads("embed"), index=met, variant=variant, dataset=tested, run=run)
         of = about if tested == dataset else about | {"dataset": tested, "trained_on": dataset}
         settings = {"run": of, **_rule(params, tested), **threads("evaluate"), **params.evaluate.model_dump()}
         planned.add("evaluate", name, settings, index=met)
     if params.follow and dataset == params.follow.dataset and variant in params.followed:
+        index = dataset_of(params, dataset, draw)
         settings = {"run": about, **_rule(params, dataset), **threads("follow")}
         protocols = params.evaluate.model_dump(include={"multi_query", "tracklets", "person_search_gallery"})
         planned.add("follow", run, settings | protocols, index=index, variant=variant, dataset=dataset)
@@ -282,9 +298,9 @@ def _add_report(planned: _Plan) -> None:
     report: dict[str, Any] = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
     report["contact_sheet"] = params.report.contact_sheet is not None
-    report["tables"] = {name: table.model_dump() for name, table in tables.items()}
+    report["tables"] = {name: _dumped(table) for name, table in tables.items()}
     unused = {name: {"test_on"} for name, dataset in params.datasets.items() if not dataset.test_on}
-    left_out = {"identify"} if params.identify is None else set()
+    left_out = [name for name in ("identify", "joint") if not getattr(params, name)]
     computed = params.model_dump(exclude=dict.fromkeys(("report", "resources", *left_out), True) | {"datasets": unused})
     report["parameters_digest"] = digest(computed)[:DIGITS]
     inspected = {"inspected": list(jobs["inspect"])} if jobs["inspect"] else {}
@@ -298,6 +314,8 @@ def _add_report(planned: _Plan) -> None:
         **identified,
         "allow_missing": params.report.allow_missing,
     }
+    scored = _scored(params)
+    figures |= {} if scored == figures["runs"] else {"scored": scored}
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.curves.dataset].source.render if params.curves is not None else None
     if sheet is not None and rendered is not None:
@@ -317,6 +335,25 @@ def _add_report(planned: _Plan) -> None:
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     page["pipeline"] = dag.drawing({name: len(members) for name, members in jobs.items()} | {"publish": 1})
     planned.add("publish", STAGES["publish"].job, page)
+
+
+def _dumped(table: Table) -> dict[str, Any]:
+    """Return a table as settings; a claim about all training sets has them as before there was a choice."""
+    told = table.model_dump()
+    for claim in told["claims"]:
+        if not claim["trained_on"]:
+            del claim["trained_on"]
+    return told
+
+
+def _scored(params: Params) -> list[str]:
+    """Return a scored run of each training, in order: on its own dataset or, if it is of several, on the first."""
+    return [
+        dag.run_name(name, variant, draw, params.tests_of(name)[0])
+        for name in params.training_sets
+        for variant in params.variants_of(name)
+        for draw in params.draws
+    ]
 
 
 def _check_paper(report: Report, tables: Mapping[str, Table]) -> None:

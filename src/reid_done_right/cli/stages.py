@@ -29,6 +29,12 @@ def _index() -> Function:
     return index
 
 
+def _join() -> Function:
+    from reid_done_right.stages.join import join
+
+    return join
+
+
 def _initialise() -> Function:
     from reid_done_right.stages.initialise import initialise
 
@@ -116,6 +122,7 @@ def _publish() -> Function:
 LOADERS: Mapping[str, Callable[[], Function]] = {
     "dataset": _dataset,
     "index": _index,
+    "join": _join,
     "initialise": _initialise,
     "pretrain": _pretrain,
     "train": _train,

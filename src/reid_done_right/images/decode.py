@@ -215,6 +215,11 @@ def _orientation(content: bytes) -> int:
         return _stated(opened)
 
 
+def is_turned(path: Path) -> bool:
+    """Return whether a file states an EXIF orientation that turns it."""
+    return _orientation(read_regular(path)) in TURNS
+
+
 def _stated(opened: PillowImage) -> int:
     """Return the EXIF orientation of an image, 1 if there is none or none that EXIF knows, as Pillow takes it.
 

@@ -6,6 +6,7 @@ each that name the key and the fix, raised before anything runs.
 
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
@@ -14,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.numerics import Numerics
-from reid_done_right.params.datasets import OWN, Dataset
+from reid_done_right.params.datasets import OWN, Dataset, Joint
 from reid_done_right.params.evaluation import Distract, Evaluate, Follow, Identify, Inspect
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
@@ -50,6 +51,10 @@ class Params(Section):
         "weights on disk stay. The paper reports one number per cell and no number of runs.",
     )
     datasets: dict[Name, Dataset] = Field(description="The datasets, under names of your choice.")
+    joint: dict[Name, Joint] = Field(
+        default={},
+        description="Datasets to train on together, under names of your choice, by which the runs are called, too.",
+    )
     backbones: dict[Name, Backbone] = Field(description="The networks, under names of your choice.")
     initialise: Initialise = Field(description="Initial weights of the backbones.")
     pretrain: Pretrain = Field(
@@ -112,9 +117,14 @@ class Params(Section):
             if pixels < smallest:
                 raise ValueError(f"{side}: {pixels} pixels are too few for {family}; give {smallest} or more")
 
-    def variants_of(self, dataset: str) -> list[str]:
-        """Return the names of the variants that are trained on a dataset."""
-        names = self.datasets[dataset].variants
+    @property
+    def training_sets(self) -> dict[str, Dataset | Joint]:
+        """What variants may be trained on: the datasets, then those that are joined."""
+        return {**self.datasets, **self.joint}
+
+    def variants_of(self, trained_on: str) -> list[str]:
+        """Return the names of the variants that are trained on a dataset, or on several."""
+        names = self.training_sets[trained_on].variants
         return list(self.variants) if names == "all" else list(names)
 
     @property
@@ -145,13 +155,19 @@ class Params(Section):
     def used(self) -> list[str]:
         """The datasets that the experiment reads: to train or test on, and for the curves."""
         others = {self.curves.dataset, self.curves.distractors} if self.curves else set()
-        others |= {tested for name, each in self.datasets.items() if self.variants_of(name) for tested in each.test_on}
-        return [name for name in self.datasets if self.variants_of(name) or name in others]
+        for name, each in self.training_sets.items():
+            if self.variants_of(name):
+                others |= {*each.test_on, *(each.train_on if isinstance(each, Joint) else [name])}
+        return [name for name in self.datasets if name in others]
+
+    def tests_of(self, trained_on: str) -> list[str]:
+        """Return the datasets on whose test sets is scored what is trained on a dataset, or on several."""
+        own = [trained_on] if trained_on in self.datasets else []
+        return [*own, *self.training_sets[trained_on].test_on]
 
     def is_scored(self, variant: str, trained_on: str, tested_on: str) -> bool:
         """Return whether a variant is trained on one dataset and scored on the test set of another, or the same."""
-        tested = (trained_on, *self.datasets[trained_on].test_on)
-        return variant in self.variants_of(trained_on) and tested_on in tested
+        return variant in self.variants_of(trained_on) and tested_on in self.tests_of(trained_on)
 
     @property
     def shown(self) -> list[str]:
@@ -188,7 +204,13 @@ class Params(Section):
                 check_known(f"datasets.{name}.variants", dataset.variants, self.variants)
             if dataset.format == "distractors" and dataset.variants:
                 raise ValueError(f"datasets.{name}.variants: distractors have no identities to train on; give []")
-            self._check_tests(name, dataset.test_on)
+            if name in dataset.test_on:
+                raise ValueError(
+                    f"datasets.{name}.test_on: what is trained on {name} is tested on it anyway; leave it out"
+                )
+            self._check_tests(f"datasets.{name}.test_on", dataset.test_on)
+        for name, joint in self.joint.items():
+            self._check_joint(name, joint)
         if self.follow is not None:
             check_known("follow.dataset", [self.follow.dataset], self.datasets)
             if trained := self.variants_of(self.follow.dataset):
@@ -217,14 +239,29 @@ class Params(Section):
         check_known("report.readings", self.report.readings, self.variants)
         return self
 
-    def _check_tests(self, name: str, test_on: Sequence[str]) -> None:
-        key = f"datasets.{name}.test_on"
-        check_known(key, test_on, self.datasets)
-        if name in test_on:
-            raise ValueError(f"{key}: what is trained on {name} is tested on it anyway; leave it out")
+    def _check_joint(self, name: str, joint: Joint) -> None:
+        if name in self.datasets:
+            raise ValueError(f"joint.{name}: a dataset has this name; choose another")
+        if joint.variants != "all":
+            check_known(f"joint.{name}.variants", joint.variants, self.variants)
+        self._check_tests(f"joint.{name}.test_on", joint.test_on)
+        key = f"joint.{name}.train_on"
+        self._check_datasets(key, joint.train_on)
+        for trained in joint.train_on:
+            if why := self.datasets[trained].untrained:
+                raise ValueError(f"{key}: {trained} has no training images ({why}); leave it out")
+        for one, other in combinations(joint.train_on, 2):
+            if self.datasets[one].shows_people_of(self.datasets[other]):
+                raise ValueError(f"{key}: {one} and {other} show the same people, who would be two; leave one out")
+
+    def _check_datasets(self, key: str, names: Sequence[str]) -> None:
+        check_known(key, names, self.datasets)
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{key}: {twice[0]} is there twice; list each once")
+
+    def _check_tests(self, key: str, test_on: Sequence[str]) -> None:
+        self._check_datasets(key, test_on)
         for tested in test_on:
-            if list(test_on).count(tested) > 1:
-                raise ValueError(f"{key}: {tested} is there twice; list each once")
             if why := self.datasets[tested].untested:
                 raise ValueError(f"{key}: {tested} has no test set ({why}); leave it out")
 
@@ -233,12 +270,12 @@ class Params(Section):
         if name in self.report.of_the_paper:
             raise ValueError(f"{key}: the paper has a table of this name; give rows in report.{name}, or another name")
         check_known(f"{key}.rows.variant", [row.variant for row in table.rows], self.variants)
-        check_known(f"{key}.rows.trained_on", filter(None, (row.trained_on for row in table.rows)), self.datasets)
+        check_known(f"{key}.rows.trained_on", filter(None, (row.trained_on for row in table.rows)), self.training_sets)
         for row in table.rows:
             if row.trained_on and row.variant not in self.variants_of(row.trained_on):
                 raise ValueError(
                     f"{key}.rows: {row.variant} is not trained on {row.trained_on}; leave {row.label!r} out, or add "
-                    f"it to datasets.{row.trained_on}.variants"
+                    f"it to {'datasets' if row.trained_on in self.datasets else 'joint'}.{row.trained_on}.variants"
                 )
         for column in table.columns:
             check_known(f"{key}.columns.dataset", [column.dataset], self.datasets)

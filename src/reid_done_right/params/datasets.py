@@ -264,6 +264,22 @@ class Dataset(Section):
         return read | self.rule.model_dump(include={"items", "same_camera_is_junk"})
 
     @property
+    def untrained(self) -> str:
+        """Say why there are no images to train on; nothing if there are, as far as the parameters tell."""
+        if self.format == "distractors":
+            return "distractors have no identities"
+        if self.source.render is not None and (self.source.render.model_extra or {}).get("train_ids") == 0:
+            return "source.render.train_ids is 0"
+        return "read.train is 0" if self.read is not None and self.read.train == 0 else ""
+
+    def shows_people_of(self, other: Self) -> bool:
+        """Return whether another dataset has the same people, as far as the parameters tell."""
+        ours, theirs = self.source.render, other.source.render
+        if ours is not None and theirs is not None:
+            return self.format == other.format and ours.world == theirs.world
+        return (self.source, self.read) == (other.source, other.read)
+
+    @property
     def untested(self) -> str:
         """Say why there is no test set; nothing if there is one, as far as the parameters tell."""
         if self.format == "distractors":
@@ -276,3 +292,15 @@ class Dataset(Section):
     def rule(self) -> Protocol:
         """Return the protocol of own data."""
         return self.protocol or Protocol()
+
+
+class Joint(Section):
+    """Datasets whose training images are taken as one, what is trained on them, and where that is tested."""
+
+    train_on: Annotated[list[Name], Field(min_length=2)] = Field(
+        description="Datasets whose training images are joined. Their persons and cameras are taken for different ones."
+    )
+    test_on: Annotated[list[Name], Field(min_length=1)] = Field(
+        description="Datasets on whose test sets the variants are scored, by the protocols of those."
+    )
+    variants: list[Name] | Literal["all"] = Field(default=[], description="Variants to train on them.")

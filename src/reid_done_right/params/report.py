@@ -23,8 +23,8 @@ class TableRow(Section):
     variant: Name = Field(description="Variant whose scores are shown.")
     trained_on: str = Field(
         default="",
-        description="Dataset that it was trained on. If omitted, that of the column. Given for all rows of a table, it "
-        "makes one of transfers: trained here, tested there (`datasets.*.test_on`).",
+        description="Dataset that it was trained on, or the name of several (`joint`). If omitted, that of the column. "
+        "Given for all rows of a table, it makes one of transfers: trained here, tested there (`datasets.*.test_on`).",
     )
     label: str = Field(description="Label of the row.")
     paper: str = Field(
@@ -88,6 +88,10 @@ class TableClaim(Section):
         "`measured` claims nothing.",
     )
     columns: list[str] = Field(default=[], description="Titles of the columns that it is about. If omitted, all.")
+    trained_on: list[Name] = Field(
+        default=[],
+        description="In a table of transfers: datasets, or joint ones, that `better` was trained on. If omitted, all.",
+    )
     paper: Annotated[list[str], Field(min_length=2, max_length=2)] | float | None = Field(
         default=None,
         description="The paper's difference in points, or the two rows of `reports/paper.csv` from which it follows. "
@@ -136,6 +140,9 @@ class Table(Section):
             raise ValueError(f"columns: two have the title {twice[0]!r}; rename one")
         for claim in self.claims:
             check_known("claims.columns", claim.columns, titles)
+            if claim.trained_on and not self.transfers:
+                raise ValueError("claims.trained_on: the rows do not say what they were trained on; leave it out")
+            check_known("claims.trained_on", claim.trained_on, [row.trained_on for row in self.rows])
         return self
 
     @property

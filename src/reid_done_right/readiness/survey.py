@@ -118,6 +118,9 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
     if noise := _noise(params, jobs):
         findings["training"] = [noise]
     trained = {name: _trained(params, name, index) for name, index in indexes.items()}
+    for name, joint in params.joint.items():
+        parts = [trained.get(each) for each in joint.train_on]
+        trained[name] = None if None in parts else sum(part for part in parts if part is not None)
     tell("time")
     work, probed = _work(params, jobs, finished, tested, trained, timed and slow is None)
     return Survey(params.experiment, findings, work, probed)

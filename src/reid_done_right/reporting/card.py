@@ -93,7 +93,7 @@ def _result(card: Card, score: Mapping[str, Any]) -> dict[str, Any]:
         how: dict[str, Any] = {"interval": interval, "level": 0.95} if interval[0] == interval[0] else {}
         how |= {"ap_rule": score["ap_rule"]} if key == "mAP" else {}
         metrics.append({"type": key, "name": f"{key}, percent", "value": value, "args": how})
-    kind = card.datasets[0] if card.datasets else name
+    kind = card.datasets[0] if card.datasets and "trained_on" not in score["run"] else name
     return {
         "task": {"type": "image-feature-extraction", "name": "Person re-identification"},
         "dataset": {"type": kind, "name": name, "split": "test", "args": of},

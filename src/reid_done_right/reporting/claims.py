@@ -197,6 +197,8 @@ def _sides(claim: TableClaim, table: Table, column: TableColumn, baseline: str) 
         return
     there = {(row.trained_on, row.variant) for row in table.rows}
     for trained_on in dict.fromkeys(row.trained_on for row in table.rows):
+        if claim.trained_on and trained_on not in claim.trained_on:
+            continue
         other = (trained_on, worse) if claim.worse else (column.dataset, better)
         if {(trained_on, better), other} <= there and (claim.worse or trained_on != column.dataset):
             yield measure(better, claim.rerank, trained_on), measure(other[1], "none", other[0])

@@ -6,6 +6,7 @@ The settings (as YAML):
     synthetic: true                 # true: label as rendered; false: draw the paper's [17] in Figure 7
     margin: 0.1                     # of the triplet loss
     runs: [market-default-draw0]    # every planned run, in the order of the panels
+    scored: [both-default-on-market-draw0]  # a scored run of each of them; optional, for trainings on several datasets
     curves: [market-default-draw0]  # the runs of Figure 7, in the order of its lines
     shown: [market-default-draw0]   # the runs whose similarities are drawn
     followed: [market-default-draw0]  # the runs whose convergence is drawn; optional
@@ -71,8 +72,12 @@ def draw(
         given = {path.stem for path in files}
         return [name for name in wanted if name not in given] if settings["allow_missing"] else []
 
-    untrained = sorted({*absent(logs, settings["runs"]), *absent(scores, settings["runs"])})
-    trainings = _trainings(logs, runs, [name for name in settings["runs"] if name not in untrained])
+    scored = dict(zip(settings["runs"], settings.get("scored", settings["runs"]), strict=True))
+    unscored = absent(scores, list(scored.values()))
+    lost = absent(logs, list(scored))
+    untrained = sorted(name for name in scored if name in lost or scored[name] in unscored)
+    planned = {name: test for name, test in scored.items() if name not in untrained}
+    trainings = _trainings(logs, runs, planned)
     figures = {}
     tables = {
         "training_curves.csv": training_means(trainings).to_csv(index=False, float_format="%.5g", lineterminator="\n")
@@ -80,11 +85,11 @@ def draw(
     with house_style():
         if settings["curves"]:
             collapsed = [run.name for run in runs.values() if run.collapsed and run.name in settings["curves"]]
-            unscored = absent(curves, settings["curves"])
-            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], unscored)
+            uncurved = absent(curves, settings["curves"])
+            lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], uncurved)
             rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
             about = [f"{where}; {_legend(lines, settings)}", _named("collapsed in training, and counted", collapsed)]
-            about.append(_not_run(unscored))
+            about.append(_not_run(uncurved))
             subtitle = "\n".join(filter(None, about))
             figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
             tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -163,16 +168,16 @@ def _rival(paper: Paper) -> dict[str, float]:
     return {key: float(paper.value("4", f"{RIVAL}*", "market-sq", metric)) for key, metric in printed.items()}
 
 
-def _trainings(logs: list[Path], runs: Runs, planned: list[str]) -> list[Training]:
-    """Read the logs of the planned runs, in order."""
+def _trainings(logs: list[Path], runs: Runs, planned: Mapping[str, str]) -> list[Training]:
+    """Read the logs of the planned runs, in order; `planned` has a scored run of each."""
     files = {path.stem: path for path in logs}
     trainings = []
-    for name in planned:
+    for name, scored in planned.items():
         if name not in files:
             raise InputError(f"{name}.csv: no training log of this planned run; run `reid train` for it")
-        if name not in runs:
-            raise InputError(f"{name}.json: no scores of this planned run; run `reid evaluate` for it")
-        run, file = runs[name], files[name]
+        if scored not in runs:
+            raise InputError(f"{scored}.json: no scores of this planned run; run `reid evaluate` for it")
+        run, file = runs[scored], files[name]
         log = parse_log(file, file.read_text(encoding="utf-8"))
-        trainings.append(Training(run.dataset, run.variant, run.draw, run.collapsed, log))
+        trainings.append(Training(run.trained_on, run.variant, run.draw, run.collapsed, log))
     return trainings

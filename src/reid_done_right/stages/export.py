@@ -151,9 +151,14 @@ def _config(embedder: PhotoEmbedder, origin: Origin) -> dict[str, Any]:
 
 
 def _beside(model: Path, stage: str) -> Path | None:
-    """Return the scores of a model's run where the pipeline writes them, or None."""
-    path = model.parent.parent / stage / f"{model.stem}.json"
-    return path if model.parent.name == "train" and path.is_file() else None
+    """Return the scores of a model's run where the pipeline writes them, or None.
+
+    Of a run that is only tested on other datasets than its own, those on the first of them.
+    """
+    folder = model.parent.parent / stage
+    stem, _, draw = model.stem.rpartition("-draw")
+    found = [folder / f"{model.stem}.json", *sorted(folder.glob(f"{stem}-on-*-draw{draw}.json"))]
+    return next((path for path in found if path.is_file()), None) if model.parent.name == "train" else None
 
 
 class Result(BaseModel, strict=True):
@@ -166,12 +171,16 @@ class Result(BaseModel, strict=True):
 
 
 class Run(BaseModel, strict=True):
-    """What was trained, under the names of the experiment."""
+    """What was trained and what it was scored on, under the names of the experiment.
+
+    trained_on: a dataset or the name of several, if not the one that it was scored on
+    """
 
     dataset: Name
     variant: Name
     backbone: Name
     draw: Natural
+    trained_on: Name | None = None
 
 
 class Scores(BaseModel, strict=True):
@@ -188,7 +197,7 @@ def scores_of(path: Path, model: Path | None = None) -> list[dict[str, Any]]:
     """
     content = validated(Scores, read_json(path), path.as_posix(), "give the .json that `reid evaluate` wrote")
     run = content.run
-    name = run_name(run.dataset, run.variant, run.draw)
+    name = run_name(run.trained_on or run.dataset, run.variant, run.draw)
     if model is not None and model.parent.name == "train" and model.stem != name:
         raise InputError(f"{path}: scores of {name}, but {model} is another run's; give the scores of {model.stem}")
     queries = _queries(path.with_suffix(".parquet"))
@@ -199,7 +208,7 @@ def scores_of(path: Path, model: Path | None = None) -> list[dict[str, Any]]:
             raise InputError(f"{path}: says {each.queries} queries, its .parquet {mine.sum()}")
         precision = queries["ap" if each.ap_rule == "trapezoid" else "ap_step"][mine]
         first = queries["first_hit_rank"][mine] == 1
-        scored = {"run": run.model_dump(), "mAP": _interval(precision), "rank1": _interval(first)}
+        scored = {"run": run.model_dump(exclude_none=True), "mAP": _interval(precision), "rank1": _interval(first)}
         found.append({**each.model_dump(), **scored})
     return found
 
@@ -247,30 +256,31 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> Origin:
     if not results or model.parent.name != "train":
         return Origin()
     results_of, run = model.parent.parent, results[0]["run"]
-    manifest = _of_draw(results_of / "dataset", run["dataset"], run["draw"])
-    made = _of_draw(results_of / "settings" / "dataset", run["dataset"], run["draw"])
     first = _of_draw(results_of / "settings" / "initialise", run["backbone"], run["draw"])
-    if not (manifest.is_file() and made.is_file() and first.is_file()):
+    parts = _trained_on(results_of, run)
+    if not (first.is_file() and all(file.is_file() for files in parts.values() for file in files)):
         return Origin()
-    held, source = read_json(manifest), read_json(made)["parameters"]["source"]
     start = read_json(first)["parameters"]
-    counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:DIGITS]}`"
-    data, licence, datasets, terms = (
-        [f"Training images: those of `{run['dataset']}` (format {held['format']}; {counted}); draw {run['draw']}"],
-        [],
-        [held["format"]],
-        "other",
-    )
-    release = RELEASES.get(held["format"])
-    if "render" in source:
-        data.append("**Rendered people**, drawn from random numbers: of no use on photos of real ones")
-        licence.append("MIT, as the rendered images")
-        datasets, terms = [f"rendered-{held['format']}"], "mit"
-    elif release is not None:
-        data.append(f"{release['title']}: {release['page']}")
-        licence.append(f"{release['title']}: {release['licence']}; the terms bind the model too")
-    else:
-        licence.append("Photos of the trainer's own: their owner's terms, and the rights of those whom they show")
+    data: list[str] = []
+    licence: list[str] = []
+    datasets: list[str] = []
+    digests: dict[str, str] = {}
+    for name, (manifest, made) in parts.items():
+        held, source = read_json(manifest), read_json(made)["parameters"]["source"]
+        counted = f"{held['files']:,} files, SHA-256 `{held['sha256'][:DIGITS]}`"
+        data.append(f"Training images: those of `{name}` (format {held['format']}; {counted}); draw {run['draw']}")
+        release = RELEASES.get(held["format"])
+        if "render" in source:
+            data.append("**Rendered people**, drawn from random numbers: of no use on photos of real ones")
+            licence.append("MIT, as the rendered images")
+        elif release is not None:
+            data.append(f"{release['title']}: {release['page']}")
+            licence.append(f"{release['title']}: {release['licence']}; the terms bind the model too")
+        else:
+            licence.append("Photos of the trainer's own: their owner's terms, and the rights of those whom they show")
+        datasets.append(f"rendered-{held['format']}" if "render" in source else held["format"])
+        digests["training images" if len(parts) == 1 else f"training images of {name}"] = held["sha256"]
+    terms = "mit" if all(name.startswith("rendered-") for name in datasets) else "other"
     if "objects" in start:
         data.append("First weights: procedural classes of objects")
     elif "imagenet" in start:
@@ -280,7 +290,20 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> Origin:
     else:
         data.append("First weights: the trainer's own file")
         terms = "other"
-    digests, trained = {"training images": held["sha256"]}, results_of / "settings/train" / f"{model.stem}.json"
+    trained = results_of / "settings/train" / f"{model.stem}.json"
     settings = read_json(trained) if trained.is_file() else {}
     digests |= {"training code": settings["code"]} if settings else {}
+    data, licence, datasets = (list(dict.fromkeys(lines)) for lines in (data, licence, datasets))
     return Origin(data, licence, datasets, terms, settings.get("parameters", {}), digests)
+
+
+def _trained_on(results_of: Path, run: Mapping[str, Any]) -> dict[str, tuple[Path, Path]]:
+    """Return manifest and settings of each dataset that a run was trained on, by name."""
+    trained_on, draw = run.get("trained_on", run["dataset"]), run["draw"]
+    manifests, settings = results_of / "dataset", results_of / "settings" / "dataset"
+    joined = _of_draw(results_of / "settings" / "join", trained_on, draw)
+    if not joined.is_file():
+        return {trained_on: (_of_draw(manifests, trained_on, draw), _of_draw(settings, trained_on, draw))}
+    jobs: list[str] = read_json(joined)["parameters"]["indexes"]
+    names = {job: job.removesuffix(f"-draw{draw}") for job in jobs}
+    return {names[job]: (manifests / f"{job}.json", settings / f"{job}.json") for job in jobs}
