@@ -127,6 +127,15 @@ def test_changed_checkpoint_touches_its_backbone(tmp_path: Path) -> None:
         parameters(content, "initialise", "shallow")
 
 
+def test_checkpoint_with_a_draw_in_its_path_is_one_a_draw() -> None:
+    files = {"shallow": "first/train/msmt17-default-draw{draw}.safetensors", "deep": "deep.pth"}
+    content = changed({"initialise": {"checkpoints": files}})
+    for draw in (0, 1):
+        own = parameters(content, "initialise", f"shallow-draw{draw}")
+        assert own["checkpoint"] == f"first/train/msmt17-default-draw{draw}.safetensors"
+    assert parameters(content, "initialise", "deep")["checkpoint"] == "deep.pth"
+
+
 # --- weights
 
 

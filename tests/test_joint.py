@@ -23,6 +23,7 @@ from reid_done_right.images.decode import load
 from reid_done_right.params import Params
 from reid_done_right.plan import Jobs, plan, write_settings
 from reid_done_right.running import run
+from reid_done_right.store.trace import trace
 from tiny import MISSING, changed
 
 # --- indexes
@@ -150,8 +151,9 @@ EXPERIMENT = {
 }
 
 
-def compute(jobs: Mapping[str, Jobs]) -> None:
+def compute(jobs: Mapping[str, Jobs], experiment: str = "tiny") -> None:
     """Run all jobs in this process, by what the command line passes on."""
+    write_settings(jobs, Path(f"results/{experiment}/settings"))
     for stage, members in jobs.items():
         for job in members.values():
             options = dag.options(STAGES[stage])
@@ -166,9 +168,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(ROOT / dag.PAPER.path, folder / dag.PAPER.path)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        jobs = plan(Params.model_validate(changed(EXPERIMENT)))
-        write_settings(jobs, Path("results/tiny/settings"))
-        compute(jobs)
+        compute(plan(Params.model_validate(changed(EXPERIMENT))))
     return folder
 
 
@@ -197,6 +197,30 @@ def test_joint_training_is_another_and_is_tested_on_both(trained: Path) -> None:
         scores = read_json(trained / f"results/tiny/evaluate/both-default-on-{name}-draw0.json")
         assert scores["run"]["trained_on"] == "both" and scores["run"]["dataset"] == name and scores["results"]
     assert not (trained / "results/tiny/evaluate/both-default-draw0.json").exists()
+
+
+def test_training_in_sequence_starts_from_the_backbone_of_another_experiment(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedder is a checkpoint as any; `reid why` follows it to the images that it was trained on."""
+    monkeypatch.chdir(trained)
+    ended = "results/tiny/train/both-raw-draw{draw}.safetensors"
+    first = {
+        "experiment": "then",
+        "initialise": {"checkpoints": {"shallow": ended}},
+        "datasets/market/variants": ["raw"],
+    }
+    jobs = plan(Params.model_validate(changed({**EXPERIMENT, **first, "joint": {}, "report/tables": {}})))
+    assert list(jobs["initialise"]) == ["shallow-draw0"]
+    compute({"initialise": jobs["initialise"]}, "then")
+    started = Path("results/then/initialise/shallow-draw0.safetensors")
+    before, after = (read_weights(Path(path)).state for path in (ended.format(draw=0), started))
+    assert len(after) > 20 and all(np.array_equal(before[f"backbone.{name}"], value) for name, value in after.items())
+    (weights,) = trace(started).inputs["weights"]
+    assert (
+        weights.entry is not None
+        and weights.inputs["index"][0].path.as_posix() == "results/tiny/join/both-draw0.parquet"
+    )
 
 
 def test_report_compares_joint_training_with_training_on_one(trained: Path) -> None:

@@ -23,7 +23,7 @@ from reid_done_right.data.readers import COUNTS, advice, released_archives
 from reid_done_right.data.readers.folder import compile_pattern
 from reid_done_right.data.sources import name_of
 from reid_done_right.params import Params
-from reid_done_right.params.datasets import OWN, Dataset
+from reid_done_right.params.datasets import DRAW, OWN, Dataset
 from reid_done_right.params.evaluation import Distract, Identify, Inspect
 from reid_done_right.params.messages import check_known
 from reid_done_right.params.networks import Backbone
@@ -188,7 +188,8 @@ def _add_run(planned: _Plan, dataset: str, variant: str, draw: int) -> None:
         initial = dag.drawn(f"{backbone}-random", draw)
     else:
         first = _first_weights(params, backbone, draw)
-        initial = dag.drawn(backbone, draw) if "objects" in first else backbone
+        drawn = "objects" in first or DRAW in (params.initialise.checkpoints or {}).get(backbone, "")
+        initial = dag.drawn(backbone, draw) if drawn else backbone
     planned.add(
         "initialise",
         initial,
@@ -454,7 +455,7 @@ def _first_weights(params: Params, backbone: str, draw: int) -> dict[str, Any]:
     if initial.checkpoints is not None:
         if backbone not in initial.checkpoints:
             raise InputError(f"initialise.checkpoints: no file for the backbone {backbone}; add it")
-        file = Path(initial.checkpoints[backbone])
+        file = Path(initial.checkpoints[backbone].replace(DRAW, str(draw)))
         return {"checkpoint": str(file), "fingerprint": fingerprint(file), "seed": initial.seed}
     if initial.imagenet is None:
         objects = initial.model_dump()["objects"]

@@ -111,7 +111,9 @@ class Initialise(Section):
         default="data/weights", description="Folder of the ImageNet weights. They are downloaded to it if missing."
     )
     checkpoints: dict[Name, str] | None = Field(
-        default=None, description="Weights of your own: a file for each backbone."
+        default=None,
+        description="Weights of your own: a file for each backbone, such as what another experiment trained. With "
+        "`{draw}` in its path, every draw has its own.",
     )
     seed: Natural = Field(default=0, description="Seed of the initial weights.")
 
