@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -206,6 +208,39 @@ def test_card_has_data_licence_and_scores_with_intervals(run: Path, tmp_path: Pa
     expected = mean_interval(precision, np.random.default_rng(0))
     assert f"| {100 * expected.mean:.1f} ({100 * expected.low:.1f} to {100 * expected.high:.1f}) |" in card
     assert "`reid why` on the weights says" in card and str(tmp_path) not in card
+
+
+def test_card_of_a_joint_model_binds_it_to_the_terms_of_every_dataset(run: Path, tmp_path: Path) -> None:
+    """Trained on a release, another one and one's own photos, and tested on the first."""
+    kept, root = run.parents[1], tmp_path / "results"
+    shutil.copytree(kept, root)
+    (root / "train/market-default-draw3.safetensors").rename(root / "train/all-default-draw3.safetensors")
+    for kind in ("json", "parquet"):
+        (root / f"evaluate/market-default-draw3.{kind}").rename(root / f"evaluate/all-default-on-market-draw3.{kind}")
+    scores = root / "evaluate/all-default-on-market-draw3.json"
+    content = json.loads(scores.read_text())
+    content["run"]["trained_on"] = "all"
+    write_json(scores, content)
+    for name, layout in (("msmt", "msmt17"), ("yard-draw3", "folder")):
+        manifest = {"dataset": name, "format": layout, "root": "r", "files": 7, "bytes": 5, "sha256": name[0] * 64}
+        write_json(root / f"dataset/{name}.json", manifest)
+        write_json(root / f"settings/dataset/{name}.json", {"parameters": {"source": {"folder": "data"}}})
+    write_json(root / "settings/join/all-draw3.json", {"parameters": {"indexes": ["market", "msmt", "yard-draw3"]}})
+    model = root / "train/all-default-draw3.safetensors"
+    export_model(model, tmp_path / "hub", form="hub")
+    card = (tmp_path / "hub/README.md").read_text()
+    for name, layout, files in (("market", "market1501", "1,234"), ("msmt", "msmt17", "7"), ("yard", "folder", "7")):
+        assert f"- Training images: those of `{name}` (format {layout}; {files} files, SHA-256" in card
+    assert "Market-1501: research only" in card and "MSMT17: " in card and "Photos of the trainer's own" in card
+    _, head, _ = card.split("---\n", 2)
+    told = yaml.safe_load(head)
+    assert told["datasets"] == ["market1501", "msmt17", "folder", "imagenet-1k"] and told["license"] == "other"
+    assert told["provenance"]["training images of yard"] == "y" * 64
+    assert told["model-index"][0]["results"][0]["dataset"]["type"] == "market"  # not what it was trained on
+    with pytest.raises(InputError, match=r"scores of all-default-draw3, but .*other\.safetensors is another run's"):
+        other = model.with_name("other.safetensors")
+        shutil.copyfile(model, other)
+        export_model(other, tmp_path / "hub", form="hub", scores=scores)
 
 
 def test_card_of_lone_model_states_unknown_and_given_facts(run: Path, tmp_path: Path) -> None:

@@ -352,7 +352,8 @@ def test_named_files_exist(page: Path) -> None:
 def test_graph_is_that_of_the_rules(checkout: Checkout, tmp_path: Path) -> None:
     """Of the embedded experiment with what it may leave out."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text()) | {
-        "inspect": {"dataset": "market", "variants": ["default"]}
+        "inspect": {"dataset": "market", "variants": ["default"]},
+        "joint": {"both": {"train_on": ["market", "duke"], "test_on": ["market"], "variants": ["default"]}},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     printed = checkout.run(f"snakemake --rulegraph mermaid-js --configfile {tmp_path}/params.yaml")
@@ -410,8 +411,10 @@ def test_changes_to_copy_apply(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(changed["params.yaml"])
     jobs = plan(load(tmp_path / "params.yaml"))
     assert {"market-wide-margin-draw0", "market-resnet18-draw0", "campus-default-draw0"} <= set(jobs["train"])
-    assert {"reports/embedded/table6.md", "reports/embedded/table7.md"} < {*jobs["tabulate"]["tables"].outputs.values()}
-    assert "duke-default-on-market-draw0" in jobs["evaluate"]
+    tables = {f"reports/embedded/table{number}.md" for number in (6, 7, 8)}
+    assert tables < {*jobs["tabulate"]["tables"].outputs.values()}
+    moved = {"duke-default-on-market-draw0", "both-default-on-market-draw0", "both-default-on-duke-draw0"}
+    assert moved <= set(jobs["evaluate"]) and "both-draw0" in jobs["join"]
     (tmp_path / "params.yaml").write_text(changed["experiments/paper/params.yaml"])
     first = plan(load(tmp_path / "params.yaml"))["initialise"]
     assert first["resnext50"].parameters["architecture"] == "resnext50_32x4d"
