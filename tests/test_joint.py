@@ -22,6 +22,7 @@ from reid_done_right.data.readers.layout import rows
 from reid_done_right.images.decode import load
 from reid_done_right.params import Params
 from reid_done_right.plan import Jobs, plan, write_settings
+from reid_done_right.readiness.datasets import examine_joint
 from reid_done_right.running import run
 from reid_done_right.store.trace import trace
 from tiny import MISSING, changed
@@ -124,6 +125,21 @@ def test_join_turns_photos_only_where_no_other_image_would_turn(two: tuple[Index
     assert not join_training(two).upright
     with pytest.raises(InputError, match=r"/a/train/3\.png: states an EXIF orientation, which its dataset ignores"):
         join_training([two[0], upright])
+
+
+def test_check_counts_what_is_joined_or_says_why_it_cannot_be(two: tuple[Index, Index]) -> None:
+    first, second = two
+    ready = examine_joint("both", {"a": first, "b": second})
+    assert (ready.state, ready.told) == ("ready", "joins a, b: train 7 of 4 persons")
+    later = examine_joint("both", {"a": first, "b": None})
+    assert (later.state, later.told) == ("ready", "joins the training images of a, b, when all are there")
+    twice = examine_joint("both", {"a": first, "b": first})
+    assert twice.state == "wrong" and "the same image as" in twice.told
+    (first.root / "train/0.png").write_bytes(b"")
+    damaged = examine_joint("both", {"a": first, "b": replace(second, upright=True)})
+    assert damaged.state == "wrong" and damaged.told.endswith(
+        "/a/train/0.png: not an image (it is empty (0 bytes)); restore it"
+    )
 
 
 # --- an experiment

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from io import StringIO
 from pathlib import Path
@@ -416,6 +417,23 @@ def test_passes_are_as_long_as_the_dataset() -> None:
     passes = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"updates": None, "passes": 3.0})})
     work = [{work.group: work.seconds for work in survey(each).work}["pretrain"] for each in (params, passes)]
     assert work[0] is not None and work[1] == pytest.approx(work[0] * 6 / 2)  # 3 passes over 8 images, 4 at a time
+
+
+@pytest.mark.usefixtures("steady")
+def test_passes_over_joint_training_images_are_over_all_of_them(photos: Path) -> None:
+    shutil.copytree(photos, "more")
+    more = {"format": "folder", "source": {"folder": "more"}}
+    both = {"train_on": ["photos", "more"], "test_on": ["more"], "variants": ["default"]}
+    passes = {"pretrain/updates": MISSING, "pretrain/passes": 3.0}
+    others = {"datasets/photos/variants": [], "datasets/more": more, "joint": {"both": both}, "report/shown": MISSING}
+    found = survey(Params.model_validate(changed({**ONLY_OWN, **others, **passes})))
+    assert [(each.name, each.state) for each in found.findings["datasets"]] == [
+        (name, "ready") for name in ("photos", "more", "both")
+    ]
+    assert found.findings["datasets"][-1].told == "joins photos, more: train 16 of 4 persons"
+    work = {work.group: work for work in found.work}
+    assert (work["join"].jobs, work["pretrain"].jobs) == (1, 2)
+    assert work["pretrain"].seconds == pytest.approx(2 * 12 * 4 * 1.0)  # 3 passes over 16 images, 4 at a time, twice
 
 
 def printed(found: Survey) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import Index, InputError, reason_of
 from reid_done_right.images.decode import is_turned
 
 
@@ -78,7 +78,11 @@ def _check_apart(parts: Sequence[Index]) -> None:
 def _check_unturned(part: Index) -> None:
     """Raise InputError naming an image that other parts' photos would have turned."""
     for path in dict.fromkeys(_paths(part).tolist()):
-        if is_turned(Path(path)):
+        try:
+            turned = is_turned(Path(path))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not an image ({reason_of(error)}); restore it") from None
+        if turned:
             raise InputError(
                 f"{path}: states an EXIF orientation, which its dataset ignores and photos of your own follow; "
                 "leave one of the two out of train_on"

@@ -216,8 +216,10 @@ def _orientation(content: bytes) -> int:
 
 
 def is_turned(path: Path) -> bool:
-    """Return whether a file states an EXIF orientation that turns it."""
-    return _orientation(read_regular(path)) in TURNS
+    """Return whether a file states an EXIF orientation that turns it. Raises as `decode`, for errors in a header."""
+    content = read_regular(path)
+    inspect(content)
+    return _orientation(content) in TURNS
 
 
 def _stated(opened: PillowImage) -> int:

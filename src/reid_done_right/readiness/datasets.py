@@ -11,6 +11,7 @@ import numpy as np
 from reid_done_right.artifacts import Index, InputError, read_index
 from reid_done_right.data.damage import Progress, check_allowed, find_damaged
 from reid_done_right.data.fetch import find
+from reid_done_right.data.joining import join_training
 from reid_done_right.data.readers import COUNTS, READERS, check_counts, count
 from reid_done_right.data.readers.own import unmatched
 from reid_done_right.params.datasets import OWN, Dataset
@@ -75,6 +76,18 @@ def examine(
             told += f"; {len(dataset.allow_damaged)} damaged images left out, as allow_damaged says"
     notes = _notes(index, dataset) if dataset.format in OWN else ""
     return Check(name, "note" if notes else "ready", told + notes), index
+
+
+def examine_joint(name: str, parts: Mapping[str, Index | None]) -> Check:
+    """Check whether datasets can be trained on together, as far as their indexes can be read."""
+    names = ", ".join(parts)
+    known = [index for index in parts.values() if index is not None]
+    if len(known) < len(parts):
+        return Check(name, "ready", f"joins the training images of {names}, when all are there")
+    try:
+        return Check(name, "ready", f"joins {names}: {_counted(join_training(known), {})}")
+    except InputError as error:
+        return Check(name, "wrong", str(error))
 
 
 MEND = "restore them, or list them in allow_damaged to leave them out"

@@ -20,7 +20,7 @@ from reid_done_right.params.datasets import Dataset
 from reid_done_right.params.training import Pretrain
 from reid_done_right.plan import Jobs, dataset_of, plan
 from reid_done_right.readiness.checks import FAILING, Check
-from reid_done_right.readiness.datasets import Depth, examine
+from reid_done_right.readiness.datasets import Depth, examine, examine_joint
 from reid_done_right.readiness.jobs import done, measured
 
 GIB = 2**30
@@ -104,6 +104,8 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
             finding, index = examine(*asked, depth, os.cpu_count() or 1, progress)
             found.append(finding)
             indexes.setdefault(name, index)
+    for name in filter(params.variants_of, params.joint):
+        found.append(examine_joint(name, {part: indexes[part] for part in params.joint[name].train_on}))
     tell("finished jobs")
     finished = done(jobs)
     tested = {name: _tested(params, name, indexes[name]) for name in indexes}
@@ -119,8 +121,8 @@ def survey(params: Params, *, decode: bool = False, probe: bool = True, tell: Ca
         findings["training"] = [noise]
     trained = {name: _trained(params, name, index) for name, index in indexes.items()}
     for name, joint in params.joint.items():
-        parts = [trained.get(each) for each in joint.train_on]
-        trained[name] = None if None in parts else sum(part for part in parts if part is not None)
+        parts = [trained.get(part) for part in joint.train_on]
+        trained[name] = None if None in parts else sum(filter(None, parts))
     tell("time")
     work, probed = _work(params, jobs, finished, tested, trained, timed and slow is None)
     return Survey(params.experiment, findings, work, probed)
