@@ -25,8 +25,8 @@ def _arrow(places: Mapping[str, tuple[int, int]], start: str, end: str) -> dict[
     (c, r), (d, s) = places[start], places[end]
     ends = {"from": start, "to": end}
     if c == d and any((c, between) in map(tuple, places.values()) for between in range(min(r, s) + 1, max(r, s))):
-        x, y, v = c * ACROSS, r * DOWN + TALL / 2, s * DOWN + 8
-        path = f"M{x:g} {y:g}C{x - 30:g} {y:g} {x - 34:g} {v:g} {x - 4:g} {v:g}"
+        left, y, v = c * ACROSS, r * DOWN + TALL / 2, s * DOWN + 8.0
+        path = f"M{left:g} {y:g}C{left - 30:g} {y:g} {left - 34:g} {v:g} {left - 4:g} {v:g}"
     elif c == d:
         x, down = c * ACROSS + WIDE / 2, s > r
         path = f"M{x:g} {r * DOWN + (TALL if down else 0)}L{x:g} {s * DOWN + (-4 if down else TALL + 4)}"
