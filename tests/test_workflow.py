@@ -155,10 +155,10 @@ def remove(checkout: Checkout, *names: str) -> None:
 # --- what is computed
 
 
-def test_smoke_experiment_runs_every_rule(ran: Checkout) -> None:
+def test_smoke_experiment_runs_every_rule_but_one(ran: Checkout) -> None:
     assert all(reports(ran).values())
     logs = {path.name for path in (ran.folder / "results/smoke/logs").iterdir()}
-    assert logs == set(STAGES)
+    assert logs == set(STAGES) - {"join"}  # which test_joint runs
 
 
 @pytest.mark.skipif(not numerics.supported(), reason="needs x86-64 with AVX2 under Linux")
