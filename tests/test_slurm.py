@@ -98,10 +98,10 @@ def test_cancelled_training_is_retried_elsewhere_with_more_resources(alone: tupl
     assert hit["drain"] == hit["cancel"] == first.node != hit["lose"]  # its own is drained
 
 
-def test_training_of_a_lost_node_resumes_on_another(alone: tuple[Run, dict[str, str]]) -> None:
+def test_training_of_a_lost_node_resumes_once_and_on_no_drained_one(alone: tuple[Run, dict[str, str]]) -> None:
     run, hit = alone
     *_, last = run.jobs(TRAINING)
-    assert last.restarts == "1" and last.node not in (hit["lose"], hit["drain"])
+    assert last.restarts == "1" and last.node != hit["drain"]  # the lost one is back by then
     assert min(run.progress()) > nodes.SECOND - nodes.EVERY
 
 
@@ -131,7 +131,7 @@ def test_short_jobs_go_to_slurm_together(alone: tuple[Run, object]) -> None:
 
 def test_all_jobs_go_to_slurm_in_groups(grouped: tuple[Run, object]) -> None:
     run, _ = grouped
-    assert len(run.jobs("rule_")) == 13 + sum(job.state != "COMPLETED" for job in run.jobs())
+    assert len(run.jobs("rule_")) == 15 + sum(job.state != "COMPLETED" for job in run.jobs())
     assert [job.comment for job in run.jobs() if "_wildcards_" in job.comment] == []
 
 
