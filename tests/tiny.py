@@ -76,5 +76,5 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
         if value is MISSING:
             del section[last]
         else:
-            section[last] = value
+            section[last] = deepcopy(value)  # which a later path may change
     return content
