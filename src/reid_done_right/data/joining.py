@@ -25,17 +25,18 @@ def join_training(parts: Sequence[Index]) -> Index:
         if len(part.train) == 0:
             raise InputError(f"{part.root}: no images to train on; leave it out of train_on")
     upright = any(part.upright for part in parts)
-    for part in parts:
+    paths = [_paths(part) for part in parts]
+    for part, own in zip(parts, paths, strict=True):
         if part.upright != upright:
-            _check_unturned(part)
-    _check_apart(parts)
+            _check_unturned(own)
+    _check_apart(parts, paths)
     person, camera, tracklet = (
         [getattr(part, name)[part.train] for part in parts] for name in ("person_id", "camera_id", "tracklet_id")
     )
     contents = [part.content[part.train] for part in parts if part.content is not None]
     return Index(
         root=Path(),
-        path=np.concatenate([_paths(part) for part in parts]),
+        path=np.concatenate([np.array(own, np.str_) for own in paths]),
         person_id=_apart(person),
         camera_id=np.where(np.concatenate(camera) == 0, 0, _apart(camera)),
         tracklet_id=np.where(np.concatenate(tracklet) == 0, 0, _apart(tracklet)),
@@ -46,8 +47,8 @@ def join_training(parts: Sequence[Index]) -> Index:
     )
 
 
-def _paths(part: Index) -> NDArray[np.str_]:
-    return np.array([(part.root / path).as_posix() for path in part.path[part.train].tolist()], np.str_)
+def _paths(part: Index) -> list[str]:
+    return [(part.root / path).as_posix() for path in part.path[part.train].tolist()]
 
 
 def _apart(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -60,24 +61,23 @@ def _apart(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.concatenate(found).astype(np.int64)
 
 
-def _check_apart(parts: Sequence[Index]) -> None:
+def _check_apart(parts: Sequence[Index], paths: Sequence[list[str]]) -> None:
     """Raise InputError naming an image that two parts train on: of the same content, or path if that is unknown."""
     known: dict[str | int, str] = {}
-    for part in parts:
-        paths: list[str] = _paths(part).tolist()
-        images = paths if part.content is None else part.content[part.train].tolist()
-        for image, path in zip(images, paths, strict=True):
+    for part, own in zip(parts, paths, strict=True):
+        images = own if part.content is None else part.content[part.train].tolist()
+        for image, path in zip(images, own, strict=True):
             if image in known:
                 raise InputError(
                     f"{path}: the same image as {known[image]}, whose person would be two; leave one of their datasets "
                     "out of train_on"
                 )
-        known |= dict(zip(images, paths, strict=True))
+        known |= dict(zip(images, own, strict=True))
 
 
-def _check_unturned(part: Index) -> None:
+def _check_unturned(paths: Sequence[str]) -> None:
     """Raise InputError naming an image that other parts' photos would have turned."""
-    for path in dict.fromkeys(_paths(part).tolist()):
+    for path in dict.fromkeys(paths):
         try:
             turned = is_turned(Path(path))
         except (OSError, ValueError) as error:
