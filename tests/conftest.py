@@ -34,6 +34,8 @@ settings.load_profile("same")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+NOT_IN_SMOKE = {"join"}
+"""Stages of which the smoke experiment has no job; test_joint runs it."""
 INSTALL = {
     "git": "apt-get install git",
     "a git repository": "git clone",

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT, Checkout
+from conftest import NOT_IN_SMOKE, ROOT, Checkout
 from reid_done_right.dag import STAGES
 from reid_done_right.params import load
 
 SMOKE = "experiments/smoke/params.yaml"
 DRY = f"snakemake --dry-run --workflow-profile profiles/slurm --configfile {SMOKE}"
 RULES = set(STAGES)
-IN_SMOKE = RULES - {"join"}  # no joint training there
+IN_SMOKE = RULES - NOT_IN_SMOKE
 
 
 def profile(name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from conftest import HAS_GIT, ROOT, Checkout, copy_of_the_project, needs_git
+from conftest import HAS_GIT, NOT_IN_SMOKE, ROOT, Checkout, copy_of_the_project, needs_git
 from reid_done_right import numerics
 from reid_done_right.dag import COMMANDS, STAGES
 from reid_done_right.extras import PACKAGES
@@ -153,10 +153,6 @@ def remove(checkout: Checkout, *names: str) -> None:
 
 
 # --- what is computed
-
-
-NOT_IN_SMOKE = {"join"}
-"""Stages of which the smoke experiment has no job; test_joint runs it."""
 
 
 def test_smoke_experiment_runs_every_rule_but_one(ran: Checkout) -> None:
