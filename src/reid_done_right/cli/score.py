@@ -53,8 +53,8 @@ def score(
     protocol: Annotated[
         str,
         typer.Option(
-            help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars, person-search, msmt17, "
-            "cuhk03-labelled, cuhk03-detected, veri776 or vehicleid-800, -1600, -2400."
+            help="market1501, market1501-500k, dukemtmc, dukemtmc-official, mars, person-search, prw, "
+            "msmt17, cuhk03-labelled, cuhk03-detected, veri776 or vehicleid-800, -1600, -2400."
         ),
     ] = "market1501",
     per_query: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,33 +14,41 @@ from reid_done_right.data.arrays import Arrays, naming
 from reid_done_right.evaluation.embedded import Embedded, Labels, norms
 from reid_done_right.evaluation.pooling import Pooling, pool_queries, pool_tracklets
 from reid_done_right.evaluation.ragged import rows_of
-from reid_done_right.evaluation.rules import Rule, rule_of
-from reid_done_right.evaluation.task import Task
+from reid_done_right.evaluation.rules import GALLERIES, Rule, rule_of
+from reid_done_right.evaluation.task import OtherImages, Task
 
 
 def image_task(index: Index, embedded: Embeddings, settings: Mapping[str, Any]) -> Task:
     """Return the task of single images.
 
-    settings: "format", "protocol" (of one's own data only), "person_search_gallery" (of that format only)
+    settings: "format", "protocol" (of one's own data only), "person_search_gallery" (for an index with lists)
     Raises InputError for an index without queries, gallery or the gallery lists asked for.
     """
     if len(index.query) == 0 or len(index.gallery) == 0:
         raise InputError(
             f"index of {index.root}: {len(index.query)} queries, {len(index.gallery)} gallery rows to score"
         )
-    lists = None
-    if settings["format"] == "person-search":
-        size = str(settings["person_search_gallery"])
-        if index.gallery_lists is None or size not in index.gallery_lists:
-            known = ", ".join(index.gallery_lists or {}) or "none"
-            raise InputError(
-                f"index of {index.root}: no gallery lists of size {size}; it has {known}: set "
-                "evaluate.person_search_gallery"
-            )
-        lists = [np.searchsorted(index.gallery, members) for members in index.gallery_lists[size]]
     rule = rule_of(settings["format"], settings.get("protocol"))
     query, gallery = _rows(index, embedded, index.query, "query"), _rows(index, embedded, index.gallery, "gallery")
-    return Task(query, gallery, rule, lists)
+    return Task(query, gallery, rule, _lists(index, settings))
+
+
+def _lists(index: Index, settings: Mapping[str, Any]) -> Sequence[NDArray[np.int64]] | None:
+    """Return each query's gallery, as rows of the index's gallery; None if there is one for all."""
+    own = GALLERIES.get(settings["format"])
+    if own is None:
+        return None
+    if own == "other-images":
+        _, image = np.unique(index.path, return_inverse=True)
+        return OtherImages(image[index.query], image[index.gallery])
+    size = str(settings["person_search_gallery"])
+    if index.gallery_lists is None or size not in index.gallery_lists:
+        known = ", ".join(index.gallery_lists or {}) or "none"
+        raise InputError(
+            f"index of {index.root}: no gallery lists of size {size}; it has {known}: set "
+            "evaluate.person_search_gallery"
+        )
+    return [np.searchsorted(index.gallery, members) for members in index.gallery_lists[size]]
 
 
 def protocol_tasks(index: Index, embedded: Embeddings, settings: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
@@ -57,7 +65,8 @@ def protocol_tasks(index: Index, embedded: Embeddings, settings: Mapping[str, An
         )
         yield "tracklet", Task(query, gallery, images.rule)
     elif images.lists is not None:
-        yield f"gallery-{settings['person_search_gallery']}", images
+        listed = GALLERIES[settings["format"]] == "listed"
+        yield f"gallery-{settings['person_search_gallery'] if listed else 'all'}", images
     else:
         yield "single-query", images
         boxes = index.rows("boxes")
@@ -89,15 +98,16 @@ def array_task(
         boxes, _ = _embedded(multi_query, rule, protocol, pool, normalise_frames)
         with naming(f"{multi_query.path}: "):
             asked = Embedded(pool_queries(boxes, asked.labels, pool), asked.labels, asked.name)
-    lists = gallery_lists(query, gallery) if protocol == "person-search" or "lists" in query.arrays else None
+    lists = gallery_lists(query, gallery) if protocol in GALLERIES or "lists" in query.arrays else None
     with naming():
         return Task(asked, there, rule, lists), tracklet_id
 
 
-def gallery_lists(query: Arrays, gallery: Arrays) -> list[NDArray[np.int64]]:
+def gallery_lists(query: Arrays, gallery: Arrays) -> Sequence[NDArray[np.int64]]:
     """Return each query's gallery rows, ascending: those of the images of its list, or all; never of its own photo."""
     queries = len(query.column("embeddings"))
     image = gallery.integers("image_id", len(gallery.column("embeddings")))
+    own = query.integers("image_id", queries) if "image_id" in query.arrays else None
     if "lists" in query.arrays:
         images = query.integers("lists")
         pointers = query.pointers("pointers", queries, len(images))
@@ -105,17 +115,13 @@ def gallery_lists(query: Arrays, gallery: Arrays) -> list[NDArray[np.int64]]:
         if len(rows.items) == 0:
             raise InputError(f"{query.path}: no image of lists is an image_id of {gallery.path}")
         lists = [np.unique(rows.items[first:last]) for first, last in pairwise(rows.pointers[pointers])]
-    elif "image_id" in query.arrays:
-        lists = [np.arange(len(image))] * queries
-    else:
+        return lists if own is None else [rows[image[rows] != photo] for rows, photo in zip(lists, own, strict=True)]
+    if own is None:
         raise InputError(
             f"{query.path}: no array 'lists' (with 'pointers') of each query's gallery images, and no 'image_id' of "
             "the queries' own photos, which a gallery of all photos must leave out"
         )
-    if "image_id" in query.arrays:
-        own = query.integers("image_id", queries)
-        lists = [rows[image[rows] != photo] for rows, photo in zip(lists, own, strict=True)]
-    return lists
+    return OtherImages(own, image)
 
 
 def pooled_tracklets(

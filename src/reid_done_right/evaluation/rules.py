@@ -7,7 +7,7 @@ is a negative, including distractors and other people seen by the query's own ca
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ RULES: dict[str, Rule] = {
     "dukemtmc-official": DUKEMTMC_OFFICIAL,
     "mars": MARS,
     "person-search": PERSON_SEARCH,
+    "prw": PERSON_SEARCH,
     "msmt17": MARKET1501,
     "cuhk03-labelled": MARKET1501,
     "cuhk03-detected": MARKET1501,
@@ -71,6 +72,9 @@ RULES: dict[str, Rule] = {
     "vehicleid-1600": VEHICLEID,
     "vehicleid-2400": VEHICLEID,
 }
+
+GALLERIES: dict[str, Literal["listed", "other-images"]] = {"person-search": "listed", "prw": "other-images"}
+"""Formats in which every query has a gallery of its own: the images of its list, or all images but its own."""
 
 
 def rule_of(layout: str, own: Mapping[str, Any] | None = None) -> Rule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Task:
     """G rows, junk and distractors included."""
     rule: Rule
     lists: Sequence[NDArray[np.int64]] | None = None
-    """For each query, the gallery rows that are its gallery (Person Search); all rows if absent."""
+    """For each query, the gallery rows that are its gallery (person search); all rows if absent."""
 
     def __post_init__(self) -> None:
         """Check that the gallery can be ranked for the queries."""
@@ -43,6 +44,31 @@ class Task:
                 f"{gallery.name}: the gallery is the query set: every query would meet itself; choose some images as "
                 "queries and leave them out of the gallery"
             )
+
+
+@dataclass(frozen=True)
+class OtherImages(Sequence[NDArray[np.int64]]):
+    """For each query, the gallery rows of all images but its own, made when asked for: together, they are Q x G.
+
+    query, gallery   (Q,), (G,) the image of each row
+    """
+
+    query: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of queries Q."""
+        return len(self.query)
+
+    @overload
+    def __getitem__(self, at: int) -> NDArray[np.int64]: ...
+    @overload
+    def __getitem__(self, at: slice) -> OtherImages: ...
+    def __getitem__(self, at: int | slice) -> NDArray[np.int64] | OtherImages:
+        """Return the rows of one query, or the same of some queries."""
+        if isinstance(at, slice):
+            return OtherImages(self.query[at], self.gallery)
+        return np.flatnonzero(self.gallery != self.query[at])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from reid_done_right.artifacts import InputError
 from reid_done_right.numerics import Numerics
-from reid_done_right.params.datasets import OWN, Dataset, Joint
+from reid_done_right.params.datasets import OWN, SEARCHED, Dataset, Joint
 from reid_done_right.params.evaluation import Distract, Evaluate, Follow, Identify, Inspect
 from reid_done_right.params.messages import check_known, lines_of
 from reid_done_right.params.networks import SMALLEST, Backbone, Initialise
@@ -299,6 +299,8 @@ class Params(Section):
         tested = self.datasets[dataset]
         if tested.format == "person-search":
             return [f"gallery-{self.evaluate.person_search_gallery}"], ["none"]
+        if tested.format == "prw":
+            return ["gallery-all"], ["none"]
         if tested.format == "mars" or (tested.format in OWN and tested.rule.items == "tracklet"):
             return ["tracklet"], get_args(Rerank)
         return ["single-query", *(["multi-query"] if tested.format == "market1501" else [])], get_args(Rerank)
@@ -336,7 +338,7 @@ class Params(Section):
         dataset = self.datasets[name]
         if why := dataset.untested:
             raise ValueError(f"identify.dataset: {name} has no test set ({why}); give one that has")
-        if dataset.format == "person-search":
+        if dataset.format in SEARCHED:
             raise ValueError(
                 f"identify.dataset: every query of {name} has a gallery of its own, so nobody can be left out of the "
                 "gallery; give a dataset of another format"

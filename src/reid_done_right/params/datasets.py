@@ -13,6 +13,7 @@ Format = Literal[
     "mars",
     "person-search",
     "distractors",
+    "prw",
     "msmt17",
     "cuhk03-labelled",
     "cuhk03-detected",
@@ -27,6 +28,8 @@ Column = Literal["path", "person_id", "camera_id", "tracklet_id", "split", "date
 OWN = ("folder", "csv")
 DRAW = "{draw}"
 """Formats of own photos."""
+SEARCHED = ("person-search", "prw")
+"""Formats in which every query has a gallery of its own."""
 SEEDED = ("vehicleid-800", "vehicleid-1600", "vehicleid-2400")
 """Formats of releases whose protocol draws the gallery, by `read.seed`."""
 

@@ -47,7 +47,7 @@ class TableColumn(Section):
     dataset: Name = Field(description="Dataset whose scores are shown.")
     protocol: str = Field(
         description="Protocol of the scores: `single-query`, `multi-query` (Market-1501), `tracklet` (MARS) or "
-        "`gallery-100` (Person Search)."
+        "`gallery-100` (Person Search; PRW: `gallery-all`)."
     )
     paper: str = Field(
         default="", description="The paper's column to show beside it, as in `reports/paper.csv`. If omitted, none is."

@@ -26,7 +26,7 @@ from reid_done_right.evaluation.plausibility import suspicions
 from reid_done_right.evaluation.pooling import Pooling
 from reid_done_right.evaluation.ragged import Ragged
 from reid_done_right.evaluation.ranking import Ranking, Rerank, rank_gallery, resolved
-from reid_done_right.evaluation.rules import RULES, Rule
+from reid_done_right.evaluation.rules import GALLERIES, RULES, Rule
 from reid_done_right.evaluation.shards import Orders, Shard, count_shards
 from reid_done_right.evaluation.statistics import mean_interval
 from reid_done_right.evaluation.task import Task
@@ -120,7 +120,7 @@ def score(
         "progress": partial(tqdm, unit="block", leave=False, disable=None),
     }
     extra: Embedded | dict[Path, int] | None = None
-    if protocol == "person-search" and "truth_box" in q.arrays:
+    if protocol in GALLERIES and "truth_box" in q.arrays:
         if false_alarms is not None:
             raise InputError(
                 f"{query}: holds true boxes; an open set is of labelled boxes, so drop these or --open-set"
@@ -203,15 +203,16 @@ def _check_request(
         )
     if not 1 <= orders * (len(sizes) + 1) < 2**16:
         raise InputError(f"{orders} orders of {len(sizes)} sizes: expected 1 order or more, and at most 65,535 of both")
-    if distractors and (rerank != "none" or rule.cut is not None or protocol in ("mars", "person-search")):
+    single = protocol != "mars" and protocol not in GALLERIES
+    if distractors and (rerank != "none" or rule.cut is not None or not single):
         raise InputError(
             f"{distractors}: distractors are added to a plain, uncut ranking of images; drop them, or the re-ranking, "
             "the cut, or the protocol"
         )
-    if multi_query and protocol in ("mars", "person-search"):
+    if multi_query and not single:
         raise InputError(f"{multi_query}: protocol {protocol} has no multiple queries to pool; drop the file")
-    if rerank != "none" and protocol == "person-search":
-        raise InputError(f"{rerank} would mix the galleries of different queries; rank person-search plainly")
+    if rerank != "none" and protocol in GALLERIES:
+        raise InputError(f"{rerank} would mix the galleries of different queries; rank {protocol} plainly")
     if min(ranks, default=1) < 1:
         raise InputError(f"ranks are {', '.join(map(str, ranks))}: expected integers from 1")
 

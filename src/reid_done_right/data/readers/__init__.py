@@ -20,6 +20,7 @@ from reid_done_right.data.readers import (
     mars,
     msmt17,
     person_search,
+    prw,
     table,
     vehicleid,
     veri776,
@@ -32,6 +33,7 @@ READERS: dict[str, Callable[..., Index]] = {
     "mars": mars.read,
     "person-search": person_search.read,
     "distractors": distractors.read,
+    "prw": prw.read,
     "msmt17": msmt17.read,
     "cuhk03-labelled": partial(cuhk03.read, boxes="labeled"),
     "cuhk03-detected": partial(cuhk03.read, boxes="detected"),
@@ -50,6 +52,7 @@ COUNTS: dict[str, Mapping[str, int]] = {
     "mars": mars.COUNTS,
     "person-search": person_search.COUNTS,
     "distractors": distractors.COUNTS,
+    "prw": prw.COUNTS,
     "msmt17": msmt17.COUNTS,
     "cuhk03-labelled": cuhk03.LABELLED,
     "cuhk03-detected": cuhk03.DETECTED,
@@ -62,6 +65,7 @@ COUNTS: dict[str, Mapping[str, int]] = {
 
 RELEASES: dict[str, Mapping[str, Any]] = {
     **TABLE["releases"],
+    "prw": prw.RELEASE,
     "msmt17": msmt17.RELEASE,
     "cuhk03-labelled": cuhk03.RELEASE,
     "cuhk03-detected": cuhk03.RELEASE,
