@@ -1,11 +1,14 @@
-"""Skeletons of releases: rendered people in the folders, names and lists of MSMT17, CUHK03, VeRi-776 and VehicleID."""
+"""Skeletons of releases: rendered people in folders, names and lists of PRW, MSMT17, CUHK03, VeRi-776 and VehicleID."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from pedestrians.matlab import cell_array, save_mat
 from pedestrians.releases import write_market1501
 from reid_done_right.artifacts import Index
 from reid_done_right.data.readers import READERS
@@ -88,7 +91,36 @@ def vehicleid(index: Index, root: Path) -> Path:
     return root
 
 
+def prw(index: Index, root: Path) -> Path:
+    """Lay out PRW: nobody is twice in a frame, and the last in each is unlabelled. Queries are in test frames."""
+    (root / "frames").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    queries: list[str] = []
+    for half, splits in (("train", SPLITS[:1]), ("test", SPLITS[1:])):
+        shown = [(camera, person, path, split) for split in splits for path, person, camera in rows_of(index, split)]
+        frames: list[str] = []
+        for camera in (1, 2):
+            own = sorted(row for row in shown if row[0] == camera)
+            width = max(Counter(person for _, person, *_ in own).values())  # frames, as often as one is seen
+            for k in range(width):
+                frames.append(f"c{camera}s{len(splits)}_{len(frames) + 7:06}")
+                here = [*own[k::width], own[k]]
+                crops = [cv2.imread(str(path)) for _, _, path, _ in here]
+                cv2.imwrite(str(root / f"frames/{frames[-1]}.jpg"), np.hstack(crops))
+                boxes = [[person, 64 * i + 0.6, -0.4, 63.9, 128.2] for i, (_, person, *_) in enumerate(here)]
+                boxes[-1][0] = -2
+                variable = ("box_new", "anno_file", "anno_previous")[len(frames) % 3]
+                save_mat(root / f"annotations/{frames[-1]}.jpg.mat", **{variable: np.array(boxes)})
+                for row, box in zip(here[:-1], boxes, strict=False):
+                    if row[3] == "query":
+                        queries.append(" ".join(f"{number:g}" for number in box) + f" {frames[-1]}\r\n")
+        save_mat(root / f"frame_{half}.mat", **{f"img_index_{half}": cell_array(frames)})
+    (root / "query_info.txt").write_text("".join(queries), newline="")
+    return root
+
+
 LAY_OUT: dict[str, Callable[[Index, Path], Path]] = {
+    "prw": prw,
     "msmt17": msmt17,
     "cuhk03-labelled": cuhk03,
     "cuhk03-detected": cuhk03,

@@ -1,4 +1,4 @@
-"""MSMT17, CUHK03, VeRi-776 and VehicleID: readers on rendered skeletons, published counts, protocols, bad input."""
+"""PRW, MSMT17, CUHK03, VeRi-776, VehicleID: readers on rendered skeletons, published counts, protocols, bad input."""
 
 import re
 from pathlib import Path
@@ -35,13 +35,17 @@ def test_skeleton_is_read_as_it_was_laid_out(people: Index, tmp_path: Path, layo
     found, meant = count(index), count(people)
     assert found["train"] == meant["train"] and found["train_persons"] == 4 and found["query_persons"] == 3
     assert all((index.root / path).is_file() for path in index.path)
-    assert not set(index.person_id[index.train]) & set(index.person_id[index.query]) and index.person_id.min() > 0
+    assert not set(index.person_id[index.train]) & set(index.person_id[index.query])
+    assert index.person_id.min() > 0 or layout == "prw"
     query, gallery = (Labels(index.person_id[rows], index.camera_id[rows]) for rows in (index.query, index.gallery))
     relevant, junk = relevant_and_junk(query, gallery, RULES[layout])
     assert relevant.counts.min() > 0
     if layout in SEEDED:
         assert found["gallery"] == 3 and found["query"] == meant["query"] + meant["gallery"] - 3
         assert set(relevant.counts) == {1} and not index.camera_id.any()
+    elif layout == "prw":
+        assert found["gallery"] - found["junk"] == meant["gallery"] + meant["query"] and junk.counts.max() == 0
+        assert found["gallery_files"] == found["junk"] == 8 and set(index.camera_id) == {1, 2}
     elif layout == "veri776":
         assert found["gallery"] == meant["gallery"] + meant["query"] and junk.counts.min() >= 1
         assert set(index.camera_id) == {10, 11}
@@ -70,7 +74,7 @@ def test_gallery_of_vehicleid_is_drawn_by_the_seed(people: Index, tmp_path: Path
         Dataset.model_validate(entry | {"read": {"seed": 3, "train": 0.4}})
 
 
-@pytest.mark.parametrize("layout", ["msmt17", "cuhk03-detected", "veri776", "vehicleid-800"])
+@pytest.mark.parametrize("layout", ["prw", "msmt17", "cuhk03-detected", "veri776", "vehicleid-800"])
 def test_entry_runs_from_images_to_scores(people: Index, tmp_path: Path, layout: str) -> None:
     """With random embeddings, which the rule of the format scores."""
     root = LAY_OUT[layout](people, tmp_path / layout)
@@ -91,8 +95,9 @@ def test_entry_runs_from_images_to_scores(people: Index, tmp_path: Path, layout:
         out=tmp_path / "scores.json",
         queries=tmp_path / "q.parquet",
     )
-    first = read_json(tmp_path / "scores.json")["results"][0]
-    assert first["protocol"] == "single-query" and 0 < first["mAP"] < 1
+    first, *others = read_json(tmp_path / "scores.json")["results"]
+    assert first["protocol"] == ("gallery-all" if layout == "prw" else "single-query") and 0 < first["mAP"] < 1
+    assert [each["rerank"] for each in others] == ([] if layout == "prw" else ["qe-dba", "k-reciprocal"])
 
 
 # --- published counts

@@ -239,6 +239,7 @@ MISTAKES = [
     (opened({"fpir": [0.1, 0.1]}), "identify.fpir: [0.1, 0.1] must be ascending, each rate once"),
     (opened({"dataset": "crowd"}), "identify.dataset: crowd has no test set (distractors are nobody's queries); give one that has"),
     (opened({"dataset": "scenes"}) | {"datasets/scenes": {"format": "person-search", "source": {"folder": "x"}}}, "identify.dataset: every query of scenes has a gallery of its own, so nobody can be left out of the gallery; give a dataset of another format"),
+    (opened({"dataset": "scenes"}) | {"datasets/scenes": {"format": "prw", "source": {"folder": "x"}}}, "identify.dataset: every query of scenes has a gallery of its own, so nobody can be left out of the gallery; give a dataset of another format"),
     (opened({"dataset": "herd"}) | {"datasets/herd": {"format": "csv", "source": {"folder": "x"}, "read": {"table": "t.csv", "splits": "closed"}}}, "identify.dataset: herd tests on those whom it trains on (read.splits: closed), so nobody is unknown; give disjoint splits"),
     ({"distract/sizes": [3, 0]}, "distract.sizes: [3, 0] must be ascending, each size once"),
     ({"distract/variants": ["flip"], "datasets/market/variants": ["raw"], "follow": MISSING}, "distract.variants: unknown name 'flip'; known: raw"),

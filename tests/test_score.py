@@ -226,6 +226,19 @@ def test_gallery_of_all_photos_leaves_out_the_querys_own(files, tmp_path):
     assert found["mAP"] == pytest.approx(np.mean([row["step"] for row in rows]))
 
 
+def test_prw_is_person_search_of_all_other_photos(files, tmp_path):
+    query, gallery, _ = person_search()
+    del query["lists"], query["pointers"]
+    paths = files(query=query | {"image_id": np.array([10, 19, 500])}, gallery=gallery)
+    found, same = (run(*paths, tmp_path / "scores.json", protocol=each) for each in ("prw", "person-search"))
+    assert found["mAP"] == same["mAP"] > 0
+    paths = files(query=query, gallery=gallery)
+    with pytest.raises(InputError, match="no 'image_id' of the queries' own photos"):
+        run(*paths, tmp_path / "scores.json", protocol="prw")
+    with pytest.raises(InputError, match="qe-dba would mix the galleries of different queries; rank prw plainly"):
+        run(*paths, tmp_path / "scores.json", protocol="prw", rerank="qe-dba")
+
+
 def test_detections_that_are_the_true_boxes_score_as_those(files, tmp_path):
     query, gallery, _ = person_search()
     truth = run(*files(query=query, gallery=gallery), tmp_path / "truth.json", protocol="person-search")

@@ -18,8 +18,7 @@ FRAME = re.compile(r"c[1-6]s\d{1,3}_\d{1,9}", re.ASCII)
 ID, PLACE, SIDE = r"([1-9]\d{0,8})", r"(-?\d{1,8}(?:\.\d*)?)", r"([1-9]\d{0,7}(?:\.\d*)?)"
 QUERY = re.compile(" +".join([ID, PLACE, PLACE, SIDE, SIDE, f"({FRAME.pattern})"]), re.ASCII)
 GRAMMAR = "ID X Y W H FRAME, such as 479 1096.5 415 93.25 247 c1s3_016471"
-VARIABLES = ("box_new", "anno_file", "anno_previous")
-"""A frame's boxes are in one of these, in its own file."""
+VARIABLES = ("box_new", "anno_file", "anno_previous")  # a frame's boxes are in one of them
 
 RELEASE = {
     "title": "PRW",
@@ -54,7 +53,7 @@ def read(root: Path) -> Index:
     _, first = np.unique(np.stack([frame, gallery.person_id]), axis=1, return_index=True)
     gallery.person_id[np.setdiff1d(np.arange(len(gallery)), first)] = -1
     index = layout.join([layout.check_disjoint(known, OBTAIN), gallery])
-    layout.expect_files(root, sorted(set(index.path.tolist())), "its lists")
+    layout.expect_files(root, sorted(set(index.path.tolist())), "the lists of the release")
     return index
 
 
@@ -83,16 +82,12 @@ def _table(path: Path) -> NDArray[np.float64]:
     else:
         found = layout.load_matrix(path, VARIABLES[0])  # for the reason
     with layout.as_released(path):
-        table = found.astype(np.float64) if found.size else np.zeros((0, 5))
-        if table.shape[1:] != (5,):
-            raise ValueError(f"a table of shape {table.shape}, expected rows of id, x, y, w, h")
+        table = found.astype(np.float64).reshape(len(found), 5)
     person = table[:, 0]
     bad = ~(np.abs(table) < 1e9).all(axis=1) | (np.rint(person) != person) | ((person < 1) & (person != -2))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"{path}: row {row + 1}, {table[row].tolist()}, is not id (from 1, or -2), x, y, w, h; {OBTAIN}"
-        )
+        raise InputError(f"{path}: row {row + 1} is {table[row].tolist()}, not id (1.., or -2), x, y, w, h; {OBTAIN}")
     return table
 
 
