@@ -154,7 +154,7 @@ def score(
       person_id    (N,) integers; in the gallery -1 is junk, 0 a distractor
       camera_id    (N,) integers
       tracklet_id  (N,) mars: rows are frames, and the gallery holds the queries
-      image_id     (N,) person-search: the photo of each box; in the query file
+      image_id     (N,) person-search, prw: the photo of each box; in the query file
                    also lists and pointers, each query's gallery of photos
 
     \b

@@ -31,7 +31,7 @@ RELEASE = {
 OBTAIN = how_to_obtain(RELEASE)
 
 COUNTS = {"train_persons": 483, "query": 2_057, "query_persons": 450, "gallery_files": 6_112}
-"""Of the files; papers print 482 persons to train on."""
+"""As programs that read the files print them; papers print 482 persons to train on."""
 
 
 def read(root: Path) -> Index:
