@@ -211,6 +211,7 @@ def test_broken_release_is_reported_in_one_line(
     [
         ("msmt17", "list_gallery.txt"),
         ("msmt17", "list_train.txt"),
+        ("prw", "query_info.txt"),
         ("vehicleid-800", "train_test_split/train_list.txt"),
     ],
 )
