@@ -25,8 +25,8 @@ Format = Literal[
     "csv",
 ]
 Column = Literal["path", "person_id", "camera_id", "tracklet_id", "split", "date"]
-OWN = ("folder", "csv")
 DRAW = "{draw}"
+OWN = ("folder", "csv")
 """Formats of own photos."""
 SEARCHED = ("person-search", "prw")
 """Formats in which every query has a gallery of its own."""
