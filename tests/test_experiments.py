@@ -46,7 +46,7 @@ def test_new_experiment_ignores_what_the_project_ignores() -> None:
     [
         (("full",), "full: is not an empty folder; name another one"),
         (("file",), "file: is not an empty folder; name another one"),
-        (("new", "--from", "mine"), "--from mine: use one of embedded, paper, own, smoke"),
+        (("new", "--from", "mine"), "--from mine: use one of embedded, paper, market, own, own-cpu, smoke"),
     ],
 )
 def test_new_refuses_in_one_line(arguments: tuple[str, ...], told: str, tmp_path: Path, reid: Reid) -> None:

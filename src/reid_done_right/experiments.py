@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from reid_done_right.artifacts import InputError, write_text
 
-Example = Literal["embedded", "paper", "own", "smoke"]
+Example = Literal["embedded", "paper", "market", "own", "own-cpu", "smoke"]
 IGNORED = """\
 /results/
 /.store/

@@ -18,7 +18,7 @@ AGAIN = 10.0
 def new(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     example: Annotated[
-        str, typer.Option("--from", help="Experiment to start from: embedded, paper, own or smoke.")
+        str, typer.Option("--from", help="Experiment to start from: embedded, paper, market, own, own-cpu or smoke.")
     ] = "embedded",
 ) -> None:
     """Lay out an experiment of your own in a folder: params.yaml to edit, profiles, and a Snakefile to run there.
