@@ -20,6 +20,7 @@ SETTINGS = {
     "synthetic": True,
     "margin": 0.1,
     "runs": NAMES,
+    "scored": NAMES,
     "curves": NAMES,
     "shown": NAMES[:1],
     "allow_missing": False,

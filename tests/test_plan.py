@@ -211,7 +211,8 @@ def test_joint_training_reads_the_joined_index_and_leaves_every_job_as_it_is() -
 
 
 def test_curves_of_a_joint_training_are_marked_by_its_scores_on_the_first_test_set() -> None:
-    assert "scored" not in jobs_of()["draw"]["figures"].parameters
+    alone = jobs_of()["draw"]["figures"].parameters
+    assert alone["scored"] == alone["runs"]
     figures = jobs_of({"joint": JOINT})["draw"]["figures"]
     scored = dict(zip(figures.parameters["runs"], figures.parameters["scored"], strict=True))
     assert scored["both-raw-draw0"] == "both-raw-on-duke-draw0" and scored["duke-raw-draw0"] == "duke-raw-draw0"

@@ -158,12 +158,6 @@ def _shards(parameters: Parameters) -> Iterable[str]:
     return map(str, range(parameters.get("shards", 1)))
 
 
-def _scored(parameters: Parameters) -> Iterable[str]:
-    """Return a scored run of each training: of the same name, unless it is tested on other datasets only."""
-    found: Iterable[str] = parameters.get("scored", parameters.get("runs", ()))
-    return found
-
-
 def _browsed(parameters: Parameters) -> Iterable[str]:
     """Return the indexes of the runs shown on the page."""
     return (about["index"] for about in parameters.get("shown", {}).values())
@@ -498,7 +492,7 @@ STAGES = {
                 "Folder of the training logs, written by `reid train`.",
                 _named("runs"),
             ),
-            "scores": replace(SCORES, each=_scored),
+            "scores": replace(SCORES, each=_named("scored")),
             "similarities": Read(
                 _result("retrieve", "json", "{each}"),
                 "Folder of the similarity histograms, written by `reid retrieve`.",

@@ -299,7 +299,7 @@ def _add_report(planned: _Plan) -> None:
     report: dict[str, Any] = {"experiment": params.experiment, "draws": params.draws, "claims": claims}
     report |= params.report.model_dump(exclude={"contact_sheet", "shown", "tables", *params.report.of_the_paper})
     report["contact_sheet"] = params.report.contact_sheet is not None
-    report["tables"] = {name: _dumped(table) for name, table in tables.items()}
+    report["tables"] = {name: table.model_dump() for name, table in tables.items()}
     unused = {name: {"test_on"} for name, dataset in params.datasets.items() if not dataset.test_on}
     left_out = [name for name in ("identify", "joint") if not getattr(params, name)]
     computed = params.model_dump(exclude=dict.fromkeys(("report", "resources", *left_out), True) | {"datasets": unused})
@@ -311,12 +311,11 @@ def _add_report(planned: _Plan) -> None:
     figures |= {
         **runs,
         "runs": list(jobs["train"]),
+        "scored": _scored(params),
         **followed,
         **identified,
         "allow_missing": params.report.allow_missing,
     }
-    scored = _scored(params)
-    figures |= {} if scored == figures["runs"] else {"scored": scored}
     sheet = params.report.contact_sheet
     rendered = params.datasets[params.curves.dataset].source.render if params.curves is not None else None
     if sheet is not None and rendered is not None:
@@ -336,15 +335,6 @@ def _add_report(planned: _Plan) -> None:
     page |= shown.model_dump(include={"images", "queries"}) if shown else {"images": False, "queries": 0}
     page["pipeline"] = dag.drawing({name: len(members) for name, members in jobs.items()} | {"publish": 1})
     planned.add("publish", STAGES["publish"].job, page)
-
-
-def _dumped(table: Table) -> dict[str, Any]:
-    """Return a table as settings; a claim about all training sets has them as before there was a choice."""
-    told = table.model_dump()
-    for claim in told["claims"]:
-        if not claim["trained_on"]:
-            del claim["trained_on"]
-    return told
 
 
 def _scored(params: Params) -> list[str]:

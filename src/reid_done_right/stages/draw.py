@@ -6,7 +6,7 @@ The settings (as YAML):
     synthetic: true                 # true: label as rendered; false: draw the paper's [17] in Figure 7
     margin: 0.1                     # of the triplet loss
     runs: [market-default-draw0]    # every planned run, in the order of the panels
-    scored: [both-default-on-market-draw0]  # a scored run of each of them; optional, for trainings on several datasets
+    scored: [market-default-draw0]  # a scored run of each of them; its name differs after training on several datasets
     curves: [market-default-draw0]  # the runs of Figure 7, in the order of its lines
     shown: [market-default-draw0]   # the runs whose similarities are drawn
     followed: [market-default-draw0]  # the runs whose convergence is drawn; optional
@@ -72,7 +72,11 @@ def draw(
         given = {path.stem for path in files}
         return [name for name in wanted if name not in given] if settings["allow_missing"] else []
 
-    scored = dict(zip(settings["runs"], settings.get("scored", settings["runs"]), strict=True))
+    def subtitle(about: str, missing: list[str], collapsed: list[str] | None = None) -> str:
+        counted = _named("collapsed in training, and counted", collapsed or [])
+        return "\n".join(filter(None, [f"{where}; {about}", counted, _named("not run yet and left out", missing)]))
+
+    scored = dict(zip(settings["runs"], settings["scored"], strict=True))
     unscored = absent(scores, list(scored.values()))
     lost = absent(logs, list(scored))
     untrained = sorted(name for name in scored if name in lost or scored[name] in unscored)
@@ -88,38 +92,33 @@ def draw(
             uncurved = absent(curves, settings["curves"])
             lines = distractor_lines(((path, read_json(path)) for path in curves), settings["curves"], uncurved)
             rival = {} if settings["synthetic"] else _rival(parse_paper(paper, paper.read_text(encoding="utf-8")))
-            about = [f"{where}; {_legend(lines, settings)}", _named("collapsed in training, and counted", collapsed)]
-            about.append(_not_run(uncurved))
-            subtitle = "\n".join(filter(None, about))
-            figures["figure7"] = figure7(lines, TITLE, subtitle, rival, RIVAL)
+            about = subtitle(_legend(lines, settings), uncurved, collapsed)
+            figures["figure7"] = figure7(lines, TITLE, about, rival, RIVAL)
             tables["figure7.csv"] = lines.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         figures["training_curves"] = training_curves(
             trainings,
             settings["margin"],
             "Training with the triplet loss, every run",
-            "\n".join(filter(None, [f"{where}; {CURVES}", _not_run(untrained)])),
+            subtitle(CURVES, untrained),
         )
         if settings.get("followed"):
             unfollowed = absent(followed, settings["followed"])
             along = convergence_lines(((path, read_json(path)) for path in followed), settings["followed"], unfollowed)
-            subtitle = "\n".join(filter(None, [f"{where}; {_spread(along)}; without re-ranking", _not_run(unfollowed)]))
-            figures["convergence"] = convergence(along, "Convergence of the ranking stage", subtitle)
+            about = subtitle(_spread(along), unfollowed)
+            figures["convergence"] = convergence(along, "Convergence of the ranking stage", about)
             tables["convergence.csv"] = along.to_csv(index=False, float_format="%.3f", lineterminator="\n")
         if settings.get("identified"):
-            planned, unscored = settings["identified"], absent(identified, settings["identified"])
-            opened = read_open_sets(
-                ((path, read_json(path)) for path in identified), planned, settings["allow_missing"]
-            )
-            rates = error_rates(opened)
-            subtitle = "\n".join(filter(None, [f"{where}; {_spread(rates)}; without re-ranking", _not_run(unscored)]))
-            figures["open_set"] = tradeoff(rates, "Open set: known persons missed, by false alarms", subtitle)
+            found = ((path, read_json(path)) for path in identified)
+            rates = error_rates(read_open_sets(found, settings["identified"], settings["allow_missing"]))
+            about = subtitle(_spread(rates), absent(identified, settings["identified"]))
+            figures["open_set"] = tradeoff(rates, "Open set: known persons missed, by false alarms", about)
             tables["open_set.csv"] = rates.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         if settings["shown"]:
             unseen = absent(similarities, settings["shown"])
             figures["similarities"] = histograms(
                 [read_json(path) for path in similarities],
                 "Similarities of queries to images of the same and of other people",
-                "\n".join(filter(None, [f"{where}; {PAIRS}", _not_run(unseen)])),
+                subtitle(PAIRS, unseen),
             )
         files = {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("svg", "png")}
     files |= {name: text.encode() for name, text in tables.items()}
@@ -150,17 +149,14 @@ def _legend(lines: pd.DataFrame, settings: Mapping[str, Any]) -> str:
 
 
 def _spread(lines: pd.DataFrame) -> str:
-    """Say over what the lines are means."""
+    """Return what the lines are means over."""
     draws = int(lines["runs"].max()) if len(lines) else 0
-    return f"mean of {draws} draws, band: least to greatest" if draws > 1 else "one draw"
+    over = f"mean of {draws} draws, band: least to greatest" if draws > 1 else "one draw"
+    return f"{over}; without re-ranking"
 
 
 def _named(what: str, names: list[str]) -> str:
     return f"{what}: {', '.join(names)}" if names else ""
-
-
-def _not_run(names: list[str]) -> str:
-    return _named("not run yet and left out", names)
 
 
 def _rival(paper: Paper) -> dict[str, float]:
