@@ -1,12 +1,13 @@
-"""What `mkdocs build` does besides: README.md as home page, files of the repository, pages of the API, mathematics.
+"""What `mkdocs build` does besides: README.md as home page, files of the repository, commands, API, mathematics.
 
 Pages are written for the repository, where readers also meet them: they link to its files by relative paths. On the
 site, a link to a module leads to its page of the API, one to another file to a copy of that file: Markdown as a page,
-other text as a listing, the rest as it is. Formulas become MathML, which browsers draw by themselves; the graph of the
-pipeline becomes a picture. So the site needs no network.
+other text as a listing, a notebook as its cells, the rest as it is. Formulas become MathML, which browsers draw by
+themselves; the graph of the pipeline becomes a picture. So the site needs no network.
 """
 
 import ast
+import json
 import posixpath
 import re
 from functools import cache
@@ -46,8 +47,9 @@ LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the API to the navigation, name headings as GitHub does, and hand over to MathML."""
-    config.nav.append({"API": ["api/index.md", *({layer: entries(layer)} for layer in LAYERS)]})
+    """Add the API to the reference, name headings as GitHub does, and hand over to MathML."""
+    (reference,) = (part["Reference"] for part in config.nav if "Reference" in part)
+    reference.append({"API": ["api/index.md", *({layer: entries(layer)} for layer in LAYERS)]})
     config.mdx_configs["toc"]["slugify"] = slug
     math = {"name": "math", "class": "math", "format": lambda tex, *_, **__: convert(tex, display="block")}
     graph = {"name": "mermaid", "class": "mermaid", "format": lambda *_, **__: pipeline()}
@@ -61,6 +63,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for module in modules(layer):
             files.append(File.generated(config, f"api/{module}.md", content=f"::: {module}\n"))
     files.append(File.generated(config, "api/index.md", content=overview()))
+    files.append(File.generated(config, "commands.md", content=commands()))
     todo = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for path in todo:  # grows
         if not files.get_file_from_path(place(path)):
@@ -92,7 +95,7 @@ def place(path: Path) -> str:
         return "api/index.md"
     if name.startswith("src/reid_done_right") and any(dotted(path) in modules(layer) for layer in LAYERS):
         return f"api/{dotted(path)}.md"
-    return f"repository/{name}" + (".md" if path.suffix in LANGUAGES else "")
+    return f"repository/{name}" + (".md" if path.suffix in (*LANGUAGES, ".ipynb") else "")
 
 
 def origin(place: str) -> Path:
@@ -107,7 +110,30 @@ def file_of(path: Path, config: MkDocsConfig) -> File:
     if path.suffix in LANGUAGES:
         listing = f"# {path.name}\n\n````{LANGUAGES[path.suffix]}\n{path.read_text()}\n````\n"
         return File.generated(config, place(path), content=f"---\nsearch: {{exclude: true}}\n---\n{listing}")
+    if path.suffix == ".ipynb":
+        return File.generated(config, place(path), content=notebook(path))
     return File.generated(config, place(path), abs_src_path=str(path))
+
+
+def notebook(path: Path) -> str:
+    """Return the cells of a notebook as Markdown."""
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text())["cells"]]
+    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells)
+
+
+def commands() -> str:
+    """Return the page of all commands: the help of each."""
+    from click import Context
+    from typer.main import get_command
+
+    from reid_done_right.cli import app
+
+    group = get_command(app)
+    lines = ["# Every command", "", "What `reid COMMAND --help` prints."]
+    for name, command in group.commands.items():
+        context = Context(command, info_name=f"reid {name}", terminal_width=100)
+        lines += ["", f"## {name}", "", "```text", command.get_help(context), "```"]
+    return "\n".join(lines)
 
 
 def targets(page: Path) -> list[Path]:

@@ -1,11 +1,10 @@
-"""The tables of choices.md and the JSON schema of `params.yaml`, from the models:  python docs/parameters.py
+"""The page parameters.md and the JSON schema of `params.yaml`, from the models:  python docs/parameters.py
 
 Both follow from `reid_done_right.params`: what a key means, what it may be and its default. The values beside them are
 those of the shipped experiments.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -16,11 +15,23 @@ import yaml
 from reid_done_right.params import Params, load
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/choices.md"
+PAGE = ROOT / "docs/parameters.md"
 SCHEMA = ROOT / "workflow/params.schema.json"
 EXPERIMENTS = {"paper": ROOT / "experiments/paper/params.yaml", "embedded": ROOT / "params.yaml"}
-MARKED = re.compile(r"(?<=<!-- parameters -->\n).*(?=<!-- /parameters -->)", re.DOTALL)
 DIGEST = "^[0-9a-fA-F]{64}$"
+HEAD = """\
+# Every parameter
+
+What each key of a `params.yaml` means and what it may be, with its values in the paper's experiment
+(`experiments/paper/params.yaml`) and in the embedded one (`params.yaml`). `*` stands for a name of your choice, or a
+place in a list. Sections in brackets are those of the paper. What differs between the two columns without a reason
+among the [choices](choices.md) is smaller because the embedded networks, images and budget are;
+[benchmark.md](benchmark.md#the-recipe) says how those values were found.
+
+This page is generated from the descriptions in `src/reid_done_right/params/` by `python docs/parameters.py`, as is
+[workflow/params.schema.json](../workflow/params.schema.json): editors complete and check the keys of a `params.yaml`
+whose first line names that file.
+"""
 Schema = dict[str, Any]
 
 
@@ -40,11 +51,20 @@ def _schema() -> Schema:
 
 
 def page() -> str:
-    """Return choices.md with current tables."""
-    text, replaced = MARKED.subn(lambda _: tables(), PAGE.read_text(encoding="utf-8"))
-    if replaced != 1:
-        raise ValueError(f"{PAGE}: expected one pair of lines <!-- parameters --> and <!-- /parameters -->")
-    return text
+    """Return parameters.md: the tables of all keys, one of those without a section, then one per section."""
+    values = {name: load(path).model_dump() for name, path in EXPERIMENTS.items()}
+    head = ["", f"| key | meaning | value | {' | '.join(values)} |", f"|---|---|---|{'---|' * len(values)}"]
+    sections = groupby(keys(), lambda entry: entry[0].partition(".")[0])
+    plain, lines = list(head), []
+    for section, group in sections:
+        (_, field), *entries = group
+        if not entries and not list(_sections(field, "")):
+            plain.append(_row(section, field, values))
+            continue
+        lines += ["", f"## {section}", "", field["description"]]
+        if entries:
+            lines += [*head, *(_row(key, entry, values) for key, entry in entries)]
+    return "\n".join([HEAD.rstrip(), *plain, *lines, ""])
 
 
 def keys() -> Iterator[tuple[str, Schema]]:
@@ -64,23 +84,6 @@ def keys() -> Iterator[tuple[str, Schema]]:
                     yield from walk(sections.pop(section)["properties"], path)
 
     return walk(whole["properties"], "")
-
-
-def tables() -> str:
-    """Return the tables of all keys: one of those without a section, then one per section."""
-    values = {name: load(path).model_dump() for name, path in EXPERIMENTS.items()}
-    head = ["", f"| key | meaning | value | {' | '.join(values)} |", f"|---|---|---|{'---|' * len(values)}"]
-    sections = groupby(keys(), lambda entry: entry[0].partition(".")[0])
-    plain, lines = list(head), []
-    for section, group in sections:
-        (_, field), *entries = group
-        if not entries and not list(_sections(field, "")):
-            plain.append(_row(section, field, values))
-            continue
-        lines += ["", f"### {section}", "", field["description"]]
-        if entries:
-            lines += [*head, *(_row(key, entry, values) for key, entry in entries)]
-    return "\n".join([*plain, *lines, "", ""])
 
 
 def _row(key: str, field: Schema, values: dict[str, Any]) -> str:

@@ -6,12 +6,16 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
+from typer.main import get_command
 
 from conftest import ROOT
+from reid_done_right.cli import app
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +123,21 @@ def test_api_pages_list_documented_names(site: Path, layer: str) -> None:
         }
         assert public <= Links(site / f"api/{module}.html").names, module
         assert public or layer != "stages", module
+
+
+def test_reference_has_every_command_with_its_options(site: Path, pages: dict[Path, Links]) -> None:
+    page = pages[site / "commands.html"]
+    text = "".join(page.text)
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # of a group
+        assert name in page.names
+        assert [option for each in command.params for option in each.opts if option not in text] == []
+
+
+def test_navigation_is_grouped_by_the_four_kinds() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2].partition("\nnot_in_nav:")[0])
+    home, *kinds = nav
+    assert list(home) == ["Home"]
+    assert [*chain(*kinds)] == ["Tutorials", "How-to guides", "Reference", "Explanation"]
 
 
 def test_arguments_are_lists(site: Path) -> None:

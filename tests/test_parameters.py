@@ -1,4 +1,4 @@
-"""Every parameter is described once, in its model: docs/choices.md and the JSON schema are generated."""
+"""Every parameter is described once, in its model: docs/parameters.md and the JSON schema are generated."""
 
 import json
 import re
@@ -34,15 +34,8 @@ def test_every_field_has_a_description() -> None:
     assert [name for name, field in fields.items() if not (field.description or "").endswith(".")] == []
 
 
-def test_choices_page_has_the_current_tables() -> None:
-    assert (ROOT / "docs/choices.md").read_text() == GENERATED["page"](), REFRESH
-
-
-def test_choices_page_without_markers_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "choices.md").write_text("# Choices\n")
-    monkeypatch.setitem(GENERATED["page"].__globals__, "PAGE", tmp_path / "choices.md")
-    with pytest.raises(ValueError, match=r"choices\.md: expected one pair of lines <!-- parameters -->"):
-        GENERATED["page"]()
+def test_page_of_parameters_is_current() -> None:
+    assert (ROOT / "docs/parameters.md").read_text() == GENERATED["page"](), REFRESH
 
 
 def test_schema_is_current() -> None:
@@ -57,7 +50,7 @@ def test_keys_reach_into_sections_lists_and_mappings() -> None:
 
 
 def test_choices_name_existing_parameters() -> None:
-    decisions = (ROOT / "docs/choices.md").read_text().split("\n## Every parameter\n")[0]
+    decisions = (ROOT / "docs/choices.md").read_text()
     known = {key for key, _ in GENERATED["keys"]()}
     named = re.findall(rf"`((?:{'|'.join(Params.model_fields)})\.[\w.*]+)`", decisions)
     assert len(named) > 40
