@@ -121,6 +121,10 @@ def test_own_photos_on_a_cpu_differ_in_network_and_length_only() -> None:
     assert small.backbones["resnet10"] == rendered.backbones["resnet10"]
     assert (small.train, small.pretrain) == (rendered.train, rendered.pretrain)
     assert all(resources.gpu == 0 for resources in small.resources.values())
+    assert {stage: len(jobs) for stage, jobs in plan(small).items()} == {
+        stage: len(jobs) for stage, jobs in plan(own).items()
+    }
+    assert sum(map(len, plan(small).values())) == 12
 
 
 def test_run_starts_from_its_classifier_or_from_the_first_weights() -> None:
