@@ -400,6 +400,21 @@ async def test_every_control_has_a_name(tab: Tab) -> None:
 
 
 @in_chromium
+def test_page_with_long_names_of_runs_is_no_wider_than_a_phone(inputs: dict[str, Any]) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=False)
+        wide = "document.querySelector('#query-run').getBoundingClientRect().width"
+        assert await tab.evaluate("innerWidth") == 390 and 200 < await tab.evaluate(wide) <= 350
+        root = "document.documentElement"
+        assert await tab.evaluate(f"{root}.scrollWidth === {root}.clientWidth")
+
+    published(inputs)
+    page = inputs["out"].read_text(encoding="utf-8")
+    inputs["out"].write_text(page.replace(RUN, f"market-resnet22-{'same-compute-' * 4}draw0"), encoding="utf-8")
+    visited(inputs["out"], visit)
+
+
+@in_chromium
 def test_committed_report_shows_all_its_images(tmp_path):
     async def visit(tab: Tab) -> None:
         assert await tab.evaluate("document.querySelectorAll('.query').length") > 50
