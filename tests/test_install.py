@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT, WITHOUT_CLUSTERS, Checkout, copy_of_the_project
 from reid_done_right import extras
+from reid_done_right.experiments import Example
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -169,9 +171,10 @@ def test_wheel_brings_the_workflow(bare: Path, tmp_path: Path) -> None:
     for path in [*(ROOT / "workflow").rglob("*"), *(ROOT / "profiles").rglob("*"), ROOT / "Snakefile"]:
         if path.is_file() and path.name != "Dockerfile":  # which copies a checkout
             assert (bare / "share/reid-done-right" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
-    assert run(bare, tmp_path, "new", "mine", "--from", "smoke").returncode == 0
+    for example in get_args(Example):
+        assert run(bare, tmp_path, "new", example, "--from", example).returncode == 0
     [site] = bare.glob("lib/*/site-packages")
-    mine = Checkout(tmp_path / "mine")
+    mine = Checkout(tmp_path / "smoke")
     mine.environment["PYTHONPATH"] = os.pathsep.join(map(str, [site, WITHOUT_CLUSTERS]))
     planned = mine.run("snakemake --dry-run --quiet rules")
     assert re.search(r"^total +48$", planned, re.MULTILINE), planned
