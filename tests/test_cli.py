@@ -67,6 +67,28 @@ def test_mistake_is_one_line_and_writes_nothing(reid: Reid, tmp_path: Path, argu
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serch"], "No such command 'serch'. Did you mean 'search'"),
+        (["scores"], "No such command 'scores'. Did you mean 'score'"),
+        (["score", "--protocl", "mars"], "No such option: --protocl (Possible options: --pool, --protocol)"),
+        (["score", "--query", "q.npz", "--gallery", "g.npz"], "Missing option '--out'."),
+        (["score", "--rerank", "kreciprocal"], "'--rerank': 'kreciprocal' is not one of 'none', 'qe-dba', 'k-reciprocal'."),
+        (["score", "--threads", "0"], "'--threads': Input should be greater than or equal to 1"),
+    ],
+)  # fmt: skip
+def test_mistake_in_the_options_ends_in_a_line_that_helps(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2 and told in result.output.splitlines()[-1]
+
+
+def test_missing_file_is_told_with_one_of_like_name(reid: Reid, tmp_path: Path) -> None:
+    (tmp_path / "query.npz").touch()
+    result = reid(tmp_path, "score", "--query", "qurey.npz", "--gallery", "g.npz", "--out", "s.json")
+    assert result.stderr == "reid: error: qurey.npz: no such file; did you mean query.npz?\n"
+
+
 @pytest.mark.slow
 def test_scores_are_printed_with_what_was_asked_for(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
