@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,28 @@ async def test_every_control_has_a_name(tab: Tab) -> None:
     named = [node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") in roles]
     nameless = [node["role"]["value"] for node in named if not node.get("name", {}).get("value")]
     assert len(named) > 30 and nameless == []
+
+
+@in_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_page_is_photographed(inputs: dict[str, Any], width: int, scheme: str) -> None:
+    """To be looked at: the pictures stay among the files of the last runs of pytest, such as /tmp/pytest-of-USER."""
+    picture = inputs["out"].with_name(f"{scheme}-{width}.png")
+
+    async def visit(tab: Tab) -> None:
+        size = {"width": width, "deviceScaleFactor": 1, "mobile": False}
+        await tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        await tab.call("Emulation.setDeviceMetricsOverride", height=900, **size)
+        tall = await tab.evaluate("document.documentElement.scrollHeight")
+        await tab.call("Emulation.setDeviceMetricsOverride", height=tall, **size)
+        picture.write_bytes(b64decode((await tab.call("Page.captureScreenshot"))["data"]))
+
+    published(inputs)
+    visited(inputs["out"], visit)
+    with Image.open(picture) as taken:
+        assert taken.width == width and taken.height > 900
+        assert (np.asarray(taken.convert("L"))[0, 0] > 128) == (scheme == "light")
 
 
 @in_chromium
