@@ -122,7 +122,7 @@ def test_figure_7_draws_the_means_the_bands_and_their_names():
         figure = figure7(lines({NAMES[-1]}), "title", "subtitle", {}, "")
     for axes, means in zip(figure.axes, ([[61, 52], [58, 41]], [[71, 62], [68, 51]]), strict=True):
         assert np.allclose([line.get_ydata() for line in axes.lines], means)
-        assert len(axes.collections) == 2
+        assert len(axes.collections) == 2 and axes.get_ylim()[0] == 0
     assert [text.get_text() for text in figure.axes[0].texts] == ["ResNet-22\n41.0", "ResNet-10\n52.0"]
     assert {text.get_text() for text in figure.texts} == {"title", "subtitle"}
     assert "1,525" in figure.axes[0].get_xlabel()

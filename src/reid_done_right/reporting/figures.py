@@ -124,6 +124,7 @@ def figure7(lines: pd.DataFrame, title: str, subtitle: str, rival: Mapping[str, 
         if metric in rival:
             axes.axhline(rival[metric], color=INK, linewidth=1, linestyle=(0, (4, 3)))
             ends.append((rival[metric], rival_name, INK))
+        axes.set_ylim(bottom=0)  # on a cut axis, a small loss looks like one of all
         label_ends(axes, ends, lines["distractors"].max())
         axes.set_xlabel(f"distractors added to the gallery of {lines['gallery'].iloc[0]:,} images")
     return figure
