@@ -234,7 +234,7 @@ def test_card_of_a_joint_model_binds_it_to_the_terms_of_every_dataset(run: Path,
     assert "Market-1501: research only" in card and "MSMT17: " in card and "Photos of the trainer's own" in card
     _, head, _ = card.split("---\n", 2)
     told = yaml.safe_load(head)
-    assert told["datasets"] == ["market1501", "msmt17", "folder", "imagenet-1k"] and told["license"] == "other"
+    assert told["datasets"] == ["market1501", "msmt17", "own-photos", "imagenet-1k"] and told["license"] == "other"
     assert told["provenance"]["training images of yard"] == "y" * 64
     assert told["model-index"][0]["results"][0]["dataset"]["type"] == "market"  # not what it was trained on
     with pytest.raises(InputError, match=r"scores of all-default-draw3, but .*other\.safetensors is another run's"):

@@ -273,12 +273,14 @@ def _origin(model: Path, results: Sequence[Mapping[str, Any]]) -> Origin:
         if "render" in source:
             data.append("**Rendered people**, drawn from random numbers: of no use on photos of real ones")
             licence.append("MIT, as the rendered images")
+            datasets.append(f"rendered-{held['format']}")
         elif release is not None:
             data.append(f"{release['title']}: {release['page']}")
             licence.append(f"{release['title']}: {release['licence']}; the terms bind the model too")
+            datasets.append(held["format"])
         else:
             licence.append("Photos of the trainer's own: their owner's terms, and the rights of those whom they show")
-        datasets.append(f"rendered-{held['format']}" if "render" in source else held["format"])
+            datasets.append("own-photos")
         digests["training images" if len(parts) == 1 else f"training images of {name}"] = held["sha256"]
     terms = "mit" if all(name.startswith("rendered-") for name in datasets) else "other"
     if "objects" in start:
