@@ -395,29 +395,6 @@ def test_missing_inspection_is_an_error_unless_allowed(scores, tmp_path):
         run(scores, tmp_path / "out", files, inspected=inspected)
 
 
-def test_readings_have_a_table_of_what_each_changes(scores, tmp_path):
-    # Every query scores its run's mean: flip less default is -1 and +2 points, so +0.5 ± 12.7 x 1.5; not planned on Duke.
-    run(scores, tmp_path / "out", readings={"flip": "images are mirrored"})
-    page = (tmp_path / "out/README.md").read_text(encoding="utf-8").replace(NBSP, " ")
-    assert (
-        """\
-### What each reading of the paper changes (mAP)
-
-| Reading             | Variant   |     Market |              change |
-|:--------------------|:----------|-----------:|--------------------:|
-| the default         | default   | 59.0 ± 1.4 |                   - |
-| images are mirrored | flip      | 59.5 ± 3.5 | +0.5 [−18.6, +19.6] |
-
-- mAP in percent; change: to the default, paired by query and draw, with its 95 % interval over draws and, where these \
-share their test set, over its persons. Bold: several draws, and p below 0.05.
-"""
-        in page
-    )
-    assert "readings" in [sheet["name"] for sheet in json.loads((tmp_path / "out/report.json").read_text())["tables"]]
-    run(scores, tmp_path / "none")
-    assert "reading of the paper changes" not in (tmp_path / "none/README.md").read_text(encoding="utf-8")
-
-
 def planned(**changed: object) -> dict[str, object]:
     """Settings with the paper's tables, as the plan writes them."""
     settings = SETTINGS | changed

@@ -236,7 +236,6 @@ class Params(Section):
                 raise ValueError("; ".join(lines_of(error, f"report.{name}", Table))) from None
         for name, table in self.report.tables.items():
             self._check_table(name, table)
-        check_known("report.readings", self.report.readings, self.variants)
         return self
 
     def _check_joint(self, name: str, joint: Joint) -> None:

@@ -243,10 +243,6 @@ class Report(Section):
         description="Tables beside the paper's, which are in `src/reid_done_right/params/paper.yaml` in the same form. "
         "Names are `table6`, `table7b` and so on.",
     )
-    readings: dict[Name, str] = Field(
-        default={},
-        description="Variants that read the paper otherwise, and how, in words: a table of what each changes.",
-    )
 
     @property
     def of_the_paper(self) -> dict[str, list[TableRow]]:

@@ -18,7 +18,6 @@ The settings (as YAML):
     allow_missing: false            # true: a planned run without scores prints an em dash instead of failing
     baseline: default               # tables add each row's difference to this variant's row, paired by draw
     tables: {table1: {...}}         # name -> `reid_done_right.params.report.Table`, complete
-    readings: {other: "loss: sum"}  # what variants change, in words: a table of README.md and report.json, if any
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ from reid_done_right.reporting.inspection import what_networks_look_at
 from reid_done_right.reporting.latex import sheet_latex
 from reid_done_right.reporting.markdown import begun, findings_sheet, readme_markdown, sheet_html, sheet_markdown
 from reid_done_right.reporting.paper import parse_paper, whose
-from reid_done_right.reporting.readings import what_readings_change
 from reid_done_right.reporting.runs import Runs, about_run, headline, index_runs, summarise
 from reid_done_right.reporting.tables import fill, lay_out, numbers, others
 
@@ -83,12 +81,11 @@ def tabulate(
     found = findings(runs, by_query, printed, list(_read_decays(settings, curves, decays)), settings)
     claims = findings_sheet(found, settings)
     beside = others(runs, settings)
-    readings = what_readings_change(runs, by_query, settings)
     looks = what_networks_look_at({path.stem: read_json(path) for path in inspections}, settings)
     of_files = ((path, read_json(path)) for path in identified)
     opened = read_open_sets(of_files, settings.get("identified", []), settings["allow_missing"])
     unknown = open_set_sheet(opened, settings)
-    shown = [sheet for sheet in [*sheets, looks, unknown, readings, beside] if sheet.grids]
+    shown = [sheet for sheet in [*sheets, looks, unknown, beside] if sheet.grids]
     kept = ("experiment", "title", "synthetic", "command", "parameters_digest", "claims", "draws", "runs")
     lost = {
         "missing": [name for name in settings["runs"] if name not in runs],
