@@ -67,13 +67,14 @@ def copy(source: Path, folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest all that the experiment wrote, but logs, times and settings."""
+    """Digest all that the experiment wrote, but logs, times and settings, and the ledger, which needs the store."""
     files = [path for part in ("results/smoke", "reports/smoke") for path in (folder / part).rglob("*")]
     passing = {"logs", "benchmarks", "settings"}
     return {
         name: file_digest(path)
         for path in files
         if path.is_file() and not passing & set(Path(name := path.relative_to(folder).as_posix()).parts)
+        if path.name != "ledger.json"
     }
 
 
@@ -138,7 +139,8 @@ def machines(work: Path) -> dict[str, Any]:
         weights = ["--weights", out / "first.safetensors", "--log", out / "pretrain.csv"]
         stage("pretrain", CLASSIFIER, *index, *weights, "--out", out / "classifier.safetensors")
         weights = ["--weights", out / "classifier.safetensors", "--log", out / "train.csv"]
-        stage("train", RUN, *index, *weights, "--out", out / "embedder.safetensors")
+        kept = ["--snapshots", out / "snapshots.safetensors"]
+        stage("train", RUN, *index, *weights, *kept, "--out", out / "embedder.safetensors")
         model = ["--embedder", out / "embedder.safetensors"]
         stage("embed", RUN, *index, *model, "--out", out / "embeddings.safetensors")
         rows = ["--embeddings", out / "embeddings.safetensors", "--queries", out / "queries.parquet"]
@@ -164,14 +166,13 @@ def main() -> None:
     options = parser.parse_args()
     found = read_json(options.json) if options.only and options.json.is_file() else {}
     found |= {"command": "python benchmarks/reproducibility.py", "made_with": made_with().model_dump()}
-    with tempfile.TemporaryDirectory() as work:
-        if options.only != "machines":
-            found["ways"] = ways(Path(work))
-        if options.only != "ways":
-            shutil.copy(ROOT / "params.yaml", work)
-            found["machines"] = machines(Path(work))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as work:
+        shutil.copy(ROOT / "params.yaml", work)
+        for half in (ways, machines):
+            if options.only in (None, half.__name__):
+                found[half.__name__] = half(Path(work))
+                options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
