@@ -100,7 +100,7 @@ def test_example_runs() -> None:
     [
         (unit(1)[0], unit(3), {}, r"query: embeddings are float32 of shape \(5,\)"),
         (unit(1), unit(3)[:0], {}, "gallery: no rows"),
-        (unit(1), unit(3, 0, 4), {}, "query: embeddings of 5 dimensions, those of gallery have 4"),
+        (unit(1), unit(3, 0, 4), {}, "query: embeddings of 5 dimensions, those of gallery have 4; embed both with the same model"),
         (unit(1) * 2, unit(3), {}, "query: embedding of row 0 has norm 2"),
         (unit(1), unit(3), {"top": 0}, "top is 0"),
         (unit(1), unit(3), {"rerank": "magic"}, "re-ranking 'magic' is unknown"),

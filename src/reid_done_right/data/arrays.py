@@ -79,7 +79,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> Arrays:
         near = get_close_matches(path.name, there, 1)
         raise InputError(f"{path}: no such file" + (f"; did you mean {near[0]}?" if near else "")) from None
     except Exception as error:  # zipfile, zlib, NumPy and safetensors raise many kinds on damaged files
-        raise InputError(f"{path}: not a readable {path.suffix} file ({reason_of(error)})") from None
+        raise InputError(f"{path}: not a readable {path.suffix} file ({reason_of(error)}); write it again") from None
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> Arrays:

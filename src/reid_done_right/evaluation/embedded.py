@@ -28,7 +28,9 @@ class Labels:
         for name in ("person_id", "camera_id"):
             object.__setattr__(self, name, integers(getattr(self, name), name))
         if len(self.person_id) != len(self.camera_id):
-            raise ValueError(f"{len(self.person_id)} person_id but {len(self.camera_id)} camera_id")
+            raise ValueError(
+                f"{len(self.person_id)} person_id but {len(self.camera_id)} camera_id; every row needs one of each"
+            )
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -163,7 +165,8 @@ def check_dimensions(query: NDArray[np.floating], gallery: NDArray[np.floating],
     """Raise ValueError unless embeddings (Q, D) and (G, D) have the same D."""
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(
-            f"{names[0]}: embeddings of {query.shape[1]} dimensions, those of {names[1]} have {gallery.shape[1]}"
+            f"{names[0]}: embeddings of {query.shape[1]} dimensions, those of {names[1]} have {gallery.shape[1]}; "
+            "embed both with the same model"
         )
 
 
