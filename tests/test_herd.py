@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import ROOT
 from pedestrians.animal import Animal, Flank, Marks, Side, Stance, draw_animal, sample_animal
 from pedestrians.herd import COLUMNS, photograph, waterhole, write_herd
-from reid_done_right.artifacts import Index, InputError
+from reid_done_right.artifacts import Embeddings, Index, InputError, read_json, write_embeddings
 from reid_done_right.data.readers import count, table
+from reid_done_right.params import load
+from reid_done_right.plan import plan
+from reid_done_right.stages.dataset import dataset
+from reid_done_right.stages.evaluate import evaluate
+from reid_done_right.stages.index import index
 
 HERD: dict[str, Any] = {"world": 3, "train_ids": 4, "test_ids": 3, "photos": 6, "hardness": 0.3}
 read = partial(table.read, table="metadata.csv", same_camera_is_junk=False)
@@ -65,17 +71,17 @@ def test_herd_table_describes_each_photo(herd: Path) -> None:
 
 @pytest.mark.parametrize(("identity", "persons"), [("identity", 1), ("flank", 2)])
 def test_herd_is_read_as_individuals_or_flanks(herd: Path, identity: str, persons: int) -> None:
-    index = read(herd, columns={"person_id": identity}, splits="disjoint")
-    found = count(index)
+    photos = read(herd, columns={"person_id": identity}, splits="disjoint")
+    found = count(photos)
     assert {name: found[name] for name in ("train", "query", "gallery")} == {"train": 24, "query": 6, "gallery": 12}
     assert (found["train_persons"], found["query_persons"]) == (4 * persons, 3 * persons)
-    assert _matches(index).tolist() == [4 // persons] * 6
+    assert _matches(photos).tolist() == [4 // persons] * 6
 
 
-def _matches(index: Index) -> NDArray[np.int64]:
+def _matches(photos: Index) -> NDArray[np.int64]:
     """Return how many gallery photos each query has."""
-    person = index.person_id
-    return np.asarray((person[index.query][:, None] == person[index.gallery]).sum(1))
+    person = photos.person_id
+    return np.asarray((person[photos.query][:, None] == person[photos.gallery]).sum(1))
 
 
 def test_herd_is_read_by_time(herd: Path, tmp_path: Path) -> None:
@@ -84,8 +90,7 @@ def test_herd_is_read_by_time(herd: Path, tmp_path: Path) -> None:
     without = ["path", "identity", "date"]
     text = "\n".join(",".join(row[name] for name in without) for row in listed)
     (tmp_path / "metadata.csv").write_text(f"{','.join(without)}\n{text}\n", encoding="utf-8")
-    index = read(tmp_path, columns={"person_id": "identity"}, splits="time-aware")
-    found = count(index)
+    found = count(read(tmp_path, columns={"person_id": "identity"}, splits="time-aware"))
     assert (found["train"], found["gallery"], found["query"]) == (21, 21, 21)
     with pytest.raises(InputError, match="has a split, but read"):
         read(herd, columns={"person_id": "identity"}, splits="time-aware")
@@ -165,3 +170,25 @@ def test_photos_differ_more_the_harder_they_are() -> None:
 
 def chances() -> list[np.random.Generator]:
     return [np.random.default_rng(i) for i in range(12)]
+
+
+@pytest.mark.parametrize(("name", "mean"), [("herd", (1 + 1 + 3 / 11 + 4 / 12) / 4), ("flanks", 1.0)])
+def test_every_photo_of_an_individual_counts(name: str, mean: float, tmp_path: Path) -> None:
+    """Of 12 gallery photos, the 2 of a query's flank come first here and the 2 of its other side last; none is junk."""
+    jobs = plan(load(ROOT / "experiments/herd/params.yaml"))
+    settings = dict(jobs["dataset"][f"{name}-draw2"].parameters)
+    settings["source"] = {"render": HERD}
+    settings["root"] = str(tmp_path / "images")
+    dataset(settings=settings, images=tmp_path / "images", out=tmp_path / "manifest.json")
+    listed = jobs["index"][f"{name}-draw2"].parameters
+    index(settings=listed, manifest=tmp_path / "manifest.json", out=tmp_path / "index")
+    rows = np.setdiff1d(np.arange(42), np.arange(24))
+    flank = np.eye(3)[(rows - 24) // 6] * np.where(rows % 2, -1, 1)[:, None]
+    write_embeddings(tmp_path / "embedded", Embeddings(rows, flank.astype(np.float32), {}))
+    scored = dict(jobs["evaluate"][f"{name}-default-draw2"].parameters)
+    scored["k_reciprocal"] = {"k1": 4, "k2": 2, "lambda_value": 0.3}  # for so few photos
+    outputs = {"out": tmp_path / "scores.json", "queries": tmp_path / "queries"}
+    evaluate(settings=scored, index=tmp_path / "index", embeddings=tmp_path / "embedded", **outputs)
+    plain = read_json(tmp_path / "scores.json")["results"][0]
+    assert (plain["rerank"], plain["queries"]) == ("none", 6)
+    assert plain["mAP_step"] == pytest.approx(mean)
