@@ -304,6 +304,7 @@ PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
     "across": (ROOT / "docs/extending.md", partial(reported, "across", "table6")),
+    "herd": (ROOT / "docs/own_data.md", partial(reported, "herd", "table6")),
 } | {table: (README, partial(reported, "study", table)) for table in TABLES}
 
 
