@@ -452,6 +452,16 @@ def test_learning_claims_match_measurements() -> None:
             assert seed["untrained"] < seed["histogram"] < seed["classifier"] < seed["embedder"]
 
 
+def test_learning_of_the_herd_is_what_its_page_says() -> None:
+    measured = json.loads(committed("benchmarks/results/herd.json"))
+    for draw in (draw for dataset in measured.values() for draw in dataset.values()):
+        assert 4 * max(draw[kind] for kind in ("untrained", "objects", "histogram")) < draw["classifier"]
+    page = " ".join(committed("docs/own_data.md").decode().split())
+    for kind in ("histogram", "classifier"):
+        values = [100 * draw[kind] for draw in measured["herd"].values()]
+        assert f"{min(values):.1f} to {max(values):.1f}" in page
+
+
 def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:
     page = committed("docs/performance.md").decode().split("\n## Figures\n")[1].split("\n## ")[0]
     rows = [[cell.strip(" `") for cell in line.split("|")[2:-1]] for line in page.splitlines() if "`" in line]
