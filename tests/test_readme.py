@@ -61,6 +61,7 @@ ELSEWHERE = {
     "dvc exp run -S train.margin=0.2": "all trainings again",
     "snakemake --workflow-profile profiles/slurm --configfile experiments/paper/params.yaml": "needs the real datasets",
     "snakemake --cores all --resources gpu=8 --configfile experiments/paper/params.yaml": "needs the real datasets",
+    "snakemake --cores all --configfile experiments/herd/params.yaml": "minutes; test_herd.py scores a small one",
     "make test-slurm": "test_slurm.py, which it runs",
     "make test-gpu": "needs a GPU",
     "python benchmarks/device.py --json device.json": "needs a GPU; test_device_benchmark.py runs it on a CPU",
