@@ -4,7 +4,7 @@ writes `study`, the embedded experiment on other draws, whose report README.md q
 what the study trains on Market and Duke on the other of the two as well, and trains nothing itself after it; and
 `readings` (around the paper's experiment) and `readings-embedded` (around the embedded one): on Market-1501 alone, the
 default, and a variant for every other value of every parameter of the classification and the ranking stage that
-docs/choices.md names as the setting of an open point.
+docs/choices.md names as the setting of an open point; and `herd`, the embedded experiment with animals for people.
 """
 
 from pathlib import Path
@@ -22,6 +22,17 @@ AROUND = {"readings": ROOT / "experiments/paper/params.yaml", "readings-embedded
 ACROSS = {"market": "Market", "duke": "Duke"}
 MOVED = {"default": "cut-out", "all-augmentations": "flips, crops and cut-out"}
 """Variants of the experiment across datasets, and the groups of its table."""
+
+HERD = {"herd": ("Individuals", "identity"), "flanks": ("Flanks", "flank")}
+"""Datasets of the herd, the same photos: title of the columns of each, and what of the table is the identity."""
+HERD_DRAWS = [2, 3, 4]
+HERD_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "default": ("cut-out", {}),
+    "no-augmentation": ("none", {"cutout": 0.0}),
+    "flip": ("flips, in both trainings", {"cutout": 0.0, "flip": True, "pretrain": {"flip": True}}),
+    "no-pretraining": ("cut-out, no classification", {"pretrain": False}),
+}
+"""Variants of the herd, and what each is augmented by, in words."""
 
 READINGS: dict[
     str, dict[str, Any]
@@ -151,6 +162,51 @@ def across(source: Path) -> str:
     return _written(_reduced(content), "What it is for: docs/extending.md, across datasets.")
 
 
+def herd(source: Path) -> str:
+    """Return the parameters of the experiment with animals, as YAML: wide images, no cameras, two sides."""
+    content = _reduced(yaml.safe_load(source.read_text(encoding="utf-8")))
+    content |= {"experiment": "herd", "draws": HERD_DRAWS}
+    render = {"world": 31, "hardness": 0.3, "train_ids": 120, "test_ids": 60, "photos": 16}
+    content["datasets"] = {
+        name: {
+            "format": "csv",
+            "source": {"render": dict(render)},
+            "read": {"table": "metadata.csv", "columns": {"person_id": column}, "splits": "disjoint"},
+            "protocol": {"same_camera_is_junk": False},
+            "variants": "all" if name == "herd" else ["default"],
+            "test_on": [other for other in HERD if other != name],
+        }
+        for name, (_, column) in HERD.items()
+    }
+    content["pretrain"] |= {"updates": 500, "crop_height": 48, "crop_width": 72, "flip": False}
+    content["train"] |= {"largest_side": 72, "updates": 128, "halve_every": 26, "learning_rate": 0.05}
+    content["variants"] = {name: changes for name, (_, changes) in HERD_VARIANTS.items()}
+    content.pop("follow", None)
+    table = {
+        "caption": "Individuals, and their sides",
+        "headers": ["", "Augmented by"],
+        "columns": [
+            {"title": title, "dataset": name, "protocol": "single-query", "metrics": ["mAP", "rank-1"]}
+            for name, (title, _) in HERD.items()
+        ],
+        "rows": [
+            {"group": f"labels: {title.lower()}", "variant": variant, "trained_on": name, "label": words}
+            for name, (title, _) in HERD.items()
+            for variant, (words, _) in HERD_VARIANTS.items()
+            if name == "herd" or variant == "default"
+        ],
+        "claims": [
+            {"text": "Classification first", "worse": "no-pretraining", "trained_on": ["herd"]},
+            {"text": "Cut-out", "worse": "no-augmentation", "trained_on": ["herd"]},
+            {"text": "Flips, which swap the sides", "better": "flip", "worse": "no-augmentation", "effect": "measured"},
+            {"text": "Labels of the other kind", "effect": "measured"},
+        ],
+    }
+    shown = {"datasets": ["herd"], "variant": "default", "draw": HERD_DRAWS[0], "images": True, "queries": 40}
+    content["report"] = _report(content, "Animals and their coats") | {"shown": shown, "tables": {"table6": table}}
+    return _written(content, "What it is for: docs/own_data.md, a rendered herd.")
+
+
 def _report(content: dict[str, Any], title: str) -> dict[str, Any]:
     """Return the parameters of the report that every experiment here needs."""
     told = {key: content["report"][key] for key in ("synthetic", "baseline", "allow_missing")}
@@ -181,5 +237,5 @@ def _written(content: dict[str, Any], about: str) -> str:
 if __name__ == "__main__":
     for experiment, source in AROUND.items():
         (ROOT / f"experiments/{experiment}/params.yaml").write_text(around(experiment, source), encoding="utf-8")
-    for experiment, written in (("study", study), ("across", across)):
+    for experiment, written in (("study", study), ("across", across), ("herd", herd)):
         (ROOT / f"experiments/{experiment}/params.yaml").write_text(written(ROOT / "params.yaml"), encoding="utf-8")

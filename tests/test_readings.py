@@ -40,6 +40,17 @@ def test_experiment_across_datasets_is_as_written() -> None:
     assert committed == WRITER["across"](ROOT / "params.yaml"), "run experiments/write.py"
 
 
+def test_herd_is_as_written_and_the_same_photos_under_two_labels() -> None:
+    committed = (ROOT / "experiments/herd/params.yaml").read_text(encoding="utf-8")
+    assert committed == WRITER["herd"](ROOT / "params.yaml"), "run experiments/write.py"
+    datasets = load(ROOT / "experiments/herd/params.yaml").datasets
+    assert datasets["herd"].source == datasets["flanks"].source
+    assert [each.read.columns for each in datasets.values() if each.read] == [
+        {"person_id": "identity"},
+        {"person_id": "flank"},
+    ]
+
+
 @pytest.mark.parametrize("experiment", WRITER["AROUND"])
 def test_each_reading_changes_one_key_of_the_default(experiment: str) -> None:
     params = load(ROOT / f"experiments/{experiment}/params.yaml")

@@ -61,6 +61,7 @@ ELSEWHERE = {
     "dvc exp run -S train.margin=0.2": "all trainings again",
     "snakemake --workflow-profile profiles/slurm --configfile experiments/paper/params.yaml": "needs the real datasets",
     "snakemake --cores all --resources gpu=8 --configfile experiments/paper/params.yaml": "needs the real datasets",
+    "snakemake --cores all --configfile experiments/herd/params.yaml": "minutes; test_herd.py scores a small one",
     "make test-slurm": "test_slurm.py, which it runs",
     "make test-gpu": "needs a GPU",
     "python benchmarks/device.py --json device.json": "needs a GPU; test_device_benchmark.py runs it on a CPU",
@@ -304,6 +305,7 @@ PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
     "across": (ROOT / "docs/extending.md", partial(reported, "across", "table6")),
+    "herd": (ROOT / "docs/own_data.md", partial(reported, "herd", "table6")),
 } | {table: (README, partial(reported, "study", table)) for table in TABLES}
 
 
@@ -449,6 +451,16 @@ def test_learning_claims_match_measurements() -> None:
     for dataset in ("market", "duke"):
         for seed in measured[dataset].values():
             assert seed["untrained"] < seed["histogram"] < seed["classifier"] < seed["embedder"]
+
+
+def test_learning_of_the_herd_is_what_its_page_says() -> None:
+    measured = json.loads(committed("benchmarks/results/herd.json"))
+    for draw in (draw for dataset in measured.values() for draw in dataset.values()):
+        assert 4 * max(draw[kind] for kind in ("untrained", "objects", "histogram")) < draw["classifier"]
+    page = " ".join(committed("docs/own_data.md").decode().split())
+    for kind in ("histogram", "classifier"):
+        values = [100 * draw[kind] for draw in measured["herd"].values()]
+        assert f"{min(values):.1f} to {max(values):.1f}" in page
 
 
 def test_figures_of_performance_are_the_files_and_within_their_bounds() -> None:

@@ -45,8 +45,9 @@ RENDERED: dict[str, dict[str, bool]] = {
         **{"train_ids": True, "test_ids": True, "train_scenes": True, "test_scenes": True, "gallery_sizes": False},
     },
     "distractors": {"images": True, "first": False, "cameras": False},
+    "csv": {"train_ids": True, "test_ids": True, "photos": True},
 }
-"""Format -> keys of `render` that its writer in `pedestrians` takes, and whether it needs them."""
+"""Format -> keys of `render` that its writer in `pedestrians` takes, and whether it needs them. `csv` is the herd."""
 
 
 class Render(Section):
@@ -54,8 +55,10 @@ class Render(Section):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, list[Positive] | Natural]
-    world: Natural = Field(description="Seed of the rendered release: its people, their clothes and its cameras.")
-    hardness: Fraction = Field(description="Difference between its cameras, from 0 (none) to 1.")
+    world: Natural = Field(
+        description="Seed of the rendered release: its people or animals, what they wear, and its cameras or places."
+    )
+    hardness: Fraction = Field(description="Difference between its cameras, or its photos, from 0 (none) to 1.")
 
 
 class Archive(Section):
@@ -219,9 +222,9 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.source.render is not None:
+            self._check_render(self.source.render)
         if self.format not in OWN:
-            if self.source.render is not None:
-                self._check_render(self.source.render)
             seeded = self.format in SEEDED and self.read is not None and self.read.model_fields_set == {"seed"}
             if (self.read is not None and not seeded) or self.protocol is not None:
                 raise ValueError(
@@ -229,9 +232,9 @@ class Dataset(Section):
                     + (", and takes read: {seed: NUMBER} only" if self.format in SEEDED else "")
                 )
             return self
-        if self.source.render is not None or self.counts == "published":
+        if self.counts == "published":
             raise ValueError(
-                f"format {self.format} is for photos of your own: give source.folder, and no published counts"
+                f"format {self.format} is for photos of your own, which have no published counts; give numbers"
             )
         if self.format == "csv" and (self.read is None or self.read.table is None):
             raise ValueError("format csv needs read: {table: FILE}, a CSV file in source.folder")

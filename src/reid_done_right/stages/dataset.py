@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pedestrians import releases
+from pedestrians import herd, releases
 from reid_done_right.artifacts import InputError, beside, sweep, write_json
 from reid_done_right.data.manifest import make_manifest
 from reid_done_right.data.readers import READERS
@@ -23,6 +23,7 @@ WRITERS: dict[str, Callable[..., None]] = {
     "mars": releases.write_mars,
     "person-search": releases.write_person_search,
     "distractors": releases.write_distractors,
+    "csv": herd.write_herd,
 }
 
 
