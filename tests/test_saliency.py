@@ -1,6 +1,6 @@
 """Grad-CAM against finite differences on a toy network in float64, and the figures that show it."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -182,6 +182,21 @@ def test_ranked_lists_are_framed_and_signed():
     assert right.patches[0].get_linestyle() == "-" and wrong.patches[0].get_linestyle() != "-"
     assert RIGHT != WRONG and signs[0][1] != signs[1][1]
     assert "AP 50.0\n(3)" in {text.get_text() for text in figure.texts}
+
+
+def test_places_are_as_wide_as_most_pictures_and_do_not_touch():
+    for across in (False, True):
+        one = picture(9).transpose(1, 0, 2) if across else picture(9)
+        with house_style():
+            figures = [
+                figure4([("a", [List_(one, 0.5, 3, [(one, True), (one, False)])] * 2)], "t", "s"),
+                gallery([("a", [(one, None, "b")] * 3)] * 2, 1, "t", "s"),
+            ]
+        for figure in figures:
+            places = [axes.get_position() for axes in figure.axes]
+            wide, tall = figure.get_size_inches() * (places[0].width, places[0].height)
+            assert (wide > tall) == across
+            assert not any(a.overlaps(b) for a, b in combinations(places, 2))
 
 
 def test_heat_brightens_where_it_is_hot_and_leaves_grey_where_it_is_cold():

@@ -18,7 +18,8 @@ Image = NDArray[np.uint8]
 Heat = NDArray[np.float32]
 RIGHT, WRONG = "#009E73", "#D55E00"
 """Of Okabe and Ito's palette: a green and a red that colour-blind readers tell apart; a sign says the same."""
-TALL, WIDE = 1.0, 0.5  # inches of a picture's place
+UPRIGHT, WIDER = (0.5, 1.0), (0.9, 0.6)
+"""Inches of a picture's place, its width and height: for people, and for images that are wider than tall."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,23 @@ class List_:
 def figure4(blocks: Sequence[tuple[str, Sequence[List_]]], title: str, subtitle: str) -> Figure:
     """Draw blocks of ranked lists: query, then the first places, framed and signed; AP and relevant images beside."""
     rows = sum(len(lists) for _, lists in blocks)
+    wide, tall = _size([each.query for _, lists in blocks for each in lists])
     columns = 1 + max((len(each.places) for _, lists in blocks for each in lists), default=4)
-    body = 0.05 + 0.3 * len(blocks) + rows * (TALL + 0.12)
-    figure, top = titled(1.3 + columns * (WIDE + 0.13), body, title, subtitle)
+    body = 0.05 + 0.3 * len(blocks) + rows * (tall + 0.12)
+    figure, top = titled(1.3 + columns * (wide + 0.13), body, title, subtitle)
     height = figure.get_figheight()
     for name, lists in blocks:
         figure.text(0.1 / figure.get_figwidth(), 1 - (top + 0.14) / height, name, fontweight="bold", va="center")
         top += 0.3
         for each in lists:
-            place = [0.1, top, WIDE, TALL]
+            place = [0.1, top, wide, tall]
             _picture(figure, place, each.query)
             label = f"AP {100 * each.precision:.1f}\n({each.relevant})"
-            figure.text((0.2 + WIDE) / figure.get_figwidth(), 1 - (top + TALL / 2) / height, label, va="center")
+            figure.text((0.2 + wide) / figure.get_figwidth(), 1 - (top + tall / 2) / height, label, va="center")
             for k, (image, right) in enumerate(each.places):
-                axes = _picture(figure, [1.4 + k * (WIDE + 0.13), top, WIDE, TALL], image)
+                axes = _picture(figure, [0.9 + wide + k * (wide + 0.13), top, wide, tall], image)
                 frame(axes, right)
-            top += TALL + 0.12
+            top += tall + 0.12
     return figure
 
 
@@ -78,17 +80,18 @@ def gallery(rows: Sequence[Row], across: int, title: str, subtitle: str) -> Figu
     """
     if not rows:
         return nothing(title, subtitle)
-    block = 0.25 + max(len(pictures) for _, pictures in rows) * (WIDE + 0.08)
+    wide, tall = _size([image for _, pictures in rows for image, _, _ in pictures])
+    block = 0.25 + max(len(pictures) for _, pictures in rows) * (wide + 0.08)
     lines = [rows[i : i + across] for i in range(0, len(rows), across)]
     labels = [0.24 if any(name for name, _ in line) else 0.02 for line in lines]
-    tops = np.cumsum([0.0, *(TALL + 0.18 + label for label in labels)])
+    tops = np.cumsum([0.0, *(tall + 0.18 + label for label in labels)])
     figure, header = titled(across * block + 0.1, float(tops[-1]), title, subtitle)
     height, tops = figure.get_figheight(), tops + header
     for i, (name, pictures) in enumerate(rows):
         left, top, label = 0.1 + (i % across) * block, float(tops[i // across]), labels[i // across]
         figure.text(left / figure.get_figwidth(), 1 - (top + 0.1) / height, name, va="center", fontweight="bold")
         for k, (image, heat, below) in enumerate(pictures):
-            place = [left + k * (WIDE + 0.08), top + label, WIDE, TALL]
+            place = [left + k * (wide + 0.08), top + label, wide, tall]
             axes = _picture(figure, place, image if heat is None else overlay(image, heat))
             axes.text(0.5, -0.02, below, transform=axes.transAxes, ha="center", va="top", fontsize=7)
     return figure
@@ -103,6 +106,11 @@ def overlay(image: Image, heat: Heat) -> Image:
     grey = image.mean(2, keepdims=True).repeat(3, 2)
     colour = 255 * colormaps["inferno"](0.25 + 0.7 * strength[..., 0])[..., :3]
     return np.asarray(np.round(grey * (1 - 0.75 * strength) + colour * 0.75 * strength), dtype=np.uint8)
+
+
+def _size(images: Sequence[Image]) -> tuple[float, float]:
+    """Return the place that fits most of the images, if there are any."""
+    return WIDER if sum(image.shape[1] > image.shape[0] for image in images) > len(images) / 2 else UPRIGHT
 
 
 def _picture(figure: Figure, place: Sequence[float], image: Image) -> Axes:

@@ -83,6 +83,7 @@ def illustrate(
         [int(gallery_rows[i]) for i in members]
         for members in most_seen(rows.person_id[gallery_rows], rows.camera_id[gallery_rows], PEOPLE, SHOTS)
     ]
+    most = "people whom most cameras saw" if rows.camera_id.any() else "people with most images"
     maps = seen.about_maps(int(rows.query[0]))
     strength = "greatest absolute values" if settings["activations"] == "absolute" else "greatest values"
     with house_style():
@@ -114,7 +115,7 @@ def illustrate(
                 1,
                 "Figure 6. Implicit attention",
                 f"{where}; Grad-CAM of the {seen.heat.many} of {network.dimension} dimensions of {strength} together; "
-                f"people whom most cameras saw. {maps}",
+                f"{most}. {maps}",
             ),
         }
         files = {
@@ -185,7 +186,8 @@ class Seen:
             pictures: list[tuple[NDArray[np.uint8], NDArray[np.float32] | None, str]] = []
             for row in rows:
                 picture, image = self._prepared(row)
-                pictures.append((picture, None, f"camera {self.index.camera_id[row]}"))
+                camera = self.index.camera_id[row]
+                pictures.append((picture, None, f"camera {camera}" if camera else ""))
                 pictures.append((picture, self.heat.attention(image, picture.shape[:2]), ""))
             found.append((f"person {self.index.person_id[rows[0]]}", pictures))
         return found
