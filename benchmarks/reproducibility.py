@@ -165,7 +165,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     found = read_json(options.json) if options.only and options.json.is_file() else {}
-    found |= {"command": "python benchmarks/reproducibility.py", "made_with": made_with().model_dump(exclude={"numerics"})}
+    found |= {
+        "command": "python benchmarks/reproducibility.py",
+        "made_with": made_with().model_dump(exclude={"numerics"}),
+    }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         shutil.copy(ROOT / "params.yaml", work)

@@ -376,7 +376,8 @@ def interrupted_exchange(tally: Tally, chance: random.Random, engine: Engine, fo
             again = f"dvc {way} -R experiments/smoke"
             if way == "pull":  # DVC may find objects that were cut off, drop them, and ask to be called again
                 again = f"{again} || {again} --force"
-            tree.checkout.run(again)
+            said = tree.checkout.run(again)
+            assert remote.is_dir(), f"{again} ended well and transferred nothing: {said}"
             engine.check_again()  # DVC believes a cached file that the kill cut off; the next repro does not
     shutil.rmtree(remote)
 

@@ -271,7 +271,7 @@ def read_copy(path: Path) -> list[Entry]:
         ]
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # ValidationError is a ValueError
         raise InputError(
-            f"{path}: not a ledger ({reason_of(error)}); restore it, or run the report's stages again"
+            f"{path}: not a ledger ({reason_of(error):.500}); restore it, or run the report's stages again"
         ) from None
 
 
