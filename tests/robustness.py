@@ -268,7 +268,7 @@ def try_faults(seconds: float, seed: int, counts: Counts) -> None:
         while time.monotonic() < end:
             engine = chance.choice(engines)
             changed, lost = next(rounds)
-            changed = {name: kind for name, kind in changed.items() if damages.possible(engine, name, kind)}
+            changed = {name: kind for name, kind in changed.items() if damages.possible(engine, kind)}
             states = ", reports there" if not lost else ", a report missing"
             failed = damages.try_round(engine, changed, lost, chance)
             for name, kind in changed.items():
