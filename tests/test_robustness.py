@@ -65,6 +65,16 @@ def test_counts_add_up_for_the_same_code_and_begin_anew_for_another(
     assert (earlier["code"], earlier["faults_tried"], earlier["survived"]) == ("a", 6, 4)
 
 
+def test_code_is_the_same_after_it_was_compiled(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    before = robustness.digest(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/a.cpython-311.pyc").write_bytes(b"1")
+    assert robustness.digest(tmp_path) == before
+    (tmp_path / "a.py").write_text("2")
+    assert robustness.digest(tmp_path) != before
+
+
 def test_mutated_leaves_bytes_that_differ() -> None:
     chance = random.Random(0)
     assert sum(mutated(b"content" * 9, chance) != b"content" * 9 for _ in range(100)) > 90
