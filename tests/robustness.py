@@ -5,7 +5,6 @@ fault or an input that is lost is printed, with the seed that repeats it; the ex
 """
 
 import argparse
-import hashlib
 import json
 import multiprocessing
 import os
@@ -27,9 +26,8 @@ import damages
 import hostile
 import schemas
 from conftest import ROOT, Checkout, copy_of_the_project
-from faults import ENGINES, Engine, Server, Tree, remove
+from faults import ENGINES, Engine, Server, Tree, digest, remove
 from reid_done_right import numerics
-from reid_done_right.artifacts import file_digest
 
 RESULT = ROOT / "benchmarks/results/robustness.json"
 PATIENCE = 20
@@ -44,12 +42,6 @@ SHARED = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 # --- what is counted
 
 TOTALS = ("faults_tried", "survived", "lost", "inputs_tried", "tracebacks", "without_end")
-
-
-def digest(folder: Path) -> str:
-    """Digest the files of a folder, without what Python compiles beside them."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
-    return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
 
 
 class Counts:
