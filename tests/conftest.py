@@ -169,6 +169,11 @@ def copy_of_the_project(folder: Path) -> Path:
 WITHOUT_CLUSTERS = Path(__file__).parent / "without_clusters"
 
 
+def contents(root: Path) -> dict[str, bytes]:
+    """Return path -> bytes of all files of a folder."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
 class Checkout:
     """A copy of the project to run commands in; Snakemake has the plugins for clusters only if asked for."""
 

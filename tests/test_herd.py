@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conftest import ROOT
+from conftest import ROOT, contents
 from pedestrians.animal import Animal, Flank, Marks, Side, Stance, draw_animal, sample_animal
 from pedestrians.herd import COLUMNS, photograph, waterhole, write_herd
 from reid_done_right.artifacts import Embeddings, Index, InputError, read_json, write_embeddings
@@ -32,10 +32,6 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("herd") / "release"
     write_herd(root, **HERD, workers=1)
     return root
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def rows(root: Path) -> list[dict[str, str]]:

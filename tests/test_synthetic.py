@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
+from conftest import contents
 from pedestrians.camera import Exposure, sample_camera
 from pedestrians.contact_sheet import market_contact_sheet
 from pedestrians.drawing import cloth, pick
@@ -74,10 +75,6 @@ market = release(write_market1501, **MARKET)
 duke = release(write_dukemtmc, **DUKE)
 mars = release(write_mars, **MARS)
 search = release(write_person_search, **SEARCH)
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def images(folder: Path) -> list[str]:
