@@ -14,7 +14,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from conftest import ROOT
+from chromium import CHROMIUM, Tab, browse
+from conftest import ROOT, needs
 from reid_done_right.cli import app
 
 pytestmark = pytest.mark.slow
@@ -90,6 +91,22 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Links]) 
         for link in links.loads:
             there = page.parent / unquote(urlsplit(link).path)
             assert not urlsplit(link).scheme and there.is_file(), f"{page.relative_to(site)}: {link}"
+
+
+@needs("Chromium", CHROMIUM is not None)
+@pytest.mark.parametrize("page", ["index.html", "repository/Snakefile.html"])
+def test_search_finds_pages_without_a_server(site: Path, page: str) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.evaluate("document.querySelector('.md-search__input').focus()")
+        await tab.call("Input.insertText", text="reciprocal")
+        await tab.until("document.querySelectorAll('.md-search-result__link').length > 3")
+        assert await tab.evaluate("document.querySelector('.md-search-result').innerText.includes('re-ranking')")
+        link = "[...document.querySelectorAll('.md-search-result__link')].find(link => link.href.includes('protocols'))"
+        there = await tab.evaluate(f"{link}.href")
+        assert (site / urlsplit(there).path.removeprefix(f"{site}/")).is_file(), there
+        assert tab.errors == []
+
+    browse(site / page, visit)
 
 
 def test_home_page_is_the_readme(site: Path, pages: dict[Path, Links]) -> None:
