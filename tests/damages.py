@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from faults import Engine, Job, Tree, damage, digest, remove
@@ -108,13 +109,20 @@ def check_brought_back(tree: Tree, job: Job, name: str, kind: str, chance: rando
             remove(left)
 
 
-def possible(engine: Engine, kind: str) -> bool:
-    """Return whether an engine gets as far as its jobs: DVC stops at a link to nowhere, and waits at a pipe."""
-    return engine.name != "DVC" or kind not in ("dangling link", "pipe")
+@dataclass
+class Outcome:
+    """What became of a round of faults.
+
+    failed  path -> why it counts as lost
+    unread  what no job of the run had to read, and the first that did read it brought back
+    """
+
+    failed: dict[str, str]
+    unread: list[str]
 
 
-def try_round(engine: Engine, changed: Mapping[str, str], lost: Sequence[str], chance: random.Random) -> dict[str, str]:
-    """Put something in the place of many artifacts, lose some reports, run an engine once; say what stayed so, and why.
+def try_round(engine: Engine, changed: Mapping[str, str], lost: Sequence[str], chance: random.Random) -> Outcome:
+    """Put something in the place of many artifacts, lose some reports, run an engine once; see what stayed so, and why.
 
     changed: each artifact's path, and what is put there, of `KINDS`
     """
@@ -129,19 +137,32 @@ def try_round(engine: Engine, changed: Mapping[str, str], lost: Sequence[str], c
     except subprocess.TimeoutExpired:
         engine.kill(started, signal.SIGKILL)
         status = -signal.SIGKILL
-    said, failed = engine.printed.read_text(errors="replace"), {}
+    said, found = engine.printed.read_text(errors="replace"), Outcome({}, [])
     for name in (*changed, *lost):
         path = tree.folder / name
-        if path.is_symlink() or not path.exists() or digest(path) != tree.bytes[name]:
-            failed[name] = f"it is not what it was; {said[-1000:]}"
+        if status:
+            found.failed[name] = f"exit status {status}: {said[-1000:]}"
+        elif not _is_whole(tree, name):
+            if name in changed and _is_brought_back(tree, name):
+                found.unread.append(name)
+            else:
+                found.failed[name] = f"it is not what it was; {said[-1000:]}"
         elif path.lstat().st_mtime > time.time() and engine.name != "DVC":  # which goes by digests alone
-            failed[name] = "it is of the future"
-    if status:
-        failed = dict.fromkeys(changed, f"exit status {status}: {said[-1000:]}")
+            found.failed[name] = "it is of the future"
     for path in elsewhere:
         if path.exists() and path.read_text() != "not to be touched":
-            failed[str(path.relative_to(tree.folder))] = "a link's target was written to"
+            found.failed[str(path.relative_to(tree.folder))] = "a link's target was written to"
         remove(path)
     for name in changed:
         remove(tree.folder / f"{name}.damaged")
-    return failed
+    return found
+
+
+def _is_whole(tree: Tree, name: str) -> bool:
+    path = tree.folder / name
+    return path.is_file() and not path.is_symlink() and digest(path) == tree.bytes[name]
+
+
+def _is_brought_back(tree: Tree, name: str) -> bool:
+    job = next(job for job in tree.jobs if name in job.reads)
+    return tree.run(job)[0] == 0 and _is_whole(tree, name)

@@ -268,14 +268,14 @@ def try_faults(seconds: float, seed: int, counts: Counts) -> None:
         while time.monotonic() < end:
             engine = chance.choice(engines)
             changed, lost = next(rounds)
-            changed = {name: kind for name, kind in changed.items() if damages.possible(engine, kind)}
             states = ", reports there" if not lost else ", a report missing"
-            failed = damages.try_round(engine, changed, lost, chance)
+            found = damages.try_round(engine, changed, lost, chance)
             for name, kind in changed.items():
-                counts.add("faults", (engine.name, kind + states), tried=1, survived=name not in failed)
-            for name, reason in failed.items():
+                unread = {"unread": 1} if name in found.unread else {}
+                counts.add("faults", (engine.name, kind + states), tried=1, survived=name not in found.failed, **unread)
+            for name, reason in found.failed.items():
                 print(f"seed {seed}: {engine.name}, {name} {changed.get(name)}{states}: {reason:.1500}", flush=True)
-            if failed:
+            if found.failed:
                 counts.write()
                 for name in changed:
                     remove(tree.folder / name)

@@ -14,6 +14,7 @@ from reid_done_right.artifacts import (
     Index,
     InputError,
     Weights,
+    clear_place,
     read_embeddings,
     read_index,
     read_json,
@@ -173,6 +174,39 @@ READERS = {
     "e.safetensors": read_embeddings,
     "s.json": read_json,
 }
+
+
+def test_place_of_a_file_is_cleared_of_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to("none")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/inside").touch()
+    (tmp_path / "to a folder").symlink_to("folder")
+    (tmp_path / "file").touch()
+    (tmp_path / "to a file").symlink_to("file")
+    found = {
+        name: clear_place(tmp_path / name) for name in [*sorted(path.name for path in tmp_path.iterdir()), "missing"]
+    }
+    assert found == {
+        "file": "",
+        "folder": "a folder; set aside with the ending .damaged",
+        "loop": "a link to nowhere; removed",
+        "missing": "",
+        "nowhere": "a link to nowhere; removed",
+        "pipe": "a pipe; removed",
+        "to a file": "",
+        "to a folder": "a link to nowhere; removed",  # of the folder just set aside
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.damaged", "to a file"]
+
+
+def test_folder_is_set_aside_over_an_earlier_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / "artifact").mkdir()
+        (tmp_path / "artifact" / name).touch()
+        clear_place(tmp_path / "artifact")
+    assert [path.name for path in (tmp_path / "artifact.damaged").iterdir()] == ["second"]
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -432,9 +432,8 @@ def many_at_once(tally: Tally, chance: random.Random, engine: Engine) -> None:
     network = {name for job, name in pairs if job.stage not in ("tabulate", "draw", "publish")}
     late = sorted({name for _, name in pairs} - network)
     changed = dict(zip(chance.sample(late, len(damages.KINDS)), damages.KINDS, strict=True))
-    changed = {name: kind for name, kind in changed.items() if damages.possible(engine, kind)}
     lost = [name for job in tree.jobs if job.stage == "publish" for name in job.writes]
-    failed = damages.try_round(engine, changed, chance.choice([[], lost]), chance)
+    failed = damages.try_round(engine, changed, chance.choice([[], lost]), chance).failed
     for name, kind in changed.items():
         with tally.trying(f"{kind}, among others, {engine.name}"):
             assert name not in failed, f"{name}: {failed[name]}"

@@ -111,6 +111,36 @@ def set_aside(path: Path) -> None:
     path.replace(path.with_name(path.name + DAMAGED))
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def clear_place(path: Path) -> str:
+    """Clear the place of a file of what is none; return what that was and what became of it, "" if there was nothing.
+
+    A link to nowhere, a pipe or the like is removed, a folder set aside. A link to a file stays.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        if not path.is_symlink():
+            return ""
+        path.unlink()
+        return "a link to nowhere; removed"
+    if stat.S_ISREG(mode):
+        return ""
+    if stat.S_ISDIR(mode) and not path.is_symlink():
+        remove(path.with_name(path.name + DAMAGED))  # of an earlier time: nothing is renamed over a folder
+        set_aside(path)
+        return f"a folder; set aside with the ending {DAMAGED}"
+    path.unlink()
+    return f"{KINDS.get(stat.S_IFMT(mode), 'a device')}; removed"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
     with replacing(path) as temporary:

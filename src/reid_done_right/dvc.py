@@ -56,7 +56,7 @@ def pipeline(params: Params, jobs: Mapping[str, Jobs], file: Path) -> str:
     plan = {
         **where,
         "cmd": f"reid check {quoted} --quick && reid plan {quoted} --dvc --fail-if-changed",
-        "deps": [file.as_posix(), "src/reid_done_right"],
+        "always_changed": True,  # it also clears the places of results of what DVC would stop or wait at
         "outs": [{f"results/{params.experiment}/settings": _Line(persist=True)}],  # only changed files are written
     }
     drawn = [path for members in jobs.values() for job in members.values() for path in job.outputs.values()]

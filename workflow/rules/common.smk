@@ -56,16 +56,16 @@ def look_when_a_job_ends():
 
 
 def ask_reid(*arguments):
-    """Return the output of a command that reads the parameters; print its errors and stop if it fails."""
+    """Return the output of a command that reads the parameters; stop if it fails."""
     asked = subprocess.run(
         [sys.executable, "-m", "reid_done_right", *arguments],
         input=json.dumps(config),
         env=os.environ | FROM_SOURCE,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     if asked.returncode:
-        sys.exit(asked.stderr)
+        sys.exit(asked.returncode)
     return asked.stdout
 
 
@@ -98,17 +98,9 @@ def provide_paper():
         shutil.copyfile(workflow.source_path("../../reports/paper.csv"), path)
 
 
-def remove_dangling_links():
-    """Remove links to nowhere from the places of results: Snakemake stops at them before any job starts."""
-    for target in map(Path, PLAN["targets"]):
-        if target.is_symlink() and not target.exists():
-            target.unlink()
-
-
 choose_environment()
 provide_paper()
 PLAN = make_plan()
-remove_dangling_links()
 E, RULES = PLAN["experiment"], PLAN["rules"]
 
 

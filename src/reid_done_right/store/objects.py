@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from reid_done_right.artifacts import InputError, beside, file_digest, printable, set_aside, sweep
+from reid_done_right.artifacts import InputError, beside, clear_place, file_digest, printable, remove, sweep
 from reid_done_right.data.manifest import Images, portable, read_manifest
 from reid_done_right.store.keys import code_key, content_digest, digest
 from reid_done_right.store.ledger import Entry, Ledger, made_with
@@ -98,7 +98,7 @@ def make(
                 entry = _describe(about, partial, outputs)
                 ledger.add(entry)
                 made.parent.mkdir(parents=True, exist_ok=True)
-                _remove(made)
+                remove(made)
                 partial.rename(made)
                 computed = True
     else:
@@ -182,7 +182,7 @@ def _bring_back(paths: Iterable[Path]) -> None:
 
 def _compute(stage: str, compute: Callable[[Path], None], folder: Path, outputs: list[Path]) -> None:
     for output in outputs:
-        _remove(folder / output.name)
+        remove(folder / output.name)
     try:
         compute(folder)
     except OSError as error:
@@ -198,7 +198,7 @@ def _seal(folder: Path, outputs: list[Path]) -> None:
     wanted = {output.name for output in outputs}
     for entry in folder.iterdir():
         if entry.name not in wanted:
-            _remove(entry)
+            remove(entry)
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(0o444)
@@ -219,14 +219,13 @@ def _place(made: Path, outputs: list[Path], copy: bool) -> None:
         try:
             if source.is_dir():
                 shutil.copytree(source, temporary, copy_function=_copy if copy else _link)
-                _remove(output)
+                remove(output)
             else:
-                if output.is_dir():
-                    set_aside(output)
+                clear_place(output)
                 (_copy if copy else _link)(source, temporary)
             temporary.rename(output)
         finally:
-            _remove(temporary)
+            remove(temporary)
         os.utime(output)  # newer than the inputs, as engines based on modification times expect
 
 
@@ -241,13 +240,6 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 def _copy(source: str | Path, target: str | Path) -> None:
     shutil.copyfile(source, target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager
