@@ -48,6 +48,18 @@ def test_another_attempt_asks_for_more_memory_and_time(checkout_with_clusters: C
         assert second[rule]["gpu"] == first[rule]["gpu"], rule
 
 
+@pytest.mark.workflow
+def test_jobs_of_a_cluster_take_the_plan_that_was_made(checkout_with_clusters: Checkout) -> None:
+    checkout, job = checkout_with_clusters, f"{DRY} --mode remote"
+    checkout.run(DRY)
+    gone = checkout.folder / "results/smoke/settings/train/market-default-draw0.json"  # which a plan would write
+    gone.unlink()
+    checkout.run(f"{job} results/smoke/train/market-average-pooling-draw0.safetensors")
+    assert not gone.exists()
+    checkout.run(f"{job} results/smoke/train/market-average-pooling-draw0.safetensors --config numerics=native")
+    assert gone.exists()  # of another configuration
+
+
 @pytest.mark.parametrize(
     "experiment", sorted(path.parent.name for path in (ROOT / "experiments").glob("*/params.yaml"))
 )

@@ -1,4 +1,5 @@
 # Shared by all rules: the plan, the environment, the resources. No science here.
+import hashlib
 import json
 import os
 import shlex
@@ -72,11 +73,23 @@ def ask_reid(*arguments):
 def make_plan():
     """Validate the parameters, update the settings of all jobs, and return rules and jobs.
 
-    Snakemake has read their files, and taken the last of a key that is there twice.
+    Snakemake has read their files, and taken the last of a key that is there twice. It starts anew for each job of a
+    cluster, where making the plan again would take as long as some jobs: it is kept, and found where the folder is shared.
     """
+    kept = Path("results", str(config.get("experiment")), "plan.json")
+    of = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    if not workflow.is_main_process and kept.is_file():
+        found = json.loads(kept.read_text())
+        if found["of"] == of:
+            return found["plan"]
     files = workflow.configfiles if workflow.is_main_process else []
     files = [f"--of={os.path.relpath(file)}" for file in files]
-    return json.loads(ask_reid("plan", "-", *files))
+    plan = json.loads(ask_reid("plan", "-", *files))
+    if workflow.is_main_process:
+        written = kept.with_suffix(f".{os.getpid()}.tmp")
+        written.write_text(json.dumps({"of": of, "plan": plan}))
+        written.replace(kept)
+    return plan
 
 
 def check_datasets():
