@@ -94,9 +94,15 @@ def lines_to_run(content: str) -> list[str]:
     return [line.split("#")[0].strip() for line in content.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store for all pages, several of which train the same model first."""
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.mark.workflow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run_in_their_order(page: Path, tmp_path: Path, reid: Reid) -> None:
+def test_commands_run_in_their_order(page: Path, tmp_path: Path, reid: Reid, store: Path) -> None:
     todo = [
         (language, part)
         for language, content in blocks(page, "python", "sh", *(["diff"] if page.name in CHANGED else []))
@@ -115,7 +121,8 @@ def test_commands_run_in_their_order(page: Path, tmp_path: Path, reid: Reid) -> 
         elif part.startswith("reid score "):
             assert reid(checkout.folder, *shlex.split(part)[1:]).returncode == 0, part
         else:
-            assert checkout.run(part, REID_DEVICE="cpu"), part  # where an experiment asks for a GPU
+            # REID_DEVICE: where an experiment asks for a GPU
+            assert checkout.run(part, REID_DEVICE="cpu", REID_STORE=str(store)), part
 
 
 def photos_of_ones_own(folder: Path) -> None:
@@ -124,17 +131,7 @@ def photos_of_ones_own(folder: Path) -> None:
     shrink(folder / "experiments/own/params.yaml")
 
 
-def fewer_updates(folder: Path) -> None:
-    """Have a model at once: what it has learnt does not matter."""
-    for key in ("initialise/objects/updates", "pretrain/updates"):
-        Checkout(folder).change("experiments/smoke/params.yaml", key, 2)
-
-
-PREPARED = {
-    "own_data.md": photos_of_ones_own,
-    "photos.md": fewer_updates,
-    "first_search.md": fewer_updates,
-}
+PREPARED = {"own_data.md": photos_of_ones_own}
 CHANGED = ("own_data.md", "report.md", "first_experiment.md")  # pages whose changes are applied
 
 
