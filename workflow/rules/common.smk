@@ -76,20 +76,19 @@ def make_plan():
     Snakemake has read their files, and taken the last of a key that is there twice. It starts anew for each job of a
     cluster, where making the plan again would take as long as some jobs: it is kept, and found where the folder is shared.
     """
-    kept = Path("results", str(config.get("experiment")), "plan.json")
-    of = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    kept = Path(f".snakemake/plans/{name}.json")
     if not workflow.is_main_process and kept.is_file():
-        found = json.loads(kept.read_text())
-        if found["of"] == of:
-            return found["plan"]
+        return json.loads(kept.read_text())
     files = workflow.configfiles if workflow.is_main_process else []
     files = [f"--of={os.path.relpath(file)}" for file in files]
-    plan = json.loads(ask_reid("plan", "-", *files))
+    plan = ask_reid("plan", "-", *files)
     if workflow.is_main_process:
+        kept.parent.mkdir(parents=True, exist_ok=True)
         written = kept.with_suffix(f".{os.getpid()}.tmp")
-        written.write_text(json.dumps({"of": of, "plan": plan}))
+        written.write_text(plan)
         written.replace(kept)
-    return plan
+    return json.loads(plan)
 
 
 def check_datasets():
