@@ -438,11 +438,9 @@ def planned(checkout: Checkout) -> list[Job]:
 
 
 def digest(path: Path) -> str:
-    """Digest a file, or the names and contents of all files of a folder but those that Python compiles."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    told = [
-        (str(file.relative_to(path)), file_digest(file)) for file in files if file.is_file() and file.suffix != ".pyc"
-    ]
+    """Digest a file, or the names and contents of all files of a folder but those that Python and Numba compile."""
+    files = [file for file in sorted(path.rglob("*")) if "__pycache__" not in file.parts] if path.is_dir() else [path]
+    told = [(str(file.relative_to(path)), file_digest(file)) for file in files if file.is_file()]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
