@@ -160,7 +160,7 @@ def try_round(engine: Engine, changed: Mapping[str, str], lost: Sequence[str], c
 
 def _is_whole(tree: Tree, name: str) -> bool:
     path = tree.folder / name
-    return path.is_file() and not path.is_symlink() and digest(path) == tree.bytes[name]
+    return path.exists() and not path.is_symlink() and digest(path) == tree.bytes[name]
 
 
 def _is_brought_back(tree: Tree, name: str) -> bool:

@@ -11,11 +11,11 @@ import pytest
 
 from conftest import ROOT
 from reid_done_right import plan as planning
-from reid_done_right.artifacts import InputError
+from reid_done_right.artifacts import InputError, write_text
 from reid_done_right.dag import STAGES
 from reid_done_right.dvc import pipeline
 from reid_done_right.params import Params, load
-from reid_done_right.plan import fingerprint, plan, rules, write_settings
+from reid_done_right.plan import clear_places, fingerprint, plan, rules, write_settings
 from reid_done_right.store import keys
 from tiny import MISSING, changed
 
@@ -499,6 +499,18 @@ def test_settings_files_say_whose_they_are_and_vanish_with_their_jobs(tmp_path: 
     assert shard["code"] == keys.code_key("embed")
     write_settings(jobs_of({"draws": [0]}), tmp_path)
     assert not list(tmp_path.glob("*/*draw1*"))
+
+
+def test_manifest_without_its_images_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs = plan(load(ROOT / "experiments/smoke/params.yaml"))
+    kept, gone = (Path(jobs["dataset"][f"{name}-draw0"].outputs["out"]) for name in ("market", "duke"))
+    for manifest in (kept, gone):
+        write_text(manifest, "{}")
+    kept.with_suffix("").mkdir()
+    assert list(clear_places(jobs)) == [f"{gone}: {gone.with_suffix('')} is missing; both are made again"]
+    assert kept.exists() and not gone.exists()
+    assert list(clear_places(jobs)) == []
 
 
 def test_unchanged_settings_keep_their_time(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_done_right import dag
-from reid_done_right.artifacts import DIGITS, InputError, read_text, write_text
+from reid_done_right.artifacts import DIGITS, InputError, clear_place, read_text, write_text
 from reid_done_right.dag import STAGES
 from reid_done_right.data.fetch import was_unpacked
 from reid_done_right.data.readers import COUNTS, advice, released_archives
@@ -60,6 +60,12 @@ class Job:
     def outputs(self) -> dict[str, str]:
         """The paths that it writes, by name."""
         return dag.outputs(STAGES[self.stage], self.places, self.parameters)
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders of images that it writes, which engines do not track."""
+        written = dag.files_written(STAGES[self.stage], self.parameters).values()
+        return [write.path.format(**self.places) for write in written if not write.tracked]
 
 
 Jobs = dict[str, Job]
@@ -519,6 +525,23 @@ def write_settings(jobs: Mapping[str, Jobs], folder: Path) -> list[Path]:
         if path not in wanted:
             path.unlink()
     return written
+
+
+def clear_places(jobs: Mapping[str, Jobs]) -> Iterator[str]:
+    """Clear the places of results before an engine looks; yield what was cleared, one line each.
+
+    Engines stop at a link to nowhere, wait at a pipe, and miss a folder of images, without which its manifest goes too.
+    """
+    for job in (job for members in jobs.values() for job in members.values()):
+        places = [Path(path) for path in job.outputs.values()]
+        for path in places:
+            if found := clear_place(path):
+                yield f"{path}: in its place was {found}"
+        for folder in job.folders:
+            if not Path(folder).is_dir():
+                for path in filter(Path.exists, places):
+                    path.unlink()
+                    yield f"{path}: {folder} is missing; both are made again"
 
 
 def rules(params: Params, jobs: Mapping[str, Jobs]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def plan(
 ) -> None:
     """Validate the parameters, update the settings files of all jobs, and print rules and jobs as JSON.
 
-    What is in the place of a result but no file, such as a pipe or a link to nowhere, is removed; a folder, set aside.
+    What is in the place of a result but no file, such as a pipe or a link to nowhere, is removed, a folder set aside.
 
     With --dvc, also write the jobs to dvc.yaml, for `dvc repro`. DVC itself calls this command with
     --fail-if-changed, because it would otherwise continue with the old jobs; the next `dvc repro` runs the new ones.
@@ -61,7 +61,7 @@ def plan(
     from reid_done_right import dvc as pipelines
     from reid_done_right import params as parameters
     from reid_done_right import plan as planning
-    from reid_done_right.artifacts import InputError, clear_place, printable, write_text
+    from reid_done_right.artifacts import InputError, printable, write_text
     from reid_done_right.readiness.networks import check_networks
 
     for file in of or ():
@@ -70,9 +70,8 @@ def plan(
     check_networks(chosen)
     jobs = planning.plan(chosen)
     planning.write_settings(jobs, Path("results") / chosen.experiment / "settings")
-    for path in [Path(path) for members in jobs.values() for job in members.values() for path in job.outputs.values()]:
-        if found := clear_place(path):  # before an engine stops or waits at it
-            typer.echo(printable(f"reid: warning: {path}: in its place was {found}"), err=True)
+    for line in planning.clear_places(jobs):
+        typer.echo(printable(f"reid: warning: {line}"), err=True)
     if quiet or dvc:
         for stage, members in jobs.items():
             typer.echo(f"{stage:18}{len(members):5}")
