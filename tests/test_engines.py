@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from conftest import ROOT, Checkout
+from faults import remove
+from photos import write_photos
+from reid_done_right.artifacts import read_index
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -120,3 +123,30 @@ def test_a_missing_folder_stops_an_engine_before_any_job(checkout: Checkout, eng
         in printed
     )
     assert "Traceback" not in printed and not (checkout.folder / "results/own/dataset").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "snakemake results/own/index/photos.parquet --cores 2 --configfile experiments/own/params.yaml",
+        "dvc repro experiments/own/dvc.yaml:index@photos",
+    ],
+    ids=["snakemake", "dvc"],
+)
+def test_photos_that_come_later_are_noticed(checkout: Checkout, command: str) -> None:
+    """By the plan, which looks at the folder again, though no parameter has changed."""
+    photos = write_photos(checkout.folder / "data/photos")
+    try:
+        checkout.run("reid plan experiments/own/params.yaml --dvc")
+        before = _rows(checkout, command)
+        there = next(photos.rglob("*.jpg"))
+        there.with_name("IMG_more.jpg").write_bytes(there.read_bytes())
+        assert _rows(checkout, command) == before + 1
+    finally:
+        remove(checkout.folder / "data")
+        remove(checkout.folder / "results/own")
+
+
+def _rows(checkout: Checkout, command: str) -> int:
+    checkout.run(command)
+    return len(read_index(checkout.folder / "results/own/index/photos.parquet"))
