@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 from conftest import IN_REPOSITORY, ROOT, needs
 from traces import traces
 
-REPORTS = ("embedded", "study", "across", "herd", "readings-embedded")
+REPORTS = ("embedded", "study", "across", "herd", "readings-embedded", "modern-embedded")
 COMMITTED = sorted(path for name in REPORTS for path in (ROOT / "reports" / name).iterdir() if path.is_file())
 in_repository = needs("a git repository", IN_REPOSITORY)
 

@@ -302,6 +302,7 @@ PASTED: dict[str, tuple[Path, Callable[[], str]]] = {
     "pipeline": (ROOT / "docs/architecture.md", pipeline),
     "stages": (ROOT / "docs/architecture.md", stages),
     "across": (ROOT / "docs/extending.md", partial(reported, "across", "table6")),
+    "modern": (ROOT / "docs/extending.md", partial(reported, "modern-embedded", "table13")),
     "herd": (ROOT / "docs/own_data.md", partial(reported, "herd", "table6")),
 } | {table: (README, partial(reported, "study", table)) for table in TABLES}
 
@@ -395,6 +396,16 @@ def test_benchmark_is_described_as_it_is_rendered() -> None:
         cameras = 6 if content[name]["format"] == "distractors" else render.get("cameras", "-")  # its writer's default
         expected = [content[name]["format"], render.get("train_ids", "-"), render.get("test_ids", "-"), cameras]
         assert cells == [str(value) for value in expected], name
+
+
+def test_modern_networks_rank_at_the_rates_that_were_chosen() -> None:
+    variants = yaml.safe_load((ROOT / "experiments/modern-embedded/params.yaml").read_text())["variants"]
+    measured = json.loads((ROOT / "benchmarks/results/rates.json").read_text())
+    page = (ROOT / "docs/extending.md").read_text()
+    for name, rate in measured["chosen"].items():
+        (best,) = (each for each in measured["tried"] if (each["backbone"], each["learning_rate"]) == (name, rate))
+        assert variants[name]["learning_rate"] == rate and not best["collapsed"]
+        assert f"({100 * best['mAP']:.1f}" in page
 
 
 def test_changes_to_copy_apply(tmp_path: Path) -> None:
