@@ -19,6 +19,7 @@ def compare(monkeypatch: pytest.MonkeyPatch, out: Path, *more: str) -> None:
     device.main()
 
 
+@pytest.mark.slow
 def test_comparison_of_the_cpu_with_itself_finds_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compare(monkeypatch, tmp_path / "device.json")
     found = json.loads((tmp_path / "device.json").read_text())

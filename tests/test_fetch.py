@@ -139,6 +139,7 @@ def test_checkpoint_with_a_draw_in_its_path_is_one_a_draw() -> None:
 # --- weights
 
 
+@pytest.mark.slow
 def test_imagenet_weights_are_fetched_verified_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = torchvision.models.resnet18().state_dict()
     torch.save(published, tmp_path / "served.pth")

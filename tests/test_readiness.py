@@ -485,6 +485,7 @@ def test_full_disk_and_a_small_gpu_are_short(monkeypatch: pytest.MonkeyPatch) ->
     assert gpu.state == "note" and "no CUDA device here, without which jobs that ask for one fail" in gpu.told
 
 
+@pytest.mark.slow
 def test_memory_in_the_page_on_gpus_is_what_the_check_estimates() -> None:
     rows = re.findall(r"^\| (resnet\d+) \| (\d+) \| ([\d. |]+) \|$", (ROOT / "docs/gpu.md").read_text(), re.MULTILINE)
     params = load(ROOT / "experiments/paper/params.yaml")

@@ -36,6 +36,7 @@ def dies() -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attempt", "kind"), [(fails, "tracebacks"), (sleeps, "without_end"), (dies, "tracebacks"), (lambda: True, "taken")]
 )

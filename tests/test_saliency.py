@@ -129,6 +129,7 @@ def looked_at(network, images) -> np.ndarray:
     return changes.permute(2, 3, 0, 1).numpy()
 
 
+@pytest.mark.slow
 def test_cells_are_where_a_trained_network_looks_and_as_wide(trained):
     network, images = trained
     images = images[:1]

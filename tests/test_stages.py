@@ -144,6 +144,7 @@ def test_curve_starts_at_the_plain_score_and_falls(chain: Chain) -> None:
     assert average_precision[2, 0] == pytest.approx(average_precision[2, 1])  # all distractors: the draw is no matter
 
 
+@pytest.mark.slow
 def test_pictures_of_a_collapsed_network_say_so(chain: Chain, tmp_path: Path) -> None:
     """It gives every image one embedding, so nobody's first place needs to be right."""
     trained = read_weights(chain["embedder"])
