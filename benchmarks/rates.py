@@ -47,8 +47,8 @@ def main() -> None:
     for key, (name, rate) in tried.items():
         scores = read_json(RESULTS / f"evaluate/{runs[key]}.json")
         about = read_weights(RESULTS / f"train/{runs[key]}.safetensors").about
-        found.append({"backbone": name, "learning_rate": rate, "collapsed": about["collapsed"]})
-        found[-1]["mAP"] = scores["results"][0]["mAP"]
+        measured = {"collapsed": about["collapsed"], "mAP": scores["results"][0]["mAP"]}
+        found.append({"backbone": name, "learning_rate": rate, **measured})
         print(found[-1])
     chosen = {name: max((each for each in found if each["backbone"] == name), key=_merit) for name in BACKBONES}
     text = {"processor": numerics.processor().get("model name", ""), "tried": found}
