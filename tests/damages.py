@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults import Engine, Job, Tree, damage, digest, remove
+from faults import Engine, Job, Tree, damage, digest
+from reid_done_right.artifacts import remove
 
 
 def _missing(path: Path, chance: random.Random) -> None:

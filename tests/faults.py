@@ -13,7 +13,6 @@ import os
 import random
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 import yaml
 
 from conftest import Checkout
-from reid_done_right.artifacts import file_digest
+from reid_done_right.artifacts import file_digest, remove
 from tiny import changed
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
@@ -442,11 +441,3 @@ def digest(path: Path) -> str:
     files = [file for file in sorted(path.rglob("*")) if "__pycache__" not in file.parts] if path.is_dir() else [path]
     told = [(str(file.relative_to(path)), file_digest(file)) for file in files if file.is_file()]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

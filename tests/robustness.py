@@ -26,8 +26,9 @@ import damages
 import hostile
 import schemas
 from conftest import ROOT, Checkout, copy_of_the_project
-from faults import ENGINES, Engine, Server, Tree, digest, remove
+from faults import ENGINES, Engine, Server, Tree, digest
 from reid_done_right import numerics
+from reid_done_right.artifacts import remove
 
 RESULT = ROOT / "benchmarks/results/robustness.json"
 PATIENCE = 20

@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from conftest import ROOT, Checkout
-from faults import remove
 from photos import write_photos
-from reid_done_right.artifacts import read_index
+from reid_done_right.artifacts import read_index, remove
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

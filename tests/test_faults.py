@@ -30,8 +30,8 @@ from faults import (
     Tally,
     Tree,
     damage,
-    remove,
 )
+from reid_done_right.artifacts import remove
 
 pytestmark = pytest.mark.slow
 

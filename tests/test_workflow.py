@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import yaml
 
 from conftest import HAS_GIT, NOT_IN_SMOKE, ROOT, Checkout, copy_of_the_project, needs_git
 from reid_done_right import numerics
+from reid_done_right.artifacts import remove
 from reid_done_right.dag import COMMANDS, STAGES
 from reid_done_right.extras import PACKAGES
 from reid_done_right.store import keys
@@ -146,10 +146,9 @@ def reports(checkout: Checkout) -> dict[str, bytes]:
     return {name: (checkout.folder / "reports/smoke" / name).read_bytes() for name in REPORT}
 
 
-def remove(checkout: Checkout, *names: str) -> None:
+def lose(checkout: Checkout, *names: str) -> None:
     for name in names:
-        path = checkout.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        remove(checkout.folder / name)
 
 
 # --- what is computed
@@ -247,7 +246,7 @@ def free(handle: int) -> bool:
 
 def test_a_title_recomputes_the_tables_and_the_page(tree: Checkout) -> None:
     """Also where Snakemake remembers nothing, as in a tree that DVC made."""
-    remove(tree, ".snakemake")
+    lose(tree, ".snakemake")
     tree.change(SMOKE, "report/title", "A smoke experiment")
     tree.edit(SMOKE, "48 pixels (paper: 256)", "48 pixels, the fewest")
     assert tree.computed(lambda: tree.run(SNAKEMAKE)) == ["publish report", "tabulate"]
@@ -296,7 +295,7 @@ def test_the_ranking_loop_recomputes_the_trainings_and_what_follows(tree: Checko
 def test_lost_results_come_back_from_the_store(tree_of: Callable[[str], Checkout], engine: str) -> None:
     tree = tree_of(engine)
     before = reports(tree)
-    remove(tree, "results", "reports/smoke", ".snakemake", "experiments/smoke/dvc.lock")
+    lose(tree, "results", "reports/smoke", ".snakemake", "experiments/smoke/dvc.lock")
     assert tree.computed(lambda: tree.run(engine)) == []
     assert reports(tree) == before
     images = tree.folder / "results/smoke/dataset/market-draw0/bounding_box_train"
@@ -388,7 +387,7 @@ def test_dvc_shows_the_experiment(tree: Checkout) -> None:
 def test_without_conda_the_present_environment_serves(tree: Checkout) -> None:
     folders = tree.environment["PATH"].split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "conda").exists())
-    remove(tree, "results/smoke/index/market-draw0.parquet")
+    lose(tree, "results/smoke/index/market-draw0.parquet")
     printed = tree.run(f"{SNAKEMAKE} --use-conda results/smoke/index/market-draw0.parquet", PATH=path)
     assert printed.count("there is no conda here, so all rules run in the present environment") == 1
     assert (tree.folder / "results/smoke/index/market-draw0.parquet").exists()
